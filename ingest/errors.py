@@ -1,0 +1,40 @@
+"""What can go wrong, and what then becomes of the record.
+
+HeadraceError
+├── ConfigurationError     the operator's file is at fault; nothing runs (exit 2)
+├── StoreUnavailable       nothing was committed: the record is deferred, its sender will send it again
+├── InboxFull              no room within the wait: deferred likewise
+├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
+├── LeaseLost              another process holds this cursor: nothing was written, let go
+└── DeadLetter             raised by a handler: this event goes to the dead letters at once, without a retry
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """The root of our own errors."""
+
+
+class ConfigurationError(HeadraceError):
+    """The configuration cannot be used; the message names the key and what was expected."""
+
+
+class StoreUnavailable(HeadraceError):
+    """The store could not commit, and did not: the same records can be offered again."""
+
+
+class InboxFull(HeadraceError):
+    """The inbox stayed full for as long as the sender could wait."""
+
+
+class TooLarge(HeadraceError):
+    """One request holds more than the inbox can ever hold."""
+
+
+class LeaseLost(HeadraceError):
+    """The cursor's epoch has moved on: somebody else works on it."""
+
+
+class DeadLetter(HeadraceError):
+    """Raise this in a handler to send the event straight to the dead letters, with the message as reason."""

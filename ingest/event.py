@@ -1,0 +1,116 @@
+"""What arrives and what becomes of it, as frozen values; this module imports nothing of ours.
+
+The values are msgspec structs and not dataclasses because one is made per event: 0.2 µs against 1.9 µs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+MAX_NAME_CHARACTERS = 256
+MAX_DEVICE_CHARACTERS = 256
+MAX_NESTING = 64
+MAX_ELEMENTS = 10_000
+
+
+class Mode(StrEnum):
+    """The delivery modes: how an event reached us."""
+
+    WEBHOOK = "webhook"
+    SSE = "sse"
+    PUBSUB = "pubsub"
+
+
+class Reason(StrEnum):
+    """Why an authentic element could not become an Event. The list is closed: it labels a metric."""
+
+    EMPTY = "empty"  # a body or element without content
+    MALFORMED_JSON = "malformed_json"
+    MALFORMED_FORM = "malformed_form"
+    MALFORMED_GZIP = "malformed_gzip"
+    TRUNCATED = "truncated"  # half of an NDJSON line
+    NOT_AN_OBJECT = "not_an_object"
+    TOO_DEEP = "too_deep"  # nested over 64 levels
+    INVALID_UTF8 = "invalid_utf8"  # outside data; inside data any bytes are welcome
+    MISSING_NAME = "missing_name"
+    BAD_NAME = "bad_name"  # NUL, control characters or more than 256 characters, or not text
+    BAD_DEVICE = "bad_device"
+    BAD_TIME = "bad_time"
+    BAD_ID = "bad_id"  # the sender's own id, where one is configured, is not text or a number
+    REFUSED_BY_STORE = "refused_by_store"  # the database calls the data itself an error
+
+
+class Outcome(StrEnum):
+    """What became of an arrival: each gets exactly one. A duplicate also says how the first copy came."""
+
+    STORED = "stored"
+    REDELIVERY = "redelivery"  # duplicate: the first came by the same source and mode
+    OVERLAP = "overlap"  # duplicate: the first came another way
+    REDUNDANT = "redundant"  # duplicate: the first came by another stream of the same source
+    REJECTED = "rejected"
+    IGNORED = "ignored"
+    DEFERRED = "deferred"  # not stored; the sender is told to send it again
+
+
+DUPLICATES = frozenset({Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT})
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Whose events these are and which way they come: configuration, never taken from the sender."""
+
+    product: str
+    source: str
+    mode: Mode
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a device, normalised: equal whichever mode delivered it, apart from source, mode, times of receipt.
+
+    `id` is the identity (see ingest.identity). `data` is the value exactly as the sender wrote it, None where there was
+    none. `received_at` and `published_at` are aware, UTC; `published_at` is None where the sender gave no time.
+    `position` is the order of commit, dense from 1, and None before the commit.
+    """
+
+    id: UUID
+    product: str
+    device: str | None
+    name: str
+    data: bytes | None
+    content_type: str | None
+    published_at: datetime | None
+    received_at: datetime
+    source: str
+    mode: Mode
+    attributes: Mapping[str, str]
+    position: int | None = None
+
+    @property
+    def identified(self) -> bool:
+        """False where two copies of this event could not be told from two events (random id, see ingest.identity)."""
+        return self.published_at is not None or self.id.int >> 80 == 0
+
+
+class Reject(msgspec.Struct, frozen=True, kw_only=True):
+    """An authentic element that could not become an Event, kept with the bytes that were sent."""
+
+    source: str
+    mode: Mode
+    received_at: datetime
+    reason: Reason
+    body: bytes
+
+
+class Ignored(msgspec.Struct, frozen=True, kw_only=True):
+    """An element whose name the configuration says to leave out; counted, not kept."""
+
+    source: str
+    mode: Mode
+    received_at: datetime
+
+
+Record = Event | Reject | Ignored

@@ -1,0 +1,173 @@
+"""One event, one id, whichever way and however often it comes.
+
+The id is a UUID version 8 (RFC 9562 §5.8): 48 bits of publication time in Unix milliseconds, then a BLAKE2b over
+product, device, name, instant and canonical data, each prefixed with its length. Deduplication is therefore the
+database's unique key. The rules below can never change after a release: tests/unit/test_identity.py pins vectors.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import secrets
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ingest.event import MAX_NESTING
+from ingest.times import Instant
+
+_VERSION_8 = 0x8 << 76
+_VARIANT = 0b10 << 62
+_MAX_MILLISECONDS = (1 << 48) - 1
+_PERSON = b"headrace.id.1"
+
+_EMPTY = frozenset({b"", b"null", b"undefined"})
+_DATA_URL = re.compile(rb"data:([^,;\s]*(?:;[^,;\s]+)*?);base64,([A-Za-z0-9+/\s]*={0,2}\s*)\Z")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+# Numbers that are no integers keep their literal: a float would make 1.10 and 1.1000000000000001 one value.
+_parse = msgspec.json.Decoder(float_hook=lambda literal: msgspec.Raw(literal.encode())).decode
+_write_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+def event_id(product: str, device: str | None, name: str, instant: Instant | None, value: bytes) -> UUID:
+    """The id of an event. `value` is canonical data, or `sender_value(id)` where the sender gives events an id.
+
+    Where nothing tells two events apart (neither instant nor a sender's id) use `random_id` instead.
+    """
+    whose, device_bytes, name_bytes = product.encode(), (device or "").encode(), name.encode()
+    when = b"" if instant is None else b"%d" % instant.nanoseconds
+    message = b"%d:%b%d:%b%d:%b%d:%b%d:%b" % (
+        *(len(whose), whose, len(device_bytes), device_bytes, len(name_bytes), name_bytes),
+        *(len(when), when, len(value), value),
+    )
+    digest = hashlib.blake2b(message, digest_size=10, person=_PERSON).digest()
+    milliseconds = 0 if instant is None else instant.nanoseconds // 1_000_000
+    return _uuid8(milliseconds, int.from_bytes(digest, "big"))
+
+
+def random_id(received: Instant) -> UUID:
+    """An id for an event that cannot be told from its like: made once, at arrival, and sorted by that time."""
+    return _uuid8(received.nanoseconds // 1_000_000, secrets.randbits(80))
+
+
+def _uuid8(milliseconds: int, random80: int) -> UUID:
+    prefix = min(max(milliseconds, 0), _MAX_MILLISECONDS)
+    high = (random80 >> 64 & 0xFFF) << 64  # 12 bits between version and variant
+    low = random80 & 0x3FFF_FFFF_FFFF_FFFF  # 62 bits after the variant
+    return UUID(int=prefix << 80 | _VERSION_8 | high | _VARIANT | low)
+
+
+def sender_value(sender_id: str) -> bytes:
+    """What stands in the hash instead of data where the sender's own id is configured (`fields.id`)."""
+    return b"id:" + sender_id.encode("utf-8", "surrogatepass")
+
+
+def canonical(data: bytes | None) -> bytes:
+    """The form of `data` that all ways of sending it share.
+
+    A JSON object or array is compact, with sorted keys and numbers by their literals; a base64 data URL is its bytes;
+    null, absent, empty, `null` and `undefined` are empty; anything else is its bytes without surrounding white space.
+    """
+    if data is None:
+        return b""
+    text = data.strip()
+    if text in _EMPTY:
+        return b""
+    if text[:1] in (b"{", b"["):
+        return _canonical_json(text)
+    if text.startswith(b"data:"):
+        decoded = decode_data_url(text)
+        if decoded is not None:
+            return decoded[1]
+    return text
+
+
+def content_type_of(data: bytes | None) -> str | None:
+    """The media type that data shows by itself; None where there is no data."""
+    if data is None:
+        return None
+    if data.startswith(b"data:") and (decoded := decode_data_url(data)) is not None:
+        return decoded[0]
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+    text = data.strip()
+    return "application/json" if text[:1] in (b"{", b"[") and _is_json(text) else "text/plain"
+
+
+def decode_data_url(data: bytes) -> tuple[str, bytes] | None:
+    """Media type and bytes of a base64 data URL (RFC 2397); None where it is not one."""
+    match = _DATA_URL.match(data.strip())
+    if match is None:
+        return None
+    try:
+        content = base64.b64decode(b"".join(match[2].split()), validate=True)
+    except binascii.Error:
+        return None
+    return match[1].decode("ascii", "replace") or "text/plain", content
+
+
+def nesting(text: bytes) -> int:
+    """How deep brackets nest in JSON text, strings left out."""
+    if text.count(b"{") + text.count(b"[") <= 1:
+        return 1
+    deepest = depth = 0
+    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _canonical_json(text: bytes) -> bytes:
+    if not _shallow(text):
+        return text
+    try:
+        if b"\\" in text:  # escapes hide what the count of colons below would show
+            return _write_sorted(_parse_carefully(text))
+        canonical = _write_sorted(_parse(text))
+    except (ValueError, RecursionError):  # not JSON: NaN, a lone surrogate, invalid UTF-8 among others
+        return text
+    if canonical.count(b":") != text.count(b":"):  # a duplicate key was dropped: two documents must not become one
+        return text
+    return canonical
+
+
+def _shallow(text: bytes) -> bool:
+    return text.count(b"{") + text.count(b"[") <= MAX_NESTING or nesting(text) <= MAX_NESTING
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _parse(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse_carefully(text: bytes) -> Any:
+    """Parse as `_parse` does, and raise ValueError on a duplicate key or NaN."""
+    return json.loads(
+        text.decode(), object_pairs_hook=_unique_members, parse_float=_literal, parse_constant=_no_constant
+    )
+
+
+def _literal(text: str) -> msgspec.Raw:
+    return msgspec.Raw(text.encode())
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate key")
+    return members

@@ -1,0 +1,122 @@
+"""Every collector, declared once, on a registry that is passed in.
+
+Label values are configuration or closed lists, never data from outside, and every known label set starts at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+
+from ingest.event import Outcome, Reason
+
+DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
+WEBHOOK_CODES = ("204", "401", "405", "408", "413", "415", "422", "503")
+DELIVERY_OUTCOMES = ("delivered", "retried", "dead")
+
+_TRANSIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
+_ACK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+_COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_COMMIT_SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_DELIVERY_BUCKETS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 20)
+
+
+class Metrics:
+    """The collectors of contract §6. Times are in seconds, sizes in events."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()
+        self.registry = registry
+        source = ["source", "mode"]
+        self.received = Counter("headrace_events_received", "Arrivals, before decoding", source, registry=registry)
+        self.stored = Counter("headrace_events_stored", "New events, committed", source, registry=registry)
+        self.duplicate = Counter(
+            "headrace_events_duplicate", "Events that were there already", [*source, "kind"], registry=registry
+        )
+        self.rejected = Counter(
+            "headrace_events_rejected", "Undecodable elements, kept", [*source, "reason"], registry=registry
+        )
+        self.ignored = Counter("headrace_events_ignored", "Names left out on purpose", source, registry=registry)
+        self.deferred = Counter("headrace_events_deferred", "Not stored: send again", source, registry=registry)
+        self.unidentified = Counter(
+            "headrace_events_unidentified",
+            "Stored without time or id: copies cannot be told",
+            source,
+            registry=registry,
+        )
+        self.in_flight = Gauge("headrace_events_in_flight", "Received, not settled yet", source, registry=registry)
+        self.responses = Counter("headrace_ingest_responses", "Webhook answers", ["source", "code"], registry=registry)
+        self.auth_failures = Counter("headrace_auth_failures", "Bad or no credentials", ["source"], registry=registry)
+        self.source_up = Gauge("headrace_source_up", "1 while the source can receive", source, registry=registry)
+        self.last_event = Gauge(
+            "headrace_source_last_event_timestamp_seconds", "When the last event arrived", source, registry=registry
+        )
+        self.last_byte = Gauge(
+            "headrace_source_last_byte_timestamp_seconds", "When the last byte arrived", source, registry=registry
+        )
+        self.transit = Histogram(
+            "headrace_transit_seconds", "published_at to received", source, registry=registry, buckets=_TRANSIT_BUCKETS
+        )
+        self.ack = Histogram(
+            "headrace_ack_seconds", "Received to settled", source, registry=registry, buckets=_ACK_BUCKETS
+        )
+        self.commit_seconds = Histogram(
+            "headrace_commit_seconds", "One group commit", registry=registry, buckets=_COMMIT_BUCKETS
+        )
+        self.commit_events = Histogram(
+            "headrace_commit_events", "Records in one group commit", registry=registry, buckets=_COMMIT_SIZE_BUCKETS
+        )
+        self.inbox_events = Gauge("headrace_inbox_events", "Waiting for a commit", registry=registry)
+        self.deliveries = Counter(
+            "headrace_handler_deliveries", "What became of deliveries", ["handler", "outcome"], registry=registry
+        )
+        self.delivery_seconds = Histogram(
+            "headrace_handler_delivery_seconds",
+            "One delivery",
+            ["handler"],
+            registry=registry,
+            buckets=_DELIVERY_BUCKETS,
+        )
+        self.lag_events = Gauge("headrace_handler_lag_events", "Committed, not passed", ["handler"], registry=registry)
+        self.lag_seconds = Gauge(
+            "headrace_handler_lag_seconds", "Age of the oldest of them", ["handler"], registry=registry
+        )
+        self.dead_letters = Gauge("headrace_handler_dead_letters", "Dead letters kept", ["handler"], registry=registry)
+        self.build_info = Info("headrace_build", "The version that runs", registry=registry)
+
+    def declare_source(self, source: str, mode: str) -> None:
+        """Start every label set of a source at 0. Timestamps stay absent until first seen."""
+        labels = (source, mode)
+        for counter in (self.received, self.stored, self.ignored, self.deferred, self.unidentified):
+            counter.labels(*labels)
+        for kind in DUPLICATE_KINDS:
+            self.duplicate.labels(*labels, kind)
+        for reason in Reason:
+            self.rejected.labels(*labels, reason)
+        for gauge in (self.in_flight, self.source_up):
+            gauge.labels(*labels)
+        for histogram in (self.transit, self.ack):
+            histogram.labels(*labels)
+
+    def declare_webhook(self, source: str) -> None:
+        """Start the label sets that only webhooks have at 0."""
+        self.auth_failures.labels(source)
+        for code in WEBHOOK_CODES:
+            self.responses.labels(source, code)
+
+    def declare_handlers(self, handlers: Iterable[str]) -> None:
+        """Start every label set of the handlers at 0."""
+        for handler in handlers:
+            for outcome in DELIVERY_OUTCOMES:
+                self.deliveries.labels(handler, outcome)
+            self.delivery_seconds.labels(handler)
+            for gauge in (self.lag_events, self.lag_seconds, self.dead_letters):
+                gauge.labels(handler)

@@ -1,0 +1,142 @@
+"""Every seam of Headrace as a Protocol. Read this first: the rooms on either side only know these shapes.
+
+Format  ->  Source  ->  Intake  ->  Inbox  ->  Store  ==>  Feed  ->  Handler (by a Cursor)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ingest.event import Event, Outcome, Record
+
+
+class Format(Protocol):
+    """Bytes to records, pure: what one kind of sender writes. Made for one Origin (product, source, mode)."""
+
+    def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
+        """Every element of an inflated body, in order; `headers` have lower-case names.
+
+        An element that cannot be decoded is a Reject in its place. Never raises because of what was sent, except
+        TooLarge for more than 10,000 elements.
+        """
+        ...
+
+
+class Intake(Protocol):
+    """One source's way in."""
+
+    async def settle(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        """Commit the records together and return what became of each, in order. They are durable when this returns.
+
+        Outcome.DEFERRED: it was not stored, and the sender should send it again. Raises TooLarge where the
+        records are more than the inbox can ever hold. Cancelling the caller does not take the records back.
+        """
+        ...
+
+
+class Source(Protocol):
+    """One delivery mode of one configured source. It is run by the supervisor and feeds an Intake."""
+
+    async def run(self) -> None:
+        """Receive until cancelled."""
+        ...
+
+    async def pause(self) -> None:
+        """Take nothing new any more; what was taken will still be settled."""
+        ...
+
+
+class Store(Protocol):
+    """Durable, deduplicated, in order of commit."""
+
+    async def commit(self, records: Sequence[Record]) -> Commit:
+        """Write a batch in one transaction, fsynced, and say what became of each record.
+
+        Of equal ids the first is STORED. A record whose data the database refuses is kept as a Reject. Raises
+        StoreUnavailable if nothing was committed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction did: an outcome for each record, and the new events with their positions, ascending."""
+
+    outcomes: Sequence[Outcome]
+    events: Sequence[Event]
+
+
+class Feed(Protocol):
+    """The store's tail: committed events by position."""
+
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        """At most `limit` events with position > `after`, ascending; empty where there are none yet."""
+        ...
+
+    async def wait(self, after: int) -> None:
+        """Return when an event behind `after` may be there; at the latest after five seconds."""
+        ...
+
+    async def head(self) -> int:
+        """The highest position that was ever given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An event that a handler could not be given when its turn came.
+
+    It failed (`attempts` ≥ 1) or waits behind an earlier one of its device (`attempts` = 0). `due_at` is when to try
+    next; None is a dead letter.
+    """
+
+    position: int
+    device: str | None
+    attempts: int
+    first_failed_at: datetime | None
+    due_at: datetime | None
+    error: str
+
+
+class Cursor(Protocol):
+    """One handler's place in the feed, and what it left parked behind it. Held by one process at a time.
+
+    Every write is fenced by the epoch of the lease and raises LeaseLost, having changed nothing, if another process
+    took the cursor over.
+    """
+
+    @property
+    def position(self) -> int:
+        """All events up to here are delivered, parked, or not for this handler."""
+        ...
+
+    async def advance(self, position: int, parked: Sequence[Parked]) -> None:
+        """Move on and park in one transaction; renews the lease. `position` may be the present one."""
+        ...
+
+    async def settle(self, delivered: Sequence[int], parked: Sequence[Parked]) -> None:
+        """Strike delivered positions off the parked rows, and write back those that failed once more."""
+        ...
+
+    async def due(self, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
+        """Parked rows whose time has come, oldest first; `by_device` gives only the first row of each device."""
+        ...
+
+    async def waiting_devices(self) -> Sequence[str | None]:
+        """Devices that have parked rows which are not dead: their later events wait behind these."""
+        ...
+
+
+class Handler(Protocol):
+    """What receives events after the store. At least once each; `event.id` is the idempotency key."""
+
+    async def deliver(self, event: Event) -> None:
+        """Return when the event is handled. Raise DeadLetter to give it up at once, anything else to be retried."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the handler holds open."""
+        ...

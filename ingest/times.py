@@ -1,0 +1,73 @@
+"""Times as senders write them: an instant in nanoseconds, whatever its offset and precision."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ONE_SECOND = timedelta(seconds=1)
+# RFC 3339 §5.6, and what senders make of it: a space for T, a missing offset (UTC), a comma, more digits.
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:[.,](\d{1,18}))?\s?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d)?\Z", re.ASCII
+)
+# Above this a bare number of seconds would lie beyond the year 5138, so it is milliseconds.
+_MILLISECONDS_FROM = 100_000_000_000
+
+
+class Instant(NamedTuple):
+    """A point in time: exact in nanoseconds since 1970, and as an aware UTC datetime cut to microseconds."""
+
+    nanoseconds: int
+    at: datetime
+
+
+def instant_of(at: datetime) -> Instant:
+    """The instant of an aware datetime."""
+    since = at - EPOCH
+    return Instant((since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds) * 1000, at)
+
+
+def parse_rfc3339(text: str) -> Instant:
+    """The instant that `text` names.
+
+    A time without offset is UTC; second 60 is the leap second (RFC 3339 §5.7). Raises ValueError for anything else,
+    also for instants that UTC cannot write with a four-digit year.
+    """
+    if len(text) == 24 and text[-1] == "Z" and text[10] == "T" and text[19] == ".":  # noqa: SIM102 - the common shape
+        if text[20:23].isdigit():
+            return instant_of(datetime.fromisoformat(text))
+    match = _RFC3339.match(text.strip())
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time: {text[:64]!r}")
+    date, hours_minutes, seconds, fraction, offset = match.groups()
+    leap = seconds == "60"
+    zone = "+00:00" if offset is None or offset in "Zz" else offset
+    at = datetime.fromisoformat(f"{date}T{hours_minutes}:{'59' if leap else seconds}{zone}")
+    try:
+        utc = at.astimezone(UTC) + (_ONE_SECOND if leap else timedelta())
+    except OverflowError:
+        raise ValueError(f"beyond the years that can be written: {text[:64]!r}") from None
+    nanoseconds = int((fraction or "0").ljust(9, "0")[:9])
+    return Instant(instant_of(utc).nanoseconds + nanoseconds, utc.replace(microsecond=nanoseconds // 1000))
+
+
+def parse_epoch(literal: str) -> Instant:
+    """The instant of a JSON number: Unix seconds, or milliseconds where seconds would be absurd. Raises ValueError."""
+    match = re.fullmatch(r"(-?\d{1,16})(?:\.(\d+))?", literal, re.ASCII)
+    if match is None:
+        raise ValueError(f"not a Unix time: {literal[:64]!r}")
+    whole = int(match[1])
+    digits = 9 if abs(whole) < _MILLISECONDS_FROM else 6
+    fraction = int((match[2] or "0").ljust(digits, "0")[:digits])
+    nanoseconds = whole * 10**digits + (-fraction if literal.startswith("-") else fraction)
+    try:
+        return Instant(nanoseconds, EPOCH + timedelta(microseconds=nanoseconds // 1000))
+    except OverflowError:
+        raise ValueError(f"beyond the years that can be written: {literal[:64]!r}") from None
+
+
+def rfc3339(at: datetime) -> str:
+    """UTC, three decimals, Z: how every time is shown."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0") + f"{at.microsecond // 1000:03d}Z"

@@ -1,0 +1,75 @@
+"""Brings a database to the newest schema. SQLite is copied first, so that a way back stays."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+
+from ingest.errors import HeadraceError
+from storage.engine import Database
+
+
+class SchemaBehind(HeadraceError):
+    """The database is not at the newest schema, and it is not ours to change it now."""
+
+
+def migrations_folder() -> Path:
+    """Where the migrations are: inside the installed package, or at the top of a checkout."""
+    installed = Path(__file__).parent / "migrations"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "alembic"
+
+
+async def migrate(database: Database) -> tuple[str | None, str]:
+    """Bring the schema to the newest revision; return the revision before (None: empty) and after."""
+    before = await revision(database)
+    newest = newest_revision()
+    if before is not None and before != newest:
+        await database.write(_copy_sqlite, f"before-{newest}")
+    await database.write(_upgrade)
+    return before, newest
+
+
+async def require_newest(database: Database) -> None:
+    """Raise SchemaBehind unless the database is at the newest schema."""
+    if (found := await revision(database)) != newest_revision():
+        raise SchemaBehind(
+            f"the database is at schema {found or 'none'}, this version needs {newest_revision()}: run `headrace migrate`"
+        )
+
+
+async def revision(database: Database) -> str | None:
+    """The schema revision a database is at; None where there is none yet."""
+    return await database.read(lambda connection: MigrationContext.configure(connection).get_current_revision())
+
+
+def newest_revision() -> str:
+    """The newest revision this version knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "the migrations are missing from the installation"  # noqa: S101 - a broken package
+    return head
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _copy_sqlite(connection: Connection, suffix: str) -> None:
+    path = connection.engine.url.database
+    if connection.dialect.name != "sqlite" or not path or not inspect(connection).get_table_names():
+        return
+    with sqlite3.connect(path) as source, sqlite3.connect(f"{path}.{suffix}") as copy:
+        source.backup(copy)

@@ -1,0 +1,83 @@
+"""Values to rows and back: the only place that knows how an Event lies in the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ingest.event import Event, Mode, Reject
+from ingest.times import EPOCH
+from storage.tables import events
+
+EVENT_COLUMNS = tuple(column.name for column in events.columns)
+REJECT_COLUMNS = ("source", "mode", "received_at", "reason", "body")
+
+_write_json = msgspec.json.Encoder().encode
+_read_attributes = msgspec.json.Decoder(dict[str, str]).decode
+_NO_ATTRIBUTES: Mapping[str, str] = {}
+
+
+def micros(at: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    since = at - EPOCH
+    return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
+
+
+def moment(microseconds: int) -> datetime:
+    """The aware UTC datetime of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
+    """A row in the order of EVENT_COLUMNS, as the driver takes it."""
+    return (
+        event.position,
+        event.id.bytes if sqlite else event.id,
+        event.product,
+        event.device,
+        event.name,
+        event.data,
+        event.content_type,
+        None if event.published_at is None else micros(event.published_at),
+        micros(event.received_at),
+        event.source,
+        event.mode.value,
+        _attributes_text(event.attributes),
+    )
+
+
+def event_of(row: Any) -> Event:
+    """The Event of a row of EVENT_COLUMNS."""
+    position, id_, product, device, name, data, content_type, published_at, received_at, source, mode, attributes = row
+    return Event(
+        id=id_,
+        product=product,
+        device=device,
+        name=name,
+        data=data,
+        content_type=content_type,
+        published_at=None if published_at is None else moment(published_at),
+        received_at=moment(received_at),
+        source=source,
+        mode=Mode(mode),
+        attributes=_NO_ATTRIBUTES if attributes == "{}" else _read_attributes(attributes),
+        position=position,
+    )
+
+
+def reject_row(reject: Reject) -> tuple[Any, ...]:
+    """A row in the order of REJECT_COLUMNS."""
+    return (reject.source, reject.mode.value, micros(reject.received_at), reject.reason.value, reject.body)
+
+
+def _attributes_text(attributes: Mapping[str, str]) -> str:
+    if not attributes:
+        return "{}"
+    try:
+        return _write_json(attributes).decode()
+    except ValueError:  # a lone surrogate: only the escaped form can be stored as text
+        return json.dumps(dict(attributes))

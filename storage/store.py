@@ -1,0 +1,183 @@
+"""The group commit: events once, duplicates sighted, rejects kept, all tallied, in one transaction.
+
+Positions are given under the head row's lock and only to new rows, so they are dense and in order of commit.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy import Connection, bindparam, select, update
+
+from ingest.errors import StoreUnavailable
+from ingest.event import Event, Ignored, Outcome, Reason, Record, Reject
+from ingest.ports import Commit
+from storage import bulk
+from storage.engine import Database, DataRefused
+from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, micros, reject_row
+from storage.tables import events, head, rejects, sightings, tallies, writers
+
+_SIGHTING_COLUMNS = ("position", "source", "mode", "received_at")
+_TALLY_COLUMNS = ("source", "mode", "minute", "outcome", "count")
+_WRITER_COLUMNS = ("writer", "batch", "committed_at")
+_REPLACE_BATCH = "ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, committed_at = excluded.committed_at"
+ADD_UP = "ON CONFLICT (source, mode, minute, outcome) DO UPDATE SET count = tallies.count + excluded.count"
+_LOCK_HEAD = select(head.c.position).with_for_update()
+_MOVE_HEAD = update(head).values(position=bindparam("to"))
+_LOOKUPS = 3
+
+log = structlog.get_logger(__name__)
+
+
+class SqlStore:
+    """ports.Store on SQLite or PostgreSQL."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._writer = secrets.token_hex(8)
+        self._batch = 0
+
+    async def commit(self, records: Sequence[Record]) -> Commit:
+        """See ports.Store."""
+        try:
+            return await self._commit_once(records)
+        except DataRefused as error:
+            return await self._halve(records, error)
+
+    async def _commit_once(self, records: Sequence[Record]) -> Commit:
+        self._batch += 1
+        batch = _Batch(records, self._clock(), self._writer, self._batch)
+        try:
+            return await self._database.write(batch.write)
+        except StoreUnavailable:
+            if batch.result is not None and await self._was_committed():
+                return batch.result
+            raise
+
+    async def _was_committed(self) -> bool:
+        """Whether the batch whose COMMIT went unanswered is there. Waits for the head lock it may still hold."""
+        for _ in range(_LOOKUPS):
+            try:
+                return await self._database.write(_last_batch_of, self._writer) == self._batch
+            except StoreUnavailable:
+                continue
+        return False  # it is deferred: if it was committed after all, the retry will be a duplicate
+
+    async def _halve(self, records: Sequence[Record], error: DataRefused) -> Commit:
+        """Find the record that the database refuses by halves, and keep it as a Reject."""
+        if len(records) == 1:
+            log.warning("record_refused_by_store", error=str(error))
+            return await self._commit_once([_refused(records[0])])
+        middle = len(records) // 2
+        first, second = await self.commit(records[:middle]), await self.commit(records[middle:])
+        return Commit([*first.outcomes, *second.outcomes], [*first.events, *second.events])
+
+
+class _Batch:
+    """One transaction's worth of records; `result` is known before the COMMIT is sent."""
+
+    def __init__(self, records: Sequence[Record], now: datetime, writer: str, number: int) -> None:
+        self._records = records
+        self._now = micros(now)
+        self._writer = writer
+        self._number = number
+        self.result: Commit | None = None
+
+    def write(self, connection: Connection) -> Commit:
+        """Everything between BEGIN and COMMIT."""
+        position = _lock_head(connection)
+        ids = [record.id for record in self._records if isinstance(record, Event)]
+        known = {id_: (at, source, mode) for id_, at, source, mode in (bulk.known_ids(connection, ids) if ids else ())}
+        sorted_out = _sort_out(self._records, known, position)
+        self._insert(connection, sorted_out)
+        connection.execute(_MOVE_HEAD, {"to": position + len(sorted_out.stored)})
+        self.result = Commit(sorted_out.outcomes, sorted_out.stored)
+        return self.result
+
+    def _insert(self, connection: Connection, rows: _Sorted) -> None:
+        sqlite = connection.dialect.name == "sqlite"
+        bulk.insert(connection, events, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
+        bulk.insert(connection, sightings, _SIGHTING_COLUMNS, rows.sightings)
+        bulk.insert(connection, rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects])
+        bulk.insert(connection, tallies, _TALLY_COLUMNS, self._tally(rows.outcomes), ADD_UP)
+        bulk.insert(connection, writers, _WRITER_COLUMNS, [(self._writer, self._number, self._now)], _REPLACE_BATCH)
+
+    def _tally(self, outcomes: Sequence[Outcome]) -> list[tuple[str, str, int, str, int]]:
+        minute = self._now // 60_000_000
+        counts = Counter(
+            (record.source, record.mode.value, outcome.value)
+            for record, outcome in zip(self._records, outcomes, strict=True)
+        )
+        return [(source, mode, minute, outcome, count) for (source, mode, outcome), count in sorted(counts.items())]
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """What each record of a batch is, and the rows that follow from it."""
+
+    outcomes: list[Outcome]
+    stored: list[Event]
+    sightings: list[tuple[int, str, str, int]]
+    rejects: list[Reject]
+
+
+def _sort_out(records: Sequence[Record], known: dict[UUID, tuple[int, str, str]], position: int) -> _Sorted:
+    """Give new events the positions after `position`; a second copy in the batch is a duplicate like any other."""
+    rows = _Sorted([], [], [], [])
+    for record in records:
+        if isinstance(record, Event):
+            first = known.get(record.id)
+            if first is None:
+                position += 1
+                known[record.id] = (position, record.source, record.mode)
+                rows.stored.append(msgspec.structs.replace(record, position=position))
+                rows.outcomes.append(Outcome.STORED)
+            else:
+                at, source, mode = first
+                same_way = source == record.source and mode == record.mode
+                rows.outcomes.append(Outcome.REDELIVERY if same_way else Outcome.OVERLAP)
+                rows.sightings.append((at, record.source, record.mode.value, micros(record.received_at)))
+        elif isinstance(record, Reject):
+            rows.rejects.append(record)
+            rows.outcomes.append(Outcome.REJECTED)
+        else:
+            rows.outcomes.append(Outcome.IGNORED)
+    return rows
+
+
+def _lock_head(connection: Connection) -> int:
+    """The last position. On PostgreSQL a replica that freezes while it holds the lock is cut off after two seconds."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true)"
+        )
+    return int(connection.execute(_LOCK_HEAD).scalar_one())
+
+
+def _last_batch_of(connection: Connection, writer: str) -> int | None:
+    _lock_head(connection)
+    return connection.execute(select(writers.c.batch).where(writers.c.writer == writer)).scalar_one_or_none()
+
+
+def _refused(record: Record) -> Reject:
+    """The Reject that stands for a record whose data the database calls an error, with all that is known of it."""
+    if isinstance(record, Reject | Ignored):
+        raise StoreUnavailable("the database refuses a record that holds no sender's data")
+    return Reject(
+        source=record.source,
+        mode=record.mode,
+        received_at=record.received_at,
+        reason=Reason.REFUSED_BY_STORE,
+        body=json.dumps(
+            {"event": record.name, "coreid": record.device, "data": (record.data or b"").decode("latin-1")}
+        ).encode(),
+    )

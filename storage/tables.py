@@ -1,0 +1,165 @@
+"""The schema as Core tables: what is durable, and nothing else. alembic/versions holds the same, step by step.
+
+Times are microseconds since 1970 (BIGINT: years 1 to 9999 fit), so both databases compare and round them alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# SQLite makes only a column of the very type INTEGER the row's own key.
+Position = BigInteger().with_variant(Integer, "sqlite")
+
+
+class EventId(TypeDecorator[UUID]):
+    """UUID on PostgreSQL; its 16 bytes on SQLite, which sort by time as the UUIDs do."""
+
+    impl = Uuid
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column type of the dialect."""
+        return dialect.type_descriptor(LargeBinary(16) if dialect.name == "sqlite" else Uuid())
+
+    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> Any:
+        """To the database."""
+        return value.bytes if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
+        """From the database."""
+        return UUID(bytes=value) if isinstance(value, bytes) else value
+
+
+# The last position given. Its row lock orders the committers, so positions are dense and in order of commit.
+head = Table(
+    "head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+)
+
+# The last batch that each process committed: where the answer to a COMMIT was lost, this row knows.
+writers = Table(
+    "writers",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("batch", BigInteger, nullable=False),
+    Column("committed_at", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),
+    Column("id", EventId, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("device", Text),
+    Column("name", Text, nullable=False),
+    Column("data", LargeBinary),
+    Column("content_type", Text),
+    Column("published_at", BigInteger),
+    Column("received_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("attributes", Text, nullable=False),
+    Index("uq_events_id", "id", unique=True),
+    Index("ix_events_device_position", "device", "position"),
+)
+
+# Who else saw an event, and when: one row for each further arrival.
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("id", Position, primary_key=True, autoincrement=True),
+    Column("position", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Index("ix_sightings_position", "position"),
+)
+
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("id", Position, primary_key=True, autoincrement=True),
+    Column("source", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Committed outcomes by minute, and `expired`: rows in events = stored - expired, after any crash.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("mode", Text, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("outcome", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+# One handler's place in the feed. Lease, fence (epoch) and position change in one UPDATE.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("handler", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("holder", Text),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+)
+
+# Only what failed, or waits behind a failure of its device. due_at is null for a dead letter.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("handler", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("device", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("first_failed_at", BigInteger),
+    Column("due_at", BigInteger),
+    Column("error", Text, nullable=False),
+    Index("ix_deliveries_handler_due_at", "handler", "due_at"),
+    Index("ix_deliveries_position", "position"),
+)
+
+# Stretches of time in which a stream of a source was listening. What no row covers is a gap.
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("id", Position, primary_key=True, autoincrement=True),
+    Column("source", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("stream", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Index("ix_coverage_source_mode_until", "source", "mode", "until"),
+)
