@@ -1,0 +1,153 @@
+"""An HTTP body taken apart into its elements. The body decides what it is, not its Content-Type."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from ingest.errors import TooLarge
+from ingest.event import MAX_ELEMENTS, Reason
+from ingest.formats.slices import is_scalar, items, members
+from ingest.formats.undecodable import Undecodable
+
+_T = TypeVar("_T")
+
+_BOM = b"\xef\xbb\xbf"
+_GZIP = zlib.MAX_WBITS | 16
+_CHUNK = 16 * 1024
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A JSON object: its source, and its members' source slices."""
+
+    text: bytes
+    members: dict[str, msgspec.Raw]
+
+
+class Form(msgspec.Struct, frozen=True):
+    """A form: the body, and its fields, percent-decoded; of equal names the last counts."""
+
+    text: bytes
+    fields: dict[bytes, bytes]
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """Something that is no element, to be kept with the reason."""
+
+    text: bytes
+    reason: Reason
+
+
+Element = Document | Form | Broken
+
+
+class MalformedGzip(ValueError):
+    """The body says it is gzip (RFC 1952), and is cut off or something else."""
+
+
+def gunzip(body: bytes, max_bytes: int) -> bytes:
+    """Inflate gzip of one or several members (RFC 1952 §2.2); zeros behind the last one are padding.
+
+    Raises TooLarge beyond `max_bytes`, without inflating further, and MalformedGzip.
+    """
+    inflated: list[bytes] = []
+    room, position, inflater = max_bytes, 0, None
+    while position < len(body):
+        if inflater is None and body[position] == 0 and not body[position:].strip(b"\0"):
+            break
+        inflater = inflater or zlib.decompressobj(_GZIP)
+        chunk = body[position : position + _CHUNK]  # small, because each member's end copies what is left of it
+        try:
+            inflated.append(inflater.decompress(chunk, room + 1))
+        except zlib.error as error:
+            raise MalformedGzip(str(error)) from None
+        room -= len(inflated[-1])
+        if room < 0:
+            raise TooLarge(f"a body of more than {max_bytes} bytes when inflated")
+        position += len(chunk) - len(inflater.unused_data)
+        if inflater.eof:
+            inflater = None
+    if inflater is not None:
+        raise MalformedGzip("cut off")
+    return b"".join(inflated)
+
+
+def split(body: bytes, content_type: str = "") -> Sequence[Element]:
+    """The elements of an inflated body, in order: a JSON object, an array's items, lines of NDJSON, or one form.
+
+    What cannot be split is one Broken with the whole body. `content_type` only helps to name its reason. Raises
+    TooLarge for more than 10,000 elements.
+    """
+    text = body.strip().removeprefix(_BOM).strip()
+    first = text[:1]
+    try:
+        if first == b"{":
+            return _objects(text)
+        if first == b"[":
+            return [_item(bytes(item)) for item in _counted(items(text))]
+        return [_form(text, content_type)]
+    except Undecodable as fault:
+        reason = Reason.MALFORMED_JSON if fault.reason is Reason.TRUNCATED else fault.reason
+        return [Broken(body, reason)]
+
+
+def _objects(text: bytes) -> Sequence[Document | Broken]:
+    try:
+        return [Document(text, members(text))]
+    except Undecodable:
+        lines = [line for line in map(bytes.strip, text.split(b"\n")) if line]
+        if (elements := _lines(lines)) is None:
+            raise
+        return elements
+
+
+def _lines(lines: list[bytes]) -> Sequence[Document | Broken] | None:
+    """NDJSON; None where the lines are a single document that is written over several lines, and malformed.
+
+    Such a document never ends on its first line, and hardly has a `{` at the start of each. So either tells NDJSON,
+    if there is a whole object at all.
+    """
+    if len(lines) < 2 or not (_is_whole(_item(lines[0])) or all(line.startswith(b"{") for line in lines)):
+        return None
+    elements = [_item(line) for line in _counted(lines)]
+    return elements if any(map(_is_whole, elements)) else None
+
+
+def _is_whole(element: Document | Broken) -> bool:
+    return isinstance(element, Document) or element.reason is Reason.TOO_DEEP
+
+
+def _item(text: bytes) -> Document | Broken:
+    if text[:1] != b"{":
+        is_other = text[:1] == b"[" or is_scalar(text)
+        return Broken(text, Reason.NOT_AN_OBJECT if is_other else Reason.MALFORMED_JSON)
+    try:
+        return Document(text, members(text))
+    except Undecodable as fault:
+        return Broken(text, fault.reason)
+
+
+def _counted(elements: list[_T]) -> list[_T]:
+    if len(elements) > MAX_ELEMENTS:
+        raise TooLarge(f"a body of more than {MAX_ELEMENTS} elements")
+    return elements
+
+
+def _form(text: bytes, content_type: str) -> Form:
+    if not text:
+        raise Undecodable(Reason.EMPTY)
+    may_be_scalar = b"=" not in text or text[:1] == b'"'
+    if may_be_scalar and is_scalar(text):
+        raise Undecodable(Reason.NOT_AN_OBJECT)
+    if b"=" not in text:
+        raise Undecodable(Reason.MALFORMED_JSON if "json" in content_type.lower() else Reason.MALFORMED_FORM)
+    pairs = (field.partition(b"=") for field in text.replace(b"+", b" ").split(b"&") if field)
+    return Form(text, {_unescape(name): _unescape(value) for name, _, value in pairs})
+
+
+def _unescape(text: bytes) -> bytes:
+    return unquote_to_bytes(text) if b"%" in text else text

@@ -1,0 +1,134 @@
+"""Senders that are not Particle: the configuration says where each part of an event stands in their bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from ingest.event import Origin, Reason, Record
+from ingest.formats.body import Broken, Document, Element, Form, split
+from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
+from ingest.formats.reading import Reading, record
+from ingest.formats.undecodable import Undecodable
+from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
+from ingest.times import Instant, parse_epoch, parse_rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where the parts of an event stand: JSON pointers (RFC 6901; "" is the whole element), or "header:Name", or None.
+
+    In a form a pointer of one token names a field, and "" is the body.
+    """
+
+    id: str | None = None
+    device: str | None = "/device"
+    name: str | None = "/name"
+    time: str | None = "/time"
+    data: str | None = ""
+
+
+class GenericFormat:
+    """ports.Format for any sender of JSON or forms. `ignore` holds name prefixes, as for Particle.
+
+    Where `fields.id` is configured it stands for the data in the event's identity. An id in a header names the request:
+    the elements of a batch get its number behind it. Raises ConfigurationError for a place that cannot be read.
+    """
+
+    def __init__(self, origin: Origin, ignore: Sequence[str], fields: Fields) -> None:
+        self._origin = origin
+        self._ignore = tuple(ignore)
+        self._id = _place("fields.id", fields.id)
+        self._device = _place("fields.device", fields.device)
+        self._name = _place("fields.name", fields.name)
+        self._time = _place("fields.time", fields.time)
+        self._data = _place("fields.data", fields.data)
+
+    def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
+        """See ports.Format."""
+        elements = split(body, headers.get("content-type", ""))
+        return [
+            record(
+                partial(self._read, headers, number if len(elements) > 1 else None),
+                *(element, element.text, self._origin, self._ignore, received_at),
+            )
+            for number, element in enumerate(elements)
+        ]
+
+    def _read(self, headers: Mapping[str, str], number: int | None, element: Element) -> Reading:
+        if isinstance(element, Broken):
+            raise Undecodable(element.reason)
+        find = partial(_find, element, headers)
+        sender_id = _scalar(find(self._id), Reason.BAD_ID)
+        if sender_id and number is not None and isinstance(self._id, Header):
+            sender_id = f"{sender_id}#{number}"
+        return Reading(
+            name=_text(find(self._name), Reason.BAD_NAME),
+            device=_scalar(find(self._device), Reason.BAD_DEVICE),
+            instant=_instant(_scalar(find(self._time), Reason.BAD_TIME)),
+            data=_data(find(self._data)),
+            attributes={},
+            sender_id=sender_id,
+        )
+
+
+class _Plain(msgspec.Struct, frozen=True):
+    """Text as it stands in a form or a header; what is found in JSON is a source slice instead."""
+
+    text: bytes
+
+
+def _place(key: str, text: str | None) -> Place | None:
+    return None if text is None else parse_place(key, text)
+
+
+def _find(element: Document | Form, headers: Mapping[str, str], place: Place | None) -> _Plain | bytes | None:
+    if place is None:
+        return None
+    if isinstance(place, Header):
+        return _Plain(headers[place.name].encode()) if place.name in headers else None
+    if isinstance(element, Document):
+        return _in_document(element, place)
+    return _in_form(element, place)
+
+
+def _in_document(document: Document, pointer: Pointer) -> bytes | None:
+    if not pointer.tokens:
+        return document.text
+    member = document.members.get(pointer.tokens[0])
+    return None if member is None else resolve(pointer.tokens[1:], bytes(member))
+
+
+def _in_form(form: Form, pointer: Pointer) -> _Plain | None:
+    if not pointer.tokens:
+        return _Plain(form.text)
+    value = form.fields.get(pointer.tokens[0].encode()) if len(pointer.tokens) == 1 else None
+    return None if value is None else _Plain(value)
+
+
+def _text(found: _Plain | Slice | None, reason: Reason) -> str | None:
+    return utf8(found.text) if isinstance(found, _Plain) else text_of(found, reason)
+
+
+def _scalar(found: _Plain | Slice | None, reason: Reason) -> str | None:
+    return utf8(found.text) if isinstance(found, _Plain) else text_or_number_of(found, reason)
+
+
+def _data(found: _Plain | bytes | None) -> bytes | None:
+    if isinstance(found, _Plain):
+        return found.text
+    return None if found is None else data_of(found)
+
+
+def _instant(text: str | None) -> Instant | None:
+    if not text:
+        return None
+    for parse in (parse_rfc3339, parse_epoch):
+        with suppress(ValueError):
+            return parse(text)
+    raise Undecodable(Reason.BAD_TIME)

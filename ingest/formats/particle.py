@@ -1,0 +1,101 @@
+"""Particle's webhooks: the default form, the default JSON and whatever a template made of them, as one Event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from ingest.event import Origin, Reason, Record
+from ingest.formats.body import Broken, Document, Element, split
+from ingest.formats.reading import Reading, record
+from ingest.formats.undecodable import Undecodable
+from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, utf8
+from ingest.times import Instant, parse_rfc3339
+
+# The event stream's names for what webhooks call otherwise.
+_WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))
+
+
+class ParticleFormat:
+    """ports.Format for Particle webhooks. `ignore` holds name prefixes, also meant after one leading `<device>/`."""
+
+    def __init__(self, origin: Origin, ignore: Sequence[str]) -> None:
+        self._origin = origin
+        self._ignore = tuple(ignore)
+
+    def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
+        """See ports.Format."""
+        return [
+            record(_read, element, element.text, self._origin, self._ignore, received_at)
+            for element in split(body, headers.get("content-type", ""))
+        ]
+
+
+def reading(
+    *, name: str | None, device: str | None, published_at: str | None, data: bytes | None, attributes: dict[str, str]
+) -> Reading:
+    """A Reading of what Particle sent, by any mode. Raises Undecodable(BAD_TIME)."""
+    for theirs, ours in _WEBHOOK_NAMES:
+        if theirs in attributes:
+            attributes[ours] = attributes.pop(theirs)
+    return Reading(name=name, device=device, instant=_instant(published_at), data=data, attributes=attributes)
+
+
+def read_members(members: Mapping[str, msgspec.Raw]) -> Reading:
+    """A Reading of Particle's JSON. Raises Undecodable."""
+    name = device = published_at = data = None
+    attributes = {}
+    for key, value in members.items():
+        if key == "data":
+            data = data_of(value)
+        elif key == "event":
+            name = text_of(value, Reason.BAD_NAME)
+        elif key == "published_at":
+            published_at = text_of(value, Reason.BAD_TIME)
+        elif key == "coreid":
+            device = text_or_number_of(value, Reason.BAD_DEVICE)
+        elif (text := literal_of(value)) is not None:
+            attributes[key if key.isascii() else _checked(key)] = text
+    return reading(name=name, device=device, published_at=published_at, data=data, attributes=attributes)
+
+
+def _read(element: Element) -> Reading:
+    if isinstance(element, Document):
+        return read_members(element.members)
+    if isinstance(element, Broken):
+        raise Undecodable(element.reason)
+    return _read_fields(element.fields)
+
+
+def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:
+    data = fields.get(b"data")
+    if data is not None and data.startswith(b"data:") and b";base64," in data:
+        data = data.replace(b" ", b"+")  # base64 has no spaces: a sender forgot to escape its "+"
+    texts = {key: utf8(value) for name, value in fields.items() if (key := utf8(name)) != "data"}
+    return reading(
+        name=texts.pop("event", None),
+        device=texts.pop("coreid", None),
+        published_at=texts.pop("published_at", None),
+        data=data,
+        attributes=texts,
+    )
+
+
+def _checked(key: str) -> str:
+    """A key that is text: the tolerant reading of JSON lets lone surrogates through."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise Undecodable(Reason.INVALID_UTF8) from None
+    return key
+
+
+def _instant(text: str | None) -> Instant | None:
+    if not text:
+        return None
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        raise Undecodable(Reason.BAD_TIME) from None

@@ -1,0 +1,61 @@
+"""Where the generic format finds a part of an event: a JSON pointer (RFC 6901), or a header of the request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from ingest.errors import ConfigurationError
+from ingest.formats.slices import items, members
+
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
+_HEADER = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]+)")  # a token of RFC 9110 §5.6.2
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The header of this name, in lower case."""
+
+    name: str
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """The reference tokens of a JSON pointer, unescaped; none is the whole element."""
+
+    tokens: tuple[str, ...]
+
+
+Place = Pointer | Header
+
+
+def parse_place(key: str, text: str) -> Place:
+    """The place that a configured text names. Raises ConfigurationError, which names `key`."""
+    if header := _HEADER.fullmatch(text):
+        return Header(header[1].lower())
+    if not _POINTER.fullmatch(text):
+        raise ConfigurationError(
+            f'{key}: expected a JSON pointer such as "/id" (RFC 6901) or "header:Name", not {text!r}'
+        )
+    return Pointer(tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:]))
+
+
+def resolve(tokens: Sequence[str], value: bytes) -> bytes | None:
+    """The source slice that a pointer's tokens lead to in JSON text; None where there is nothing."""
+    found: bytes | None = value
+    for token in tokens:
+        if found is None:
+            return None
+        found = _step(found, token)
+    return found
+
+
+def _step(value: bytes, token: str) -> bytes | None:
+    if value[:1] == b"{":
+        member = members(value).get(token)
+        return None if member is None else bytes(member)
+    if value[:1] != b"[" or not _INDEX.fullmatch(token):
+        return None
+    found, index = items(value), int(token)
+    return bytes(found[index]) if index < len(found) else None
