@@ -7,8 +7,7 @@ only the length of a token may show in the time taken. No repr shows a secret, a
 from __future__ import annotations
 
 import hmac
-from base64 import b64decode
-from binascii import unhexlify
+from binascii import a2b_base64, unhexlify
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -164,7 +163,7 @@ class StandardWebhooks:
 
 def webhook_key(secret: str) -> bytes:
     """The key in a Standard Webhooks secret: base64, padded or not, after `whsec_`. Empty where it is none."""
-    encoded = secret.strip().removeprefix("whsec_").rstrip("=")
+    encoded = secret.strip().removeprefix("whsec_")
     return _decoded(encoded + "=" * (-len(encoded) % 4), "base64")
 
 
@@ -199,12 +198,16 @@ def _authorization(headers: Mapping[str, str], scheme: str) -> str:
 def _parameter(query_string: bytes, name: bytes) -> list[bytes]:
     if len(query_string) > MAX_CREDENTIAL_CHARACTERS:
         return []
-    pairs = (pair.partition(b"=") for pair in query_string.split(b"&"))
-    values = [value for key, _, value in pairs if unquote_to_bytes(key) == name]
+    pairs = [pair.partition(b"=") for pair in query_string.split(b"&")]
+    values = [value for key, _, value in pairs if key == name or _unquoted(key) == name]
     if len(values) != 1:
         return []
     # A plus is itself in a URL (RFC 3986) and a space in a form: secrets in base64 come either way.
-    return [unquote_to_bytes(values[0]), unquote_to_bytes(values[0].replace(b"+", b" "))]
+    return [_unquoted(values[0]), _unquoted(values[0].replace(b"+", b" "))]
+
+
+def _unquoted(text: bytes) -> bytes:
+    return unquote_to_bytes(text) if b"%" in text else text
 
 
 def _wire(text: str) -> bytes:
@@ -216,7 +219,7 @@ def _wire(text: str) -> bytes:
 
 def _decoded(text: str, encoding: Encoding) -> bytes:
     try:
-        return unhexlify(text) if encoding == "hex" else b64decode(text, validate=True)
+        return unhexlify(text) if encoding == "hex" else a2b_base64(text, strict_mode=True)
     except ValueError:  # also binascii.Error, and text that is not ASCII
         return b""
 
