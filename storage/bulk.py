@@ -6,6 +6,7 @@ it for up to five milliseconds each time; PostgreSQL takes arrays of columns fas
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -13,9 +14,22 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 _ROWS = 256  # in one SQLite statement: 12 columns × 256 stay well below its 32,766 variables
+
+
+def run(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> Sequence[Any]:
+    """The rows of a statement in the driver's own words.
+
+    On SQLite it goes past SQLAlchemy's execution: 5 µs against 45, with the interpreter lock held, at each of the five
+    statements of a commit.
+    """
+    if connection.dialect.name == "sqlite":
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        return driver.execute(statement, parameters).fetchall()
+    result = connection.exec_driver_sql(statement, parameters)
+    return result.fetchall() if result.returns_rows else ()
 
 
 def insert(
@@ -27,25 +41,23 @@ def insert(
     if connection.dialect.name == "sqlite":
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
-            connection.exec_driver_sql(
-                _insert_values(table, columns, len(some), suffix), tuple(chain.from_iterable(some))
-            )
+            run(connection, _insert_values(table, columns, len(some), suffix), tuple(chain.from_iterable(some)))
     else:
         arrays = tuple(list(column) for column in zip(*rows, strict=True))
-        connection.exec_driver_sql(_insert_unnest(table, columns, suffix), arrays)
+        run(connection, _insert_unnest(table, columns, suffix), arrays)
 
 
 def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[UUID, int, str, str]]:
     """(id, position, source, mode) of those ids that are in the store already."""
     if connection.dialect.name != "sqlite":
-        found = connection.exec_driver_sql(
-            "SELECT id, position, source, mode FROM events WHERE id = ANY($1::uuid[])", (list(ids),)
+        found = run(
+            connection, "SELECT id, position, source, mode FROM events WHERE id = ANY($1::uuid[])", (list(ids),)
         )
         return [(UUID(int=row[0].int), row[1], row[2], row[3]) for row in found]
     known: list[tuple[UUID, int, str, str]] = []
     for start in range(0, len(ids), _ROWS):
         some = ids[start : start + _ROWS]
-        rows = connection.exec_driver_sql(_select_known(len(some)), tuple(id_.bytes for id_ in some))
+        rows = run(connection, _select_known(len(some)), tuple(id_.bytes for id_ in some))
         known.extend((UUID(bytes=row[0]), row[1], row[2], row[3]) for row in rows)
     return known
 
@@ -58,12 +70,12 @@ def _select_known(count: int) -> str:
 @cache
 def _insert_values(table: Table, columns: tuple[str, ...], count: int, suffix: str) -> str:
     row = f"({', '.join('?' * len(columns))})"
-    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {', '.join([row] * count)} {suffix}"
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {', '.join([row] * count)} {suffix}"  # noqa: S608 - names and marks
 
 
 @cache
 def _insert_unnest(table: Table, columns: tuple[str, ...], suffix: str) -> str:
-    dialect = postgresql.dialect()
+    dialect = PGDialect()  # type: ignore[no-untyped-call]
     types = (table.c[name].type.compile(dialect) for name in columns)
     arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
     return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT * FROM unnest({arrays}) {suffix}"  # noqa: S608 - names

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, func, inspect, select
 
 from ingest.errors import HeadraceError
 from storage.engine import Database
+
+_MIGRATION_LOCK = 0x4865_6164_7261_6365  # "Headrace"
 
 
 class SchemaBehind(HeadraceError):
@@ -29,6 +32,8 @@ async def migrate(database: Database) -> tuple[str | None, str]:
     """Bring the schema to the newest revision; return the revision before (None: empty) and after."""
     before = await revision(database)
     newest = newest_revision()
+    if not _known(before):
+        raise SchemaBehind(f"the database is at schema {before}, which a newer version made: install that version")
     if before is not None and before != newest:
         await database.write(_copy_sqlite, f"before-{newest}")
     await database.write(_upgrade)
@@ -39,7 +44,8 @@ async def require_newest(database: Database) -> None:
     """Raise SchemaBehind unless the database is at the newest schema."""
     if (found := await revision(database)) != newest_revision():
         raise SchemaBehind(
-            f"the database is at schema {found or 'none'}, this version needs {newest_revision()}: run `headrace migrate`"
+            f"the database is at schema {found or 'none'} and this version needs {newest_revision()}: "
+            "run `headrace migrate`"
         )
 
 
@@ -61,7 +67,15 @@ def _config() -> Config:
     return config
 
 
+def _known(revision: str | None) -> bool:
+    return revision is None or any(
+        script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
+    )
+
+
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # replicas that are rolled out together migrate at the same time
+        connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -71,5 +85,5 @@ def _copy_sqlite(connection: Connection, suffix: str) -> None:
     path = connection.engine.url.database
     if connection.dialect.name != "sqlite" or not path or not inspect(connection).get_table_names():
         return
-    with sqlite3.connect(path) as source, sqlite3.connect(f"{path}.{suffix}") as copy:
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(f"{path}.{suffix}")) as copy:
         source.backup(copy)

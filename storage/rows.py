@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -64,7 +64,7 @@ def event_of(row: Any) -> Event:
         received_at=moment(received_at),
         source=source,
         mode=Mode(mode),
-        attributes=_NO_ATTRIBUTES if attributes == "{}" else _read_attributes(attributes),
+        attributes=_NO_ATTRIBUTES if attributes == "{}" else _attributes_of(attributes),
         position=position,
     )
 
@@ -81,3 +81,10 @@ def _attributes_text(attributes: Mapping[str, str]) -> str:
         return _write_json(attributes).decode()
     except ValueError:  # a lone surrogate: only the escaped form can be stored as text
         return json.dumps(dict(attributes))
+
+
+def _attributes_of(text: str) -> Mapping[str, str]:
+    try:
+        return _read_attributes(text)
+    except ValueError:  # the escaped form of a lone surrogate, which msgspec does not read
+        return cast("dict[str, str]", json.loads(text))

@@ -5,34 +5,35 @@ Positions are given under the head row's lock and only to new rows, so they are 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from uuid import UUID
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select
 
 from ingest.errors import StoreUnavailable
-from ingest.event import Event, Ignored, Outcome, Reason, Record, Reject
+from ingest.event import Event, Ignored, Mode, Outcome, Reason, Record, Reject
 from ingest.ports import Commit
 from storage import bulk
 from storage.engine import Database, DataRefused
 from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, micros, reject_row
-from storage.tables import events, head, rejects, sightings, tallies, writers
+from storage.tables import events, rejects, sightings, tallies, writers
 
 _SIGHTING_COLUMNS = ("position", "source", "mode", "received_at")
-_TALLY_COLUMNS = ("source", "mode", "minute", "outcome", "count")
+TALLY_COLUMNS = ("source", "mode", "minute", "outcome", "count")
 _WRITER_COLUMNS = ("writer", "batch", "committed_at")
 _REPLACE_BATCH = "ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, committed_at = excluded.committed_at"
 ADD_UP = "ON CONFLICT (source, mode, minute, outcome) DO UPDATE SET count = tallies.count + excluded.count"
-_LOCK_HEAD = select(head.c.position).with_for_update()
-_MOVE_HEAD = update(head).values(position=bindparam("to"))
 _LOOKUPS = 3
+_LOOKUP_PAUSE_SECONDS = 0.5  # a server that starts again refuses connections at once
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class SqlStore:
             try:
                 return await self._database.write(_last_batch_of, self._writer) == self._batch
             except StoreUnavailable:
-                continue
+                await asyncio.sleep(_LOOKUP_PAUSE_SECONDS)
         return False  # it is deferred: if it was committed after all, the retry will be a duplicate
 
     async def _halve(self, records: Sequence[Record], error: DataRefused) -> Commit:
@@ -78,7 +79,11 @@ class SqlStore:
             log.warning("record_refused_by_store", error=str(error))
             return await self._commit_once([_refused(records[0])])
         middle = len(records) // 2
-        first, second = await self.commit(records[:middle]), await self.commit(records[middle:])
+        first = await self.commit(records[:middle])
+        try:
+            second = await self.commit(records[middle:])
+        except StoreUnavailable:  # the first half is durable, and has to be counted so
+            second = Commit([Outcome.DEFERRED] * (len(records) - middle), ())
         return Commit([*first.outcomes, *second.outcomes], [*first.events, *second.events])
 
 
@@ -99,7 +104,7 @@ class _Batch:
         known = {id_: (at, source, mode) for id_, at, source, mode in (bulk.known_ids(connection, ids) if ids else ())}
         sorted_out = _sort_out(self._records, known, position)
         self._insert(connection, sorted_out)
-        connection.execute(_MOVE_HEAD, {"to": position + len(sorted_out.stored)})
+        _move_head(connection, position + len(sorted_out.stored))
         self.result = Commit(sorted_out.outcomes, sorted_out.stored)
         return self.result
 
@@ -108,16 +113,22 @@ class _Batch:
         bulk.insert(connection, events, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
         bulk.insert(connection, sightings, _SIGHTING_COLUMNS, rows.sightings)
         bulk.insert(connection, rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects])
-        bulk.insert(connection, tallies, _TALLY_COLUMNS, self._tally(rows.outcomes), ADD_UP)
-        bulk.insert(connection, writers, _WRITER_COLUMNS, [(self._writer, self._number, self._now)], _REPLACE_BATCH)
+        bulk.insert(connection, tallies, TALLY_COLUMNS, self._tally(rows.outcomes), ADD_UP)
+        if not sqlite:  # there no answer to a COMMIT can be lost on the way
+            bulk.insert(connection, writers, _WRITER_COLUMNS, [(self._writer, self._number, self._now)], _REPLACE_BATCH)
 
     def _tally(self, outcomes: Sequence[Outcome]) -> list[tuple[str, str, int, str, int]]:
+        """Rows of TALLY_COLUMNS. Counted by runs, for a batch is mostly one: a third of what a Counter takes."""
         minute = self._now // 60_000_000
-        counts = Counter(
-            (record.source, record.mode.value, outcome.value)
-            for record, outcome in zip(self._records, outcomes, strict=True)
-        )
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for (source, mode, outcome), run in groupby(zip(self._records, outcomes, strict=True), _whose):
+            counts[source, mode.value, outcome.value] += sum(1 for _ in run)
         return [(source, mode, minute, outcome, count) for (source, mode, outcome), count in sorted(counts.items())]
+
+
+def _whose(settled: tuple[Record, Outcome]) -> tuple[str, Mode, Outcome]:
+    record, outcome = settled
+    return record.source, record.mode, outcome
 
 
 @dataclass(slots=True)
@@ -156,11 +167,18 @@ def _sort_out(records: Sequence[Record], known: dict[UUID, tuple[int, str, str]]
 
 def _lock_head(connection: Connection) -> int:
     """The last position. On PostgreSQL a replica that freezes while it holds the lock is cut off after two seconds."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(
-            "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true)"
-        )
-    return int(connection.execute(_LOCK_HEAD).scalar_one())
+    if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
+        return int(bulk.run(connection, "SELECT position FROM head")[0][0])
+    bulk.run(
+        connection,
+        "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true)",
+    )
+    return int(bulk.run(connection, "SELECT position FROM head FOR UPDATE")[0][0])
+
+
+def _move_head(connection: Connection, position: int) -> None:
+    mark = "?" if connection.dialect.name == "sqlite" else "$1"
+    bulk.run(connection, f"UPDATE head SET position = {mark}", (position,))  # noqa: S608 - one of two marks
 
 
 def _last_batch_of(connection: Connection, writer: str) -> int | None:

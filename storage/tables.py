@@ -149,6 +149,7 @@ deliveries = Table(
     Column("error", Text, nullable=False),
     Index("ix_deliveries_handler_due_at", "handler", "due_at"),
     Index("ix_deliveries_position", "position"),
+    Index("ix_deliveries_handler_device_position_due_at", "handler", "device", "position", "due_at"),
 )
 
 # Stretches of time in which a stream of a source was listening. What no row covers is a gap.

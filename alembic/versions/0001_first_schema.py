@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "0001"
@@ -50,6 +49,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_deliveries_handler_due_at", "deliveries", ["handler", "due_at"], unique=False)
     op.create_index("ix_deliveries_position", "deliveries", ["position"], unique=False)
+    op.create_index(
+        "ix_deliveries_handler_device_position_due_at",
+        "deliveries",
+        ["handler", "device", "position", "due_at"],
+        unique=False,
+    )
     op.create_table(
         "events",
         sa.Column("position", POSITION, autoincrement=False, nullable=False),

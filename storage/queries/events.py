@@ -1,0 +1,110 @@
+"""Events by filter and by id. A device's page is read from one index, however many events there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, func, literal, select
+
+from ingest.event import Event, Mode
+from storage.queries.page import Page, Span, ordered, select_keys
+from storage.rows import event_of, micros, moment
+from storage.tables import events, head, sightings
+
+# Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
+_FEW_IDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events: all that is given must hold. `name` is a prefix; since ≤ published_at < until.
+
+    An event without published_at is in no stretch of time.
+    """
+
+    product: str | None = None
+    device: str | None = None
+    name: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A further arrival of an event that was there already."""
+
+    source: str
+    mode: Mode
+    received_at: datetime
+
+
+def head_position(connection: Connection) -> int:
+    """The highest position that was ever given."""
+    return int(connection.execute(select(head.c.position)).scalar_one())
+
+
+def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page[Event]:
+    """The events of a span that pass the filter."""
+    read_to = head_position(connection)  # first: whatever commits after this is for the next page
+    stretch = _id_stretch(wanted)
+    conditions = [*_conditions(wanted), events.c.position <= read_to]
+    key: ColumnElement[int] = events.c.position
+    if stretch and wanted.device is None and _few(connection, stretch):
+        conditions, key = [*conditions[:-1], key + 0 <= read_to, *stretch], key + 0  # hides the key's own index
+    keys = select_keys(connection, key, events.c.data, conditions, span)
+    return keys.page(_events_at(connection, keys.keys, span), span, read_to=_ceiling(read_to, span))
+
+
+def event_by_id(connection: Connection, id_: UUID) -> tuple[Event, list[Sighting]] | None:
+    """An event and its further arrivals in the order they were committed; None where there is no such event."""
+    row = connection.execute(select(events).where(events.c.id == id_)).one_or_none()
+    if row is None:
+        return None
+    further = (
+        select(sightings.c.source, sightings.c.mode, sightings.c.received_at)
+        .where(sightings.c.position == row.position)
+        .order_by(sightings.c.id)
+    )
+    return event_of(row), [Sighting(source, Mode(mode), moment(at)) for source, mode, at in connection.execute(further)]
+
+
+def _ceiling(read_to: int, span: Span) -> int:
+    return read_to if span.before is None else min(read_to, span.before - 1)
+
+
+def _events_at(connection: Connection, positions: Sequence[int], span: Span) -> list[Event]:
+    if not positions:
+        return []
+    query = select(events).where(events.c.position.in_(positions))
+    return [event_of(row) for row in connection.execute(ordered(query, events.c.position, span))]
+
+
+def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
+    equal = ((events.c.product, wanted.product), (events.c.device, wanted.device), (events.c.source, wanted.source))
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    if wanted.name:  # neither LIKE (SQLite's knows no case) nor a range (a collation may sort otherwise) is a prefix
+        conditions.append(func.substr(events.c.name, 1, len(wanted.name)) == wanted.name)
+    if wanted.since is not None:
+        conditions.append(events.c.published_at >= micros(wanted.since))
+    if wanted.until is not None:
+        conditions.append(events.c.published_at < micros(wanted.until))
+    return conditions
+
+
+def _id_stretch(wanted: EventFilter) -> list[ColumnElement[bool]]:
+    """The ids that events of the asked time can have: ids begin with published_at in milliseconds, 0 before 1970."""
+    stretch: list[ColumnElement[bool]] = []
+    if wanted.since is not None and (since := micros(wanted.since) // 1000) > 0:
+        stretch.append(events.c.id >= UUID(int=since << 80))
+    if wanted.until is not None:
+        stretch.append(events.c.id < UUID(int=(max(micros(wanted.until) // 1000, 0) + 1) << 80))
+    return stretch
+
+
+def _few(connection: Connection, stretch: Sequence[ColumnElement[bool]]) -> bool:
+    some = select(literal(1)).select_from(events).where(*stretch).limit(_FEW_IDS + 1).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one() <= _FEW_IDS

@@ -1,0 +1,80 @@
+"""Pages over a table by its ascending key: bounded in rows and in bytes, and always saying where to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, TypeVarTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+T = TypeVar("T")
+Columns = TypeVarTuple("Columns")
+
+# A thousand rows of a mebibyte each must not be one answer: such a page is shorter, and `next` goes on.
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """At most `limit` rows whose key lies strictly between `after` and `before`, from the end `descending` names."""
+
+    limit: int = 100
+    after: int = 0
+    before: int | None = None
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows in the order asked for. `next` is None when there is no more now; `last` is always where to go on from."""
+
+    rows: Sequence[T]
+    next: int | None
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one page, in its order, and whether rows follow them."""
+
+    keys: list[int]
+    more: bool
+
+    def page(self, rows: Sequence[T], span: Span, *, read_to: int = 0) -> Page[T]:
+        """The page of these keys. `read_to`: the highest key there was; an ascending reader need not look below it."""
+        end = self.keys[-1] if self.keys else (span.before or 0) if span.descending else span.after
+        if self.more:
+            return Page(rows, end, end)
+        return Page(rows, None, end if span.descending else max(end, read_to))
+
+
+def select_keys(
+    connection: Connection,
+    key: ColumnElement[int],
+    content: ColumnElement[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    span: Span,
+) -> Keys:
+    """The keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one."""
+    size = func.coalesce(func.length(content), 0)
+    query = select(key, size).where(key > span.after, *conditions).limit(span.limit + 1)
+    if span.before is not None:
+        query = query.where(key < span.before)
+    return _fitting([(row[0], row[1]) for row in connection.execute(ordered(query, key, span))], span.limit)
+
+
+def ordered(query: Select[*Columns], key: ColumnElement[int], span: Span) -> Select[*Columns]:
+    """The query in the span's order."""
+    return query.order_by(key.desc() if span.descending else key)
+
+
+def _fitting(found: Sequence[tuple[int, int]], limit: int) -> Keys:
+    keys: list[int] = []
+    total = 0
+    for key, size in found[:limit]:
+        total += size
+        if keys and total > MAX_PAGE_BYTES:
+            break
+        keys.append(key)
+    return Keys(keys, more=len(keys) < len(found))

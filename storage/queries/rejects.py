@@ -1,0 +1,43 @@
+"""What was authentic but could not become an event, with the bytes that were sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from ingest.event import Mode, Reason, Reject
+from storage.queries.page import Page, Span, ordered, select_keys
+from storage.rows import moment
+from storage.tables import rejects
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRow:
+    """A reject under the number it was kept by."""
+
+    id: int
+    reject: Reject
+
+
+def rejects_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[RejectRow]:
+    """The rejects of a span, optionally of one source."""
+    conditions = [] if source is None else [rejects.c.source == source]
+    keys = select_keys(connection, rejects.c.id, rejects.c.body, conditions, span)
+    if not keys.keys:
+        return keys.page([], span)
+    query = ordered(select(rejects).where(rejects.c.id.in_(keys.keys)), rejects.c.id, span)
+    rows = [
+        RejectRow(
+            row.id,
+            Reject(
+                source=row.source,
+                mode=Mode(row.mode),
+                received_at=moment(row.received_at),
+                reason=Reason(row.reason),
+                body=row.body,
+            ),
+        )
+        for row in connection.execute(query)
+    ]
+    return keys.page(rows, span)

@@ -1,0 +1,218 @@
+"""Every cursor keeps ports.Cursor, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from ingest.errors import LeaseLost
+from ingest.ports import Parked
+from storage.cursors import SqlCursor, SqlCursors
+from storage.engine import DataRefused, open_database
+from storage.tables import cursors as cursors_table
+from storage.tables import deliveries
+from tests.support.dispatching import NOON, Clock, Stage, an_event, staged
+from tests.support.postgres import fresh_database
+
+LATER = NOON + timedelta(hours=1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A store with six events: of d1, d2 and no device, by turns."""
+    url = f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else fresh_database()
+    async with staged(open_database(url), Clock()) as stage:
+        await stage.commit([an_event(number, ("d1", "d2", None)[number % 3]) for number in range(6)])
+        yield stage
+
+
+def parked(position: int, device: str | None = "d1", **values: Any) -> Parked:
+    """A row that failed once and is due."""
+    row: dict[str, Any] = {"attempts": 1, "first_failed_at": NOON, "due_at": NOON, "error": "boom"} | values
+    return Parked(position, device, **row)
+
+
+async def taken(stage: Stage, holder: str = "one", handler: str = "h") -> SqlCursor:
+    """The handler's cursor from the beginning."""
+    cursor = await stage.cursors.acquire(handler, holder=holder, begin="beginning")
+    assert cursor is not None
+    return cursor
+
+
+async def taken_over(stage: Stage, holder: str = "two") -> SqlCursor:
+    """The cursor, after its lease ran out, in another process."""
+    await stage.database.write(
+        lambda connection: connection.execute(update(cursors_table).values(expires_at=1)) and None
+    )
+    cursor = await SqlCursors(stage.database).acquire("h", holder=holder, begin="now")
+    assert cursor is not None
+    return cursor
+
+
+async def rows(stage: Stage) -> list[tuple[str, int, int]]:
+    """(handler, position, attempts) of every parked row."""
+    columns = select(deliveries.c.handler, deliveries.c.position, deliveries.c.attempts).order_by(deliveries.c.position)
+    return await stage.database.read(lambda connection: [tuple(row) for row in connection.execute(columns)])
+
+
+async def test_a_new_handler_begins_where_it_is_told(stage: Stage) -> None:
+    """`now` begins behind the last event, `beginning` before the first."""
+    late = await stage.cursors.acquire("late", holder="one", begin="now")
+    early = await stage.cursors.acquire("early", holder="one", begin="beginning")
+
+    assert late is not None
+    assert early is not None
+    assert (late.position, early.position) == (6, 0)
+
+
+async def test_a_cursor_keeps_its_place(stage: Stage) -> None:
+    """Whoever takes a cursor next goes on where it was, whatever `begin` says."""
+    cursor = await taken(stage)
+    await cursor.advance(4)
+    await cursor.release()
+
+    again = await stage.cursors.acquire("h", holder="two", begin="now")
+
+    assert again is not None
+    assert again.position == 4
+
+
+async def test_of_two_holders_the_older_changes_nothing(stage: Stage) -> None:
+    """After a takeover no write of the old holder reaches the cursor, the parked rows, or the new lease."""
+    older = await taken(stage)
+    await older.advance(1, [parked(1)])
+    newer = await taken_over(stage)
+
+    with pytest.raises(LeaseLost):
+        await older.advance(6, [parked(2), parked(1, attempts=9)], [1])
+    await older.release()
+
+    await newer.advance(3)
+    assert await rows(stage) == [("h", 1, 1)]
+    assert (await newer.standing()).position == 3
+
+
+async def test_a_held_cursor_is_not_given_away(stage: Stage) -> None:
+    """While the lease holds nobody else gets the cursor; released, the next one has it at once."""
+    holder = await taken(stage)
+    other = SqlCursors(stage.database)
+    if stage.database.dialect == "sqlite":  # what `other` could still do once, for a process that was killed
+        holder = await taken(Stage(stage.database, stage.clock), "two")
+        other = stage.cursors
+
+    assert await other.acquire("h", holder="three", begin="now") is None
+    await holder.release()
+    assert await other.acquire("h", holder="three", begin="now") is not None
+
+
+async def test_a_process_that_is_started_again_waits_for_no_lease_on_sqlite(stage: Stage) -> None:
+    """On SQLite a killed server's lease does not delay the next one; on PostgreSQL replicas respect it."""
+    await taken(stage, "killed")
+
+    cursor = await SqlCursors(stage.database).acquire("h", holder="restarted", begin="now")
+
+    assert (cursor is not None) == (stage.database.dialect == "sqlite")
+
+
+async def test_every_advance_renews_the_lease(stage: Stage) -> None:
+    """A lease that is about to end holds again after an advance, even one that stays where it is."""
+    cursor = await taken(stage)
+    await stage.database.write(
+        lambda connection: connection.execute(update(cursors_table).values(expires_at=1)) and None
+    )
+
+    await cursor.advance(cursor.position)
+
+    assert await stage.cursors.acquire("h", holder="two", begin="now") is None
+
+
+async def test_place_and_parked_rows_are_one_transaction(stage: Stage) -> None:
+    """Where a parked row cannot be written the cursor stays, and no other row is there either."""
+    cursor = await taken(stage)
+
+    with pytest.raises(DataRefused):
+        await cursor.advance(3, [parked(1), parked(2**70)])
+
+    assert await rows(stage) == []
+    assert (cursor.position, (await cursor.standing()).position) == (0, 0)
+
+
+async def test_delivered_rows_are_struck_off_and_failed_ones_replaced(stage: Stage) -> None:
+    """One advance takes away what was delivered and overwrites what failed again; other handlers' rows stay."""
+    cursor, other = await taken(stage), await taken(stage, handler="other")
+    await other.advance(6, [parked(1), parked(4)])
+    await cursor.advance(6, [parked(1), parked(2, "d2"), parked(4)])
+
+    await cursor.advance(6, [parked(4, attempts=2, error="again")], [1, 2])
+
+    assert sorted(await rows(stage)) == [("h", 4, 2), ("other", 1, 1), ("other", 4, 1)]
+    ((row, event),) = await cursor.due(LATER, 10, by_device=True)
+    assert row == parked(4, attempts=2, error="again")
+    assert (event.position, event.data) == (4, b"3")
+
+
+async def test_due_gives_the_first_of_each_device(stage: Stage) -> None:
+    """By device only the first waiting row comes, dead letters aside; without order, and without device, all do."""
+    cursor = await taken(stage)
+    both = [parked(3, None), parked(6, None)]
+    await cursor.advance(6, [parked(1, due_at=None), parked(2, "d2"), parked(4), parked(5, "d2"), *both])
+
+    async def due(*, by_device: bool, limit: int = 10) -> list[int]:
+        return [row.position for row, _ in await cursor.due(LATER, limit, by_device=by_device)]
+
+    assert await due(by_device=True) == [2, 3, 4, 6]
+    assert await due(by_device=False) == [2, 3, 4, 5, 6]
+    assert await due(by_device=True, limit=2) == [2, 3]
+
+
+async def test_a_first_row_that_is_not_due_holds_back_its_device(stage: Stage) -> None:
+    """What waits behind a failure is not due before it, though its own time has come."""
+    cursor = await taken(stage)
+    await cursor.advance(6, [parked(1, due_at=NOON + timedelta(minutes=1)), parked(4)])
+
+    early = await cursor.due(NOON + timedelta(seconds=59), 10, by_device=True)
+    late = await cursor.due(NOON + timedelta(seconds=60), 10, by_device=True)
+
+    assert [[row.position for row, _ in pairs] for pairs in (early, late)] == [[], [1]]
+
+
+async def test_what_is_behind_comes_in_order(stage: Stage) -> None:
+    """A device's waiting rows come in order of position, due or not, without its dead letters."""
+    cursor = await taken(stage)
+    await cursor.advance(6, [parked(1, due_at=None), parked(2, "d2"), parked(4, due_at=LATER), parked(5), parked(6)])
+
+    assert [row.position for row, _ in await cursor.behind("d1", 2)] == [4, 5]
+    assert sorted(await cursor.waiting_devices()) == ["d1", "d2"]
+
+
+async def test_redriven_dead_letters_are_due_at_once(stage: Stage) -> None:
+    """A dead letter that was given back is due by the slowest clock, with all attempts before it."""
+    cursor = await taken(stage)
+    await cursor.advance(6, [parked(1, due_at=None, attempts=7), parked(2, "d2", due_at=None), parked(4, due_at=LATER)])
+
+    assert await SqlCursors(stage.database).redrive("h", [1, 4, 99]) == 1
+    ((row, _),) = await cursor.due(NOON - timedelta(days=300), 10, by_device=True)
+    assert (row.position, row.attempts, row.first_failed_at) == (1, 0, None)
+
+    assert await SqlCursors(stage.database).redrive("h") == 1
+    assert await SqlCursors(stage.database).redrive("h") == 0
+    assert await SqlCursors(stage.database).redrive("unknown") == 0
+
+
+async def test_standing_says_how_far_a_handler_is(stage: Stage) -> None:
+    """Position, head, the age of what is next, and how many wait or are dead."""
+    cursor = await taken(stage)
+    await cursor.advance(4, [parked(1, due_at=None), parked(2, "d2"), parked(3, None)])
+
+    behind = await cursor.standing()
+    await cursor.advance(6)
+    done = await cursor.standing()
+
+    assert (behind.position, behind.head, behind.waiting, behind.dead) == (4, 6, 2, 1)
+    assert behind.oldest == NOON + timedelta(seconds=4)
+    assert (done.position, done.oldest) == (6, None)

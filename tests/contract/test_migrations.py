@@ -1,0 +1,184 @@
+"""The migrations make exactly the schema of storage.tables, from any older schema, and leave a way back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect
+
+from storage import migrate as module
+from storage.engine import Database, open_database
+from storage.migrate import SchemaBehind, migrate, migrations_folder, newest_revision, require_newest, revision
+from storage.store import SqlStore
+from storage.tables import metadata
+from tests.support.postgres import fresh_database
+from tests.support.records import NOW, numbered
+from tests.support.stored import positions, run
+
+NEXT = '''
+"""A later schema."""
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "9999", "{newest}", None, None
+def upgrade() -> None:
+    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
+'''
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without any schema."""
+    return f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else fresh_database()
+
+
+@pytest.fixture
+async def empty(url: str) -> AsyncIterator[Database]:
+    """A database without any schema."""
+    database = open_database(url)
+    yield database
+    await database.close()
+
+
+def differences(connection: Connection) -> list[Any]:
+    """What the migrated schema and the tables do not agree on."""
+    options = {"compare_type": True, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def tables_of(connection: Connection) -> set[str]:
+    """The names of our tables."""
+    return set(inspect(connection).get_table_names()) - {"alembic_version"}
+
+
+def primary_keys(connection: Connection) -> dict[str, list[str]]:
+    """The primary key of each table, which compare_metadata does not look at."""
+    return {name: inspect(connection).get_pk_constraint(name)["constrained_columns"] for name in tables_of(connection)}
+
+
+def copies_in(folder: Path) -> list[Path]:
+    """The copies that were made before a change."""
+    return list(folder.glob("*.before-*"))
+
+
+def downgrade(connection: Connection) -> None:
+    """Back to nothing."""
+    config = module._config()
+    config.attributes["connection"] = connection
+    command.downgrade(config, "base")
+
+
+def upgrade_to(connection: Connection, wanted: str) -> None:
+    """Up to a schema."""
+    config = module._config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, wanted)
+
+
+@pytest.fixture
+def a_later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This version, with one more migration."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrations_folder(), folder)
+    (folder / "versions" / "9999_later.py").write_text(NEXT.format(newest=newest_revision()))
+    monkeypatch.setattr(module, "migrations_folder", lambda: folder)
+
+
+async def test_the_migrations_make_the_tables(empty: Database) -> None:
+    """The schema the migrations make is the one the statements are written for: columns, types, indexes, keys."""
+    assert await migrate(empty) == (None, newest_revision())
+
+    assert await empty.read(differences) == []
+    assert await empty.read(primary_keys) == {
+        table.name: [column.name for column in table.primary_key] for table in metadata.sorted_tables
+    }
+    assert await SqlStore(empty, lambda: NOW).commit(numbered(1))
+
+
+async def test_a_difference_would_be_seen(empty: Database) -> None:
+    """The comparison is worth something: a column, an index or a type that is not ours is found."""
+    await migrate(empty)
+    await run(empty, "DROP INDEX ix_events_device_position")
+    await run(empty, "ALTER TABLE rejects ADD COLUMN more INTEGER")
+
+    found = [difference[0] for difference in await empty.read(differences)]
+    assert sorted(found) == ["add_index", "remove_column"]
+
+
+async def test_down_and_up_again(empty: Database) -> None:
+    """The way down leaves nothing of ours, and the way up works again from there."""
+    await migrate(empty)
+    await empty.write(downgrade)
+    assert await empty.read(tables_of) == set()
+
+    await migrate(empty)
+    assert await empty.read(differences) == []
+
+
+async def test_migrating_twice_changes_nothing(empty: Database, tmp_path: Path) -> None:
+    """At the newest schema nothing happens: no copy, no loss."""
+    await migrate(empty)
+    await SqlStore(empty, lambda: NOW).commit(numbered(3))
+
+    assert await migrate(empty) == (newest_revision(), newest_revision())
+    assert await positions(empty) == [1, 2, 3]
+    assert copies_in(tmp_path) == []
+
+
+async def test_processes_that_start_together_migrate_once(url: str, empty: Database) -> None:
+    """Replicas that are rolled out at the same time all find the newest schema."""
+    others = [open_database(url) for _ in range(3)]
+
+    await asyncio.gather(*(migrate(database) for database in (empty, *others)))
+
+    assert await empty.read(differences) == []
+    for database in others:
+        await database.close()
+
+
+@pytest.mark.usefixtures("a_later_version")
+async def test_sqlite_is_copied_before_a_change(empty: Database, tmp_path: Path) -> None:
+    """Before its schema changes a SQLite database is copied whole; the copy is a way back with the old version."""
+    await empty.write(upgrade_to, "0001")
+    await SqlStore(empty, lambda: NOW).commit(numbered(3))
+
+    assert await migrate(empty) == ("0001", "9999")
+
+    assert "later" in await empty.read(tables_of)
+    assert await positions(empty) == [1, 2, 3]
+    copies = copies_in(tmp_path)
+    if empty.dialect == "postgresql":
+        assert copies == []
+        return
+    with closing(sqlite3.connect(copies[0])) as copy:
+        assert copy.execute("SELECT count(*) FROM events").fetchone() == (3,)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert copy.execute("SELECT name FROM sqlite_master WHERE name = 'later'").fetchone() is None
+
+
+async def test_an_older_schema_is_refused_where_it_is_not_ours_to_change(empty: Database) -> None:
+    """Without a schema, `require_newest` says which command to run; after it, nothing."""
+    with pytest.raises(SchemaBehind, match="headrace migrate"):
+        await require_newest(empty)
+    await migrate(empty)
+    await require_newest(empty)
+
+
+async def test_a_newer_schema_is_left_alone(empty: Database, tmp_path: Path) -> None:
+    """A database of a later version is neither changed nor copied, and the message says what to do."""
+    await migrate(empty)
+    await run(empty, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(SchemaBehind, match="newer version"):
+        await migrate(empty)
+    assert await revision(empty) == "9999"
+    assert copies_in(tmp_path) == []

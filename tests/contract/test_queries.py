@@ -1,0 +1,387 @@
+"""What can be read from the store, the same on SQLite and on PostgreSQL, against a plain Python filter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from sqlalchemy import Connection, insert, text
+from sqlalchemy import event as hooks
+
+from ingest.event import Event, Ignored, Mode, Reason, Record, Reject
+from ingest.identity import canonical, event_id, random_id, sender_value
+from ingest.times import instant_of
+from storage import queries
+from storage.engine import Database, open_database
+from storage.migrate import migrate
+from storage.queries import EventFilter, Span
+from storage.queries import page as page_module
+from storage.rows import micros
+from storage.store import SqlStore
+from storage.tables import coverage, cursors, deliveries
+from tests.support.postgres import fresh_database
+
+NOW = datetime(2026, 7, 28, 16, 53, 5, 616_000, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty database at the newest schema."""
+    url = f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else fresh_database()
+    database = open_database(url)
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+def an_event(
+    name: str = "temperature",
+    *,
+    device: str | None = "dev1",
+    data: bytes | None = b"21.5",
+    published_at: datetime | None = NOW,
+    product: str = "tracker",
+    source: str = "fleet",
+    mode: Mode = Mode.WEBHOOK,
+    sender_id: str | None = None,
+) -> Event:
+    """An event with the id its content gives it."""
+    instant = None if published_at is None else instant_of(published_at)
+    if instant is None and sender_id is None:
+        id_ = random_id(instant_of(NOW))
+    else:
+        id_ = event_id(product, device, name, instant, sender_value(sender_id) if sender_id else canonical(data))
+    return Event(
+        id=id_,
+        product=product,
+        device=device,
+        name=name,
+        data=data,
+        content_type="text/plain",
+        published_at=published_at,
+        received_at=NOW,
+        source=source,
+        mode=mode,
+        attributes={},
+    )
+
+
+def numbered(count: int, **fields: Any) -> list[Event]:
+    """Events a second apart."""
+    return [an_event(published_at=NOW + timedelta(seconds=number), **fields) for number in range(count)]
+
+
+async def commit(database: Database, *records: Record, clock: Callable[[], datetime] = lambda: NOW) -> list[Event]:
+    """Commit the records; the new events with their positions."""
+    return list((await SqlStore(database, clock).commit(records)).events)
+
+
+async def park(database: Database, handler: str, position: int, **values: Any) -> None:
+    """A row of deliveries; due_at None is a dead letter."""
+    row = {"handler": handler, "position": position, "device": "dev1", "attempts": 3, "error": "boom"} | values
+    await database.write(lambda connection: connection.execute(insert(deliveries).values(row)) and None)
+
+
+async def test_a_page_says_where_to_go_on(database: Database) -> None:
+    """Following `next` visits every event once in order; `last` is there also when there is no more."""
+    await commit(database, *numbered(7))
+
+    first = await database.read(queries.events_page, EventFilter(), Span(limit=3))
+    second = await database.read(queries.events_page, EventFilter(), Span(limit=3, after=first.last))
+    third = await database.read(queries.events_page, EventFilter(), Span(limit=3, after=second.last))
+    beyond = await database.read(queries.events_page, EventFilter(), Span(limit=3, after=third.last))
+
+    pages = [[event.position for event in page.rows] for page in (first, second, third, beyond)]
+    assert pages == [[1, 2, 3], [4, 5, 6], [7], []]
+    assert [page.next for page in (first, second, third, beyond)] == [3, 6, None, None]
+    assert [page.last for page in (first, second, third, beyond)] == [3, 6, 7, 7]
+
+
+async def test_a_full_last_page_has_no_next(database: Database) -> None:
+    """`next` is null as soon as there is no more, not one empty page later."""
+    await commit(database, *numbered(3))
+
+    page = await database.read(queries.events_page, EventFilter(), Span(limit=3))
+
+    assert (page.next, page.last) == (None, 3)
+
+
+async def test_an_exhausted_filter_does_not_look_again_at_what_it_passed(database: Database) -> None:
+    """With a filter nothing passes, `last` is the head: going on from there misses nothing that comes later."""
+    await commit(database, *numbered(5))
+    rare = EventFilter(name="alarm/")
+
+    nothing = await database.read(queries.events_page, rare, Span())
+    await commit(database, an_event("alarm/fire"))
+    found = await database.read(queries.events_page, rare, Span(after=nothing.last))
+
+    assert (nothing.next, nothing.last) == (None, 5)
+    assert [event.name for event in found.rows] == ["alarm/fire"]
+
+
+async def test_descending_pages_go_back_from_the_newest(database: Database) -> None:
+    """order=desc starts at the newest, and `before` goes on to older ones."""
+    await commit(database, *numbered(5))
+
+    first = await database.read(queries.events_page, EventFilter(), Span(limit=2, descending=True))
+    second = await database.read(queries.events_page, EventFilter(), Span(limit=9, before=first.next, descending=True))
+
+    assert [event.position for event in first.rows] == [5, 4]
+    assert first.next == 4
+    assert [event.position for event in second.rows] == [3, 2, 1]
+    assert (second.next, second.last) == (None, 1)
+
+
+async def test_descending_after_gives_only_what_is_new(database: Database) -> None:
+    """`after` and order=desc together: the newest of what came since, which is what a page on the wall asks for."""
+    await commit(database, *numbered(5))
+
+    page = await database.read(queries.events_page, EventFilter(), Span(limit=2, after=2, descending=True))
+
+    assert [event.position for event in page.rows] == [5, 4]
+    assert page.next == 4
+
+
+@pytest.mark.parametrize("prefix", ["t", "100%", "a_b", "a\\", "Te", "ü", "näme", "*", "[a"])
+async def test_a_name_prefix_is_taken_literally(database: Database, prefix: str) -> None:
+    """Wildcards of any pattern language are plain characters, and case counts."""
+    names = ["temp", "TEMP", "Temp", "100%x", "100x", "a_b", "axb", "a\\b", "über", "näme/1", "*x", "[a]", "'; --"]
+    await commit(database, *(an_event(name) for name in names))
+
+    page = await database.read(queries.events_page, EventFilter(name=prefix), Span())
+
+    assert [event.name for event in page.rows] == [name for name in names if name.startswith(prefix)]
+
+
+@pytest.mark.parametrize("few", [10_000, 0], ids=["by id", "by position"])
+async def test_filters_agree_with_a_plain_python_filter(
+    database: Database, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any filter over any mixture of events gives what a list comprehension gives, whichever index is used."""
+    monkeypatch.setattr("storage.queries.events._FEW_IDS", few)
+    chance = random.Random(20260728)
+    times = [_some_time(chance) for _ in range(60)]
+    stored = await commit(database, *(_some_event(chance, times) for _ in range(400)))
+
+    for _ in range(120):
+        wanted = _some_filter(chance, times)
+        span = Span(limit=1000, after=chance.choice([0, 0, 57]), descending=chance.random() < 0.3)
+        page = await database.read(queries.events_page, wanted, span)
+        expected = [event for event in stored if _passes(event, wanted) and (event.position or 0) > span.after]
+        assert list(page.rows) == (expected[::-1] if span.descending else expected), wanted
+        assert page.next is None
+
+
+def _some_time(chance: random.Random) -> datetime:
+    usual = NOW + timedelta(microseconds=chance.randrange(-5_000_000, 5_000_000))
+    absurd = [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    ]
+    return chance.choice([usual, usual, usual.replace(microsecond=usual.microsecond // 1000 * 1000), *absurd[:5]])
+
+
+def _some_event(chance: random.Random, times: list[datetime]) -> Event:
+    published_at = chance.choice([*times, None])
+    return an_event(
+        chance.choice(["temp", "temp/inside", "alarm"]),
+        device=chance.choice(["dev1", "dev2", None]),
+        data=str(chance.random()).encode(),
+        published_at=published_at,
+        product=chance.choice(["tracker", "boron"]),
+        source=chance.choice(["fleet", "other"]),
+        sender_id=str(chance.random()) if published_at is None and chance.random() < 0.5 else None,
+    )
+
+
+def _some_filter(chance: random.Random, times: list[datetime]) -> EventFilter:
+    def maybe(*values: Any) -> Any:
+        return chance.choice([None, None, *values])
+
+    return EventFilter(
+        product=maybe("tracker", "boron"),
+        device=maybe("dev1", "dev2"),
+        name=maybe("temp", "temp/", "alarm"),
+        source=maybe("fleet", "other"),
+        since=chance.choice([None, *times]) if chance.random() < 0.7 else None,
+        until=chance.choice([None, *times]) if chance.random() < 0.7 else None,
+    )
+
+
+def _passes(event: Event, wanted: EventFilter) -> bool:
+    at = event.published_at
+    return (
+        (wanted.product is None or event.product == wanted.product)
+        and (wanted.device is None or event.device == wanted.device)
+        and (wanted.name is None or event.name.startswith(wanted.name))
+        and (wanted.source is None or event.source == wanted.source)
+        and (wanted.since is None or (at is not None and at >= wanted.since))
+        and (wanted.until is None or (at is not None and at < wanted.until))
+    )
+
+
+async def test_a_page_of_large_events_is_cut_and_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large events are, a page holds a bounded number of bytes, at least one event, and leads to the rest."""
+    monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
+    await commit(database, *numbered(2, data=b"x" * 400), an_event(data=b"y" * 5000), an_event("other", data=None))
+
+    seen, after, sizes = [], 0, []
+    for _ in range(4):
+        page = await database.read(queries.events_page, EventFilter(), Span(limit=100, after=after))
+        seen += [event.position for event in page.rows]
+        sizes.append(len(page.rows))
+        after = page.last
+
+    assert seen == [1, 2, 3, 4]
+    assert sizes == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize("wanted", [EventFilter(device="dev1"), EventFilter(device="dev1", name="temp")])
+async def test_a_devices_page_is_read_from_its_index(database: Database, wanted: EventFilter) -> None:
+    """A device's events are found by (device, position): the cost does not grow with the other devices' events."""
+    fleet = [an_event(device=f"dev{number % 100}", data=b"%d" % number) for number in range(3000)]
+    await commit(database, *fleet)
+    plans: list[str] = []
+
+    def explained(connection: Connection) -> None:
+        explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+            if "coalesce" in statement and not statement.startswith("EXPLAIN"):
+                rows = connection.exec_driver_sql(explain + statement, parameters)
+                plans.append(" ".join(str(value) for row in rows for value in row))
+
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("ANALYZE events"))
+        hooks.listen(connection, "before_cursor_execute", note)
+        queries.events_page(connection, wanted, Span())
+
+    await database.write(explained)
+
+    assert plans
+    assert all("ix_events_device_position" in plan for plan in plans), plans
+    assert not any("TEMP B-TREE" in plan for plan in plans), plans  # SQLite's word for sorting all of the device's
+
+
+async def test_an_event_is_found_by_id_with_its_sightings(database: Database) -> None:
+    """Each further arrival is listed with who saw it and when; an unknown id is nothing."""
+    event = an_event()
+    again = an_event(source="other", mode=Mode.SSE)
+    await commit(database, event)
+    await commit(database, again)
+    await commit(database, event)
+
+    found = await database.read(queries.event_by_id, event.id)
+
+    assert found is not None
+    assert (found[0].id, found[0].position) == (event.id, 1)
+    assert [(s.source, s.mode, s.received_at) for s in found[1]] == [
+        ("other", Mode.SSE, NOW),
+        ("fleet", Mode.WEBHOOK, NOW),
+    ]
+    assert await database.read(queries.event_by_id, UUID(int=1)) is None
+
+
+async def test_rejects_come_in_pages_with_their_bytes(database: Database) -> None:
+    """A reject keeps exactly what was sent, NUL and all, and can be asked for by source."""
+    bodies = [b"\x00\xff{", b"", b"<xml/>"]
+    for number, body in enumerate(bodies):
+        source = "other" if number == 1 else "fleet"
+        await commit(
+            database,
+            Reject(source=source, mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.MALFORMED_JSON, body=body),
+        )
+
+    page = await database.read(queries.rejects_page, Span(limit=2))
+    rest = await database.read(queries.rejects_page, Span(limit=2, after=page.last))
+    of_fleet = await database.read(lambda connection: queries.rejects_page(connection, Span(), source="fleet"))
+
+    assert [row.reject.body for row in (*page.rows, *rest.rows)] == bodies
+    assert (page.next, rest.next, rest.last) == (page.last, None, rest.rows[-1].id)
+    assert [row.reject.body for row in of_fleet.rows] == [bodies[0], bodies[2]]
+    assert page.rows[0].reject.received_at == NOW
+
+
+async def test_source_totals_outlive_the_process(database: Database) -> None:
+    """Counts per source and mode are what was committed, with the last minute of traffic and the time covered."""
+    event = an_event()
+    await commit(database, event, event, Ignored(source="fleet", mode=Mode.WEBHOOK, received_at=NOW))
+    await commit(database, an_event(source="other", mode=Mode.SSE), clock=lambda: NOW + timedelta(minutes=3))
+    listened = {"source": "other", "mode": "sse", "since": micros(NOW), "until": micros(NOW + timedelta(hours=1))}
+    await database.write(
+        lambda connection: connection.execute(insert(coverage).values({"stream": 0} | listened)) and None
+    )
+
+    fleet, other = await database.read(queries.source_totals)
+
+    assert (fleet.source, fleet.mode) == ("fleet", Mode.WEBHOOK)
+    assert fleet.counts == {"stored": 1, "redelivery": 1, "ignored": 1}
+    assert fleet.last_minute == NOW.replace(second=0, microsecond=0)
+    assert (fleet.covered_since, fleet.covered_until) == (None, None)
+    assert other.counts == {"overlap": 1}
+    assert other.last_minute == NOW.replace(second=0, microsecond=0) + timedelta(minutes=3)
+    assert (other.covered_since, other.covered_until) == (NOW, NOW + timedelta(hours=1))
+
+
+async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> None:
+    """Lag in events and in seconds, what waits, what is dead, and who holds the lease until when."""
+    now = datetime.now(UTC)
+    late = [msgspec.structs.replace(event, received_at=now - timedelta(seconds=90)) for event in numbered(5)]
+    await commit(database, *late)
+    expires_at = now.replace(microsecond=0) + timedelta(minutes=10)
+    rows = [
+        {"handler": "alerts", "position": 3, "epoch": 1, "holder": "me", "expires_at": micros(expires_at)},
+        {
+            "handler": "rules",
+            "position": 5,
+            "epoch": 1,
+            "holder": "me",
+            "expires_at": micros(NOW - timedelta(days=999)),
+        },
+        {"handler": "stopped", "position": 5, "epoch": 1, "holder": None, "expires_at": None},
+    ]
+    await database.write(lambda connection: connection.execute(insert(cursors), rows) and None)
+    await park(database, "alerts", 1, due_at=micros(NOW))
+    await park(database, "alerts", 2, due_at=None)
+    await park(database, "gone", 2, due_at=None)
+
+    alerts, rules, stopped = await database.read(queries.handler_rows)
+
+    assert (alerts.standing.handler, alerts.standing.position, alerts.standing.head) == ("alerts", 3, 5)
+    assert (alerts.standing.waiting, alerts.standing.dead) == (1, 1)
+    assert 90 <= alerts.lag_seconds < 150
+    assert (alerts.running, alerts.holder, alerts.lease_expires_at) == (True, "me", expires_at)
+    assert (rules.lag_seconds, rules.running, rules.standing.waiting, rules.standing.dead) == (0.0, False, 0, 0)
+    assert (stopped.running, stopped.holder, stopped.lease_expires_at) == (False, None, None)
+    assert await database.read(queries.handler_exists, "alerts")
+    assert not await database.read(queries.handler_exists, "nobody")
+
+
+async def test_dead_letters_come_with_their_events(database: Database) -> None:
+    """A dead letter shows event, error and attempts; it stays when retention took the event; retries are none."""
+    stored = await commit(database, *numbered(4))
+    await park(database, "alerts", 2, due_at=None, first_failed_at=micros(NOW), error="refused: 410")
+    await park(database, "alerts", 3, due_at=micros(NOW))
+    await park(database, "alerts", 4, due_at=None)
+    await park(database, "rules", 1, due_at=None)
+    await database.write(lambda connection: connection.execute(text("DELETE FROM events WHERE position = 4")) and None)
+
+    page = await database.read(queries.dead_page, "alerts", Span(limit=1))
+    rest = await database.read(queries.dead_page, "alerts", Span(after=page.last))
+
+    (letter,) = page.rows
+    assert letter.event == stored[1]
+    assert (letter.position, letter.attempts, letter.first_failed_at, letter.error) == (2, 3, NOW, "refused: 410")
+    assert page.next == 2
+    assert [(row.position, row.event) for row in rest.rows] == [(4, None)]
+    ids = [event.id for event in stored]
+    assert await database.read(queries.dead_positions, "alerts", ids) == [2]

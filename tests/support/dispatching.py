@@ -1,0 +1,163 @@
+"""A store with events in it, and handlers that remember: what tests of cursors and dispatcher work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from app.dispatcher import Dispatcher, Pace
+from app.settings import HandlerSettings
+from ingest.event import Event, Mode
+from ingest.identity import event_id
+from ingest.metrics import Metrics
+from ingest.ports import Handler
+from ingest.times import instant_of
+from storage.cursors import SqlCursors
+from storage.engine import Database
+from storage.feed import SqlFeed
+from storage.migrate import migrate
+from storage.store import SqlStore
+
+NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
+HURRY = Pace(save_seconds=0.01, round_seconds=0.01, drain_seconds=5)
+
+
+def an_event(number: int, device: str | None = "d1", name: str = "temperature", product: str = "tracker") -> Event:
+    """The `number`th event, a second after the one before."""
+    at = NOON + timedelta(seconds=number)
+    return Event(
+        id=event_id(product, device, name, instant_of(at), b"%d" % number),
+        product=product,
+        device=device,
+        name=name,
+        data=b"%d" % number,
+        content_type="text/plain",
+        published_at=at,
+        received_at=at,
+        source="fleet",
+        mode=Mode.WEBHOOK,
+        attributes={},
+    )
+
+
+class Clock:
+    """A clock that a test sets forward."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+class Recorder:
+    """A handler that remembers what it was given (`tried`) and what it took (`delivered`), by position."""
+
+    def __init__(self, behave: Callable[[Event], Awaitable[None] | None] = lambda _event: None) -> None:
+        self._behave = behave
+        self.tried: list[int] = []
+        self.delivered: list[tuple[str | None, int]] = []
+        self.closed = False
+
+    async def deliver(self, event: Event) -> None:
+        """Do as the test says, and remember."""
+        self.tried.append(event.position or 0)
+        result = self._behave(event)
+        if result is not None:
+            await result
+        self.delivered.append((event.device, event.position or 0))
+
+    async def close(self) -> None:
+        """Remember that too."""
+        self.closed = True
+
+    @property
+    def positions(self) -> list[int]:
+        """What it took, in that order."""
+        return [position for _, position in self.delivered]
+
+    def of(self, device: str | None) -> list[int]:
+        """What it took of a device, in that order."""
+        return [position for whose, position in self.delivered if whose == device]
+
+
+class Stage:
+    """A migrated database with a store, its tail, and whatever dispatchers a test starts on it."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self.database = database
+        self.clock = clock
+        self.feed = SqlFeed(database)
+        self.cursors = SqlCursors(database)
+        self.metrics = Metrics(CollectorRegistry())
+        self._store = SqlStore(database, clock)
+
+    async def commit(self, events: Sequence[Event]) -> list[Event]:
+        """Commit events and tell the tail; they come back with their positions."""
+        committed = list((await self._store.commit(events)).events)
+        self.feed.publish(committed)
+        return committed
+
+    def dispatcher(
+        self, handler: Handler, *, pace: Pace = HURRY, begin: str = "beginning", **settings: Any
+    ) -> Dispatcher:
+        """A dispatcher of another process, so to say: it has a connection to cursors of its own."""
+        return Dispatcher(
+            {"h": (handler, HandlerSettings(**{"type": "log", "from": begin} | settings))},
+            self.feed,
+            SqlCursors(self.database),
+            self.metrics,
+            holder=f"process-{id(handler)}",
+            clock=self.clock,
+            random=Random(7),
+            pace=pace,
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample's value."""
+        return self.metrics.registry.get_sample_value(name, {"handler": "h"} | labels) or 0.0
+
+
+@asynccontextmanager
+async def staged(database: Database, clock: Callable[[], datetime]) -> AsyncIterator[Stage]:
+    """A Stage on an empty database, which is closed afterwards."""
+    await migrate(database)
+    try:
+        yield Stage(database, clock)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def running(dispatcher: Dispatcher) -> AsyncIterator[asyncio.Task[None]]:
+    """A dispatcher at work inside the block, stopped in order behind it."""
+    task = asyncio.create_task(dispatcher.run())
+    try:
+        yield task
+    finally:
+        dispatcher.stop()
+        await asyncio.wait([task], timeout=20)
+        assert task.done(), "the dispatcher does not stop"
+    if not task.cancelled():
+        await task
+
+
+async def until(condition: Callable[[], bool], what: str = "") -> None:
+    """Wait for a condition."""
+    try:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise AssertionError(f"waited in vain {what}") from None

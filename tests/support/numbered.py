@@ -1,0 +1,52 @@
+"""Numbered Particle events: what the oracle sends, byte for byte the same whenever a number is sent again."""
+
+from __future__ import annotations
+
+import functools
+import re
+from datetime import UTC, datetime, timedelta
+
+BODY_BYTES = 300
+_EVENTS_PER_MILLISECOND = 10
+_TEMPLATE = (
+    rb'{"event":"temperature","data":"{\"run\":\"%s\",\"n\":\"%010d\",\"t\":21.5,\"pad\":\"%s\"}",'
+    rb'"coreid":"e00fce68%016x","published_at":"%s%03dZ"}'
+)
+_NUMBER = re.compile(rb'\{"run":"([^"]+)","n":"(\d{10})"')
+
+
+class Numbered:
+    """The events of one run, by number from 0. A body has BODY_BYTES bytes; devices take turns."""
+
+    def __init__(self, run: str, started: datetime, devices: int = 1000) -> None:
+        self._run = run.encode()
+        self._started = started.astimezone(UTC).replace(microsecond=0)
+        self._devices = devices
+        self._second = functools.lru_cache(8)(self._format_second)
+        self._pad = b""
+        self._pad = b"x" * (BODY_BYTES - len(self.body(0)))
+
+    def body(self, number: int) -> bytes:
+        """The webhook body of one event."""
+        second, millisecond = divmod(number // _EVENTS_PER_MILLISECOND, 1000)
+        return _TEMPLATE % (
+            *(self._run, number, self._pad),
+            *(number % self._devices, self._second(second), millisecond),
+        )
+
+    def batch(self, first: int, size: int) -> bytes:
+        """`size` events from number `first` as NDJSON; one event is the plain body."""
+        return b"\n".join(map(self.body, range(first, first + size)))
+
+    def device(self, number: int) -> str:
+        """The device that an event is of."""
+        return f"e00fce68{number % self._devices:016x}"
+
+    def _format_second(self, second: int) -> bytes:
+        return (self._started + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.").encode()
+
+
+def number_of(data: bytes) -> tuple[str, int] | None:
+    """The run and number in stored data; None where the oracle did not send it."""
+    match = _NUMBER.match(data)
+    return (match[1].decode(), int(match[2])) if match else None

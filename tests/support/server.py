@@ -1,0 +1,153 @@
+"""A Headrace server as its users start it: a process of its own with a configuration file in a folder.
+
+Leaving the block ends the process, whatever the test did.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY_SECONDS = 30.0
+EXIT_SECONDS = 25.0
+
+
+class Server:
+    """`headrace serve` on a free port of 127.0.0.1, restartable on the same one. Its log is `server.log`."""
+
+    def __init__(self, folder: Path, config: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.log = folder / "server.log"
+        self.config = folder / "headrace.toml"
+        self.config.write_text(config)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is not None:
+            error.add_note(f"--- end of {self.log}\n{self.log_tail()}")
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        return self._running().pid
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema: what an operator does before the first start on PostgreSQL."""
+        done = subprocess.run(
+            self._command("migrate"), cwd=self.folder, env=_environment(), capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, f"headrace migrate: {done.stderr.decode(errors='replace')}"
+
+    def start(self) -> None:
+        """Start, and return when /readyz says so."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command("serve", "--host", "127.0.0.1", "--port", str(self.port)),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=_environment(),
+                start_new_session=True,
+            )
+        self.wait_ready()
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Return when /readyz answers 200. Raises AssertionError after `seconds`, or if the process ended."""
+        wait_until(self._answers_ready, seconds, lambda: f"the server is not ready\n{self.log_tail()}")
+
+    def terminate(self, seconds: float = EXIT_SECONDS) -> int:
+        """SIGTERM; the exit code. Raises AssertionError if it is still running after `seconds`."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = EXIT_SECONDS) -> int:
+        """The exit code of a server that was told to stop."""
+        try:
+            return self._running().wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running {seconds} s after the signal\n{self.log_tail()}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal and return at once."""
+        self._running().send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL the whole process group, if any of it runs; reaped when this returns."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def log_tail(self, size: int = 4000) -> str:
+        """The last `size` characters the server wrote."""
+        return self.log.read_text(errors="replace")[-size:] if self.log.exists() else "(nothing written)"
+
+    def _command(self, *words: str) -> list[str]:
+        command, *arguments = words
+        return [sys.executable, "-m", "app.cli", command, "--config", str(self.config), *arguments]
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the server was not started"
+        return self._process
+
+    def _answers_ready(self) -> bool:
+        assert self._running().poll() is None, f"the server ended: {self._running().returncode}\n{self.log_tail()}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def wait_until(
+    condition: Callable[[], bool], seconds: float, failure: Callable[[], str] | str, every: float = 0.01
+) -> None:
+    """Return when the condition holds, looked at `every` so many seconds. Raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(failure if isinstance(failure, str) else failure())
+        time.sleep(every)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _environment() -> dict[str, str]:
+    """Ours without HEADRACE_ settings, with the checkout importable: the server runs in the test's folder."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    checkout = Path(__file__).resolve().parents[2]
+    return inherited | {"PYTHONPATH": str(checkout)}

@@ -1,0 +1,157 @@
+"""A webhook source on a real SQLite store, asked as an ASGI server would ask it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from ingest import credentials
+from ingest.event import Mode, Origin
+from ingest.formats.particle import ParticleFormat
+from ingest.inbox import Inbox
+from ingest.intake import SourceIntake
+from ingest.metrics import Metrics
+from ingest.ports import Store
+from ingest.sources.answers import Answer
+from ingest.sources.webhook import WebhookRules, WebhookSource
+from storage.coverage import SqlCoverage
+from storage.engine import open_database
+from storage.migrate import migrate
+from storage.store import SqlStore
+from tests.support.gated_database import GatedDatabase
+
+MAX_BODY = 64 * 1024
+MAX_EVENTS = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the sender heard."""
+
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class WebhookRig:
+    """The source `fleet` with everything behind it."""
+
+    def __init__(
+        self,
+        database: GatedDatabase,
+        *,
+        auth: credentials.Credentials,
+        refuse_rejects: bool,
+        forbids: Callable[[Mapping[str, str]], bool],
+        spoil: Callable[[Store], Store],
+        short_way: bool,
+    ) -> None:
+        self.database = database
+        self._short_way = short_way
+        self.metrics = Metrics(CollectorRegistry())
+        self.inbox = Inbox(
+            spoil(SqlStore(database, _now)),
+            lambda events: None,
+            self.metrics,
+            max_events=MAX_EVENTS,
+            max_bytes=10**9,
+            patience_seconds=5,
+        )
+        origin = Origin("tracker", "fleet", Mode.WEBHOOK)
+        self.source = WebhookSource(
+            origin,
+            WebhookRules(max_body=MAX_BODY, refuse_rejects=refuse_rejects, forbids=forbids),
+            auth,
+            ParticleFormat(origin, ("hook-sent/",)),
+            SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
+            SqlCoverage(database),
+            self.metrics,
+            _now,
+        )
+
+    async def send(
+        self,
+        *chunks: bytes,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        query: bytes = b"",
+        hangs_up: bool = False,
+    ) -> Reply | None:
+        """One request in pieces; the answer, or None where the source gave none. `hangs_up`: before the last piece."""
+        lower = {name.lower(): value for name, value in (headers or {}).items()}
+        if self._short_way and not hangs_up:
+            return await self._send_whole(b"".join(chunks), method, lower, query)
+        pieces: list[dict[str, Any]] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+        pieces.append({"type": "http.disconnect"} if hangs_up else {"type": "http.request", "more_body": False})
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return pieces.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        names = [(name.encode(), value.encode("latin-1")) for name, value in lower.items()]
+        scope = {"type": "http", "method": method, "path": "/ingest/fleet", "query_string": query, "headers": names}
+        await self.source(scope, receive, send)
+        return _reply(*sent) if sent else None
+
+    async def _send_whole(self, body: bytes, method: str, headers: Mapping[str, str], query: bytes) -> Reply:
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.source.answer(method, headers, query, body, lambda a: None if answered.done() else answered.set_result(a))
+        answer = await answered
+        return _reply(answer.start, answer.body)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """A sample of a metric."""
+        return self.metrics.registry.get_sample_value(f"headrace_{name}", {"source": "fleet"} | labels)
+
+
+@asynccontextmanager
+async def webhook_rig(
+    folder: Path,
+    *,
+    auth: credentials.Credentials | None = None,
+    refuse_rejects: bool = False,
+    forbids: Callable[[Mapping[str, str]], bool] = lambda headers: False,
+    spoil: Callable[[Store], Store] = lambda store: store,
+    short_way: bool = False,
+) -> AsyncIterator[WebhookRig]:
+    """A rig whose inbox runs.
+
+    `spoil` may put something between the inbox and the store. `short_way`: whole requests come by `answer`, not ASGI.
+    """
+    database = GatedDatabase(open_database(f"sqlite:///{folder}/test.db"))
+    await migrate(database)
+    rig = WebhookRig(
+        database,
+        auth=auth or credentials.Anyone(),
+        refuse_rejects=refuse_rejects,
+        forbids=forbids,
+        spoil=spoil,
+        short_way=short_way,
+    )
+    committing = asyncio.create_task(rig.inbox.run())
+    try:
+        yield rig
+    finally:
+        rig.database.open_gate()
+        rig.inbox.close()
+        await committing
+        await database.close()
+
+
+def _reply(start: Mapping[str, Any], body: Mapping[str, Any]) -> Reply:
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Reply(start["status"], headers, body.get("body", b""))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
