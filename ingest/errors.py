@@ -3,7 +3,6 @@
 HeadraceError
 ├── ConfigurationError     the operator's file is at fault; nothing runs (exit 2)
 ├── StoreUnavailable       nothing was committed: the record is deferred, its sender will send it again
-├── InboxFull              no room within the wait: deferred likewise
 ├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
 ├── LeaseLost              another process holds this cursor: nothing was written, let go
 └── DeadLetter             raised by a handler: this event goes to the dead letters at once, without a retry
@@ -22,10 +21,6 @@ class ConfigurationError(HeadraceError):
 
 class StoreUnavailable(HeadraceError):
     """The store could not commit, and did not: the same records can be offered again."""
-
-
-class InboxFull(HeadraceError):
-    """The inbox stayed full for as long as the sender could wait."""
 
 
 class TooLarge(HeadraceError):

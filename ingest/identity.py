@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import secrets
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -21,17 +22,23 @@ import msgspec
 from ingest.event import MAX_NESTING
 from ingest.times import Instant
 
-_VERSION_8 = 0x8 << 76
-_VARIANT = 0b10 << 62
+_FIXED_BITS = 0xF << 76 | 0b11 << 62
+_VERSION_8_AND_VARIANT = 0x8 << 76 | 0b10 << 62
 _MAX_MILLISECONDS = (1 << 48) - 1
 _PERSON = b"headrace.id.1"
 
 _EMPTY = frozenset({b"", b"null", b"undefined"})
-_DATA_URL = re.compile(rb"data:([^,;\s]*(?:;[^,;\s]+)*?);base64,([A-Za-z0-9+/\s]*={0,2}\s*)\Z")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# RFC 2397 §3; the bounds keep what becomes a content type printable and short.
+_DATA_URL_HEAD = re.compile(rb"data:([ -+\--~]{0,200});base64")
+# A string that never ends reaches to the end of the text, so that no second attempt is made from its inside.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NOT_BRACKETS = bytes(set(range(256)) - _STEPS.keys())
+_MAX_INTEGER_CHARACTERS = 4300  # msgspec's bound: a longer integer is no JSON to either parser
 
 # Numbers that are no integers keep their literal: a float would make 1.10 and 1.1000000000000001 one value.
-_parse = msgspec.json.Decoder(float_hook=lambda literal: msgspec.Raw(literal.encode())).decode
+_parse = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
 _write_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -48,81 +55,76 @@ def event_id(product: str, device: str | None, name: str, instant: Instant | Non
     )
     digest = hashlib.blake2b(message, digest_size=10, person=_PERSON).digest()
     milliseconds = 0 if instant is None else instant.nanoseconds // 1_000_000
-    return _uuid8(milliseconds, int.from_bytes(digest, "big"))
+    return _uuid8(milliseconds, digest)
 
 
 def random_id(received: Instant) -> UUID:
     """An id for an event that cannot be told from its like: made once, at arrival, and sorted by that time."""
-    return _uuid8(received.nanoseconds // 1_000_000, secrets.randbits(80))
+    return _uuid8(received.nanoseconds // 1_000_000, secrets.token_bytes(10))
 
 
-def _uuid8(milliseconds: int, random80: int) -> UUID:
-    prefix = min(max(milliseconds, 0), _MAX_MILLISECONDS)
-    high = (random80 >> 64 & 0xFFF) << 64  # 12 bits between version and variant
-    low = random80 & 0x3FFF_FFFF_FFFF_FFFF  # 62 bits after the variant
-    return UUID(int=prefix << 80 | _VERSION_8 | high | _VARIANT | low)
+def _uuid8(milliseconds: int, random80: bytes) -> UUID:
+    prefix = milliseconds if 0 <= milliseconds <= _MAX_MILLISECONDS else 0 if milliseconds < 0 else _MAX_MILLISECONDS
+    bits = int.from_bytes(prefix.to_bytes(6, "big") + random80, "big")
+    return UUID(int=bits & ~_FIXED_BITS | _VERSION_8_AND_VARIANT)
 
 
 def sender_value(sender_id: str) -> bytes:
-    """What stands in the hash instead of data where the sender's own id is configured (`fields.id`)."""
-    return b"id:" + sender_id.encode("utf-8", "surrogatepass")
+    """What stands in the hash instead of data where the sender's own id is configured (`fields.id`).
+
+    It starts with a space, as no canonical data does: an id never equals another event's data.
+    """
+    return b" id:" + sender_id.encode("utf-8", "surrogatepass")
 
 
 def canonical(data: bytes | None) -> bytes:
     """The form of `data` that all ways of sending it share.
 
-    A JSON object or array is compact, with sorted keys and numbers by their literals; a base64 data URL is its bytes;
-    null, absent, empty, `null` and `undefined` are empty; anything else is its bytes without surrounding white space.
+    A base64 data URL stands for its bytes, for another mode may bring these. Of the bytes, a JSON object or array is
+    compact, with sorted keys and numbers by their literals; null, absent, empty, `null` and `undefined` are empty;
+    anything else is its bytes without surrounding white space.
     """
     if data is None:
         return b""
     text = data.strip()
+    if text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
+        text = decoded[1].strip()
     if text in _EMPTY:
         return b""
-    if text[:1] in (b"{", b"["):
-        return _canonical_json(text)
-    if text.startswith(b"data:"):
-        decoded = decode_data_url(text)
-        if decoded is not None:
-            return decoded[1]
-    return text
+    return _canonical_json(text) if text[:1] in (b"{", b"[") else text
 
 
 def content_type_of(data: bytes | None) -> str | None:
     """The media type that data shows by itself; None where there is no data."""
     if data is None:
         return None
-    if data.startswith(b"data:") and (decoded := decode_data_url(data)) is not None:
+    text = data.strip()
+    if text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
         return decoded[0]
     try:
-        data.decode()
+        text.decode()
     except UnicodeDecodeError:
         return "application/octet-stream"
-    text = data.strip()
     return "application/json" if text[:1] in (b"{", b"[") and _is_json(text) else "text/plain"
 
 
 def decode_data_url(data: bytes) -> tuple[str, bytes] | None:
-    """Media type and bytes of a base64 data URL (RFC 2397); None where it is not one."""
-    match = _DATA_URL.match(data.strip())
+    """Media type and bytes of a base64 data URL (RFC 2397), white space in it left out; None where it is not one."""
+    head, _, encoded = data.strip().partition(b",")
+    match = _DATA_URL_HEAD.fullmatch(head)
     if match is None:
         return None
     try:
-        content = base64.b64decode(b"".join(match[2].split()), validate=True)
+        content = base64.b64decode(b"".join(encoded.split()), validate=True)
     except binascii.Error:
         return None
-    return match[1].decode("ascii", "replace") or "text/plain", content
+    return match[1].decode() or "text/plain", content
 
 
 def nesting(text: bytes) -> int:
     """How deep brackets nest in JSON text, strings left out."""
-    if text.count(b"{") + text.count(b"[") <= 1:
-        return 1
-    deepest = depth = 0
-    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", text)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def _canonical_json(text: bytes) -> bytes:
@@ -145,21 +147,27 @@ def _shallow(text: bytes) -> bool:
 
 def _is_json(text: bytes) -> bool:
     try:
-        _parse(text)
+        _skim(text)
     except (ValueError, RecursionError):
         return False
-    return True
+    return _shallow(text)
 
 
 def _parse_carefully(text: bytes) -> Any:
     """Parse as `_parse` does, and raise ValueError on a duplicate key or NaN."""
     return json.loads(
-        text.decode(), object_pairs_hook=_unique_members, parse_float=_literal, parse_constant=_no_constant
+        text.decode(),
+        object_pairs_hook=_unique_members,
+        parse_int=_integer,
+        parse_float=msgspec.Raw,
+        parse_constant=_no_constant,
     )
 
 
-def _literal(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
+def _integer(text: str) -> int:
+    if len(text) > _MAX_INTEGER_CHARACTERS:
+        raise ValueError("more digits than msgspec takes")
+    return int(text)
 
 
 def _no_constant(text: str) -> Any:

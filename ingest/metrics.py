@@ -19,7 +19,7 @@ from prometheus_client import (
 from ingest.event import Outcome, Reason
 
 DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
-WEBHOOK_CODES = ("204", "401", "405", "408", "413", "415", "422", "503")
+WEBHOOK_CODES = ("204", "401", "403", "405", "413", "415", "422", "503")
 DELIVERY_OUTCOMES = ("delivered", "retried", "dead")
 
 _TRANSIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
@@ -33,7 +33,7 @@ class Metrics:
     """The collectors of contract §6. Times are in seconds, sizes in events."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
         source = ["source", "mode"]
         self.received = Counter("headrace_events_received", "Arrivals, before decoding", source, registry=registry)
@@ -120,3 +120,27 @@ class Metrics:
             self.delivery_seconds.labels(handler)
             for gauge in (self.lag_events, self.lag_seconds, self.dead_letters):
                 gauge.labels(handler)
+
+    def counts(self, source: str, mode: str) -> dict[str, int]:
+        """What this process counted for a source: received, stored, duplicate, …; kinds and reasons summed up."""
+        counters: dict[str, Counter | Gauge] = {
+            "received": self.received,
+            "stored": self.stored,
+            "duplicate": self.duplicate,
+            "rejected": self.rejected,
+            "ignored": self.ignored,
+            "deferred": self.deferred,
+            "in_flight": self.in_flight,
+        }
+        return {name: _sum(counter, source, mode) for name, counter in counters.items()}
+
+
+def _sum(collector: Counter | Gauge, source: str, mode: str) -> int:
+    return int(
+        sum(
+            sample.value
+            for metric in collector.collect()
+            for sample in metric.samples
+            if (sample.labels["source"], sample.labels["mode"]) == (source, mode)
+        )
+    )

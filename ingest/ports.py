@@ -5,12 +5,14 @@ Format  ->  Source  ->  Intake  ->  Inbox  ->  Store  ==>  Feed  ->  Handler (by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
-from ingest.event import Event, Outcome, Record
+from ingest.event import Event, Origin, Outcome, Record
+
+LEASE_SECONDS = 10
 
 
 class Format(Protocol):
@@ -36,6 +38,10 @@ class Intake(Protocol):
         """
         ...
 
+    def submit(self, records: Sequence[Record], tell: Callable[[Sequence[Outcome]], None]) -> None:
+        """As `settle`, for a caller that has no task to wait in: `tell` is called once with the outcomes."""
+        ...
+
 
 class Source(Protocol):
     """One delivery mode of one configured source. It is run by the supervisor and feeds an Intake."""
@@ -46,6 +52,30 @@ class Source(Protocol):
 
     async def pause(self) -> None:
         """Take nothing new any more; what was taken will still be settled."""
+        ...
+
+    def last_seen(self) -> LastSeen:
+        """When the source last heard something."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """When the last event and the last byte arrived; None: not yet."""
+
+    event_at: datetime | None
+    byte_at: datetime | None
+
+
+class Coverage(Protocol):
+    """The record of when a stream of a source was listening: what no interval covers is a gap."""
+
+    async def open(self, origin: Origin, stream: int) -> int:
+        """Begin an interval now, by the database's clock; return its number. Raises StoreUnavailable."""
+        ...
+
+    async def extend(self, interval: int) -> None:
+        """The stream has been listening until now. Raises StoreUnavailable."""
         ...
 
 
@@ -87,9 +117,9 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """An event that a handler could not be given when its turn came.
+    """An event that the cursor has passed and the handler does not have yet.
 
-    It failed (`attempts` ≥ 1) or waits behind an earlier one of its device (`attempts` = 0). `due_at` is when to try
+    It failed (`attempts` ≥ 1), or waits behind an earlier one of its device (`attempts` = 0). `due_at` is when to try
     next; None is a dead letter.
     """
 
@@ -101,11 +131,26 @@ class Parked:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a handler is: `head` is the store's last position, `oldest` when the first event it has not passed came.
+
+    `waiting` and `dead` count its parked rows.
+    """
+
+    handler: str
+    position: int
+    head: int
+    oldest: datetime | None
+    waiting: int
+    dead: int
+
+
 class Cursor(Protocol):
     """One handler's place in the feed, and what it left parked behind it. Held by one process at a time.
 
     Every write is fenced by the epoch of the lease and raises LeaseLost, having changed nothing, if another process
-    took the cursor over.
+    took the cursor over. Everything here raises StoreUnavailable where the store is away.
     """
 
     @property
@@ -113,20 +158,45 @@ class Cursor(Protocol):
         """All events up to here are delivered, parked, or not for this handler."""
         ...
 
-    async def advance(self, position: int, parked: Sequence[Parked]) -> None:
-        """Move on and park in one transaction; renews the lease. `position` may be the present one."""
+    async def advance(self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = ()) -> None:
+        """Move on, write parked rows and strike delivered positions off them, in one transaction; renew the lease.
+
+        `position` may be the present one. The lease holds for LEASE_SECONDS.
+        """
         ...
 
-    async def settle(self, delivered: Sequence[int], parked: Sequence[Parked]) -> None:
-        """Strike delivered positions off the parked rows, and write back those that failed once more."""
+    async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
+        """Parked rows whose time has come, in order of position; `by_device` gives only the first row of each device.
+
+        A first row that is not due yet holds back the others of its device. Events without a device are independent.
+        """
         ...
 
-    async def due(self, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
-        """Parked rows whose time has come, oldest first; `by_device` gives only the first row of each device."""
+    async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
+        """The first parked rows of a device that are not dead, in order of position, due or not."""
         ...
 
-    async def waiting_devices(self) -> Sequence[str | None]:
+    async def waiting_devices(self) -> Sequence[str]:
         """Devices that have parked rows which are not dead: their later events wait behind these."""
+        ...
+
+    async def standing(self) -> Standing:
+        """How far the handler is, by what the store knows."""
+        ...
+
+    async def release(self) -> None:
+        """Let another process have the cursor at once; nothing happens where one has it already."""
+        ...
+
+
+class Cursors(Protocol):
+    """Where handlers' cursors are kept."""
+
+    async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> Cursor | None:
+        """The handler's cursor, leased to `holder`; None while another process has it.
+
+        A handler that has none yet begins behind the last event (`now`) or before the first (`beginning`).
+        """
         ...
 
 

@@ -1,0 +1,194 @@
+"""The bounded queue before the store, and the group commit: nothing is acknowledged before it, everything is settled.
+
+While one batch commits the next one gathers, so the group grows with the load and nobody waits for it to fill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from ingest.errors import StoreUnavailable, TooLarge
+from ingest.event import Event, Outcome, Record, Reject
+from ingest.metrics import Metrics
+from ingest.ports import Store
+
+_GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
+_GROUP_BYTES = 8 * 1024 * 1024
+_RECORD_BYTES = 600  # what a record weighs in memory besides its data and attributes
+_ATTRIBUTE_BYTES = 150  # what an attribute weighs besides its characters
+
+Settled = Callable[[Sequence[Outcome]], None]
+
+log = structlog.get_logger(__name__)
+
+
+class Submission:
+    """Records that commit together, and who is to be told: `settled` is called exactly once after it was submitted."""
+
+    __slots__ = ("bytes", "overdue", "records", "settled")
+
+    def __init__(self, records: Sequence[Record], settled: Settled) -> None:
+        self.records = records
+        self.settled = settled
+        self.bytes = sum(map(weight, records))
+        self.overdue: asyncio.TimerHandle | None = None
+
+
+class Inbox:
+    """Holds at most `max_events` records and `max_bytes` until they are committed.
+
+    `patience_seconds` is how long a submission waits for room before it is deferred.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        publish: Callable[[Sequence[Event]], None],
+        metrics: Metrics,
+        *,
+        max_events: int,
+        max_bytes: int,
+        patience_seconds: float,
+    ) -> None:
+        self._store = store
+        self._publish = publish
+        self._metrics = metrics
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._patience_seconds = patience_seconds
+        self._queue: deque[Submission] = deque()
+        self._events = 0  # queued or being committed
+        self._bytes = 0
+        self._waiting: deque[Submission] = deque()  # in line: who needs much room is not overtaken by who needs little
+        self._work = asyncio.Event()
+        self._closing = False
+        metrics.inbox_events.set_function(lambda: self._events)
+
+    def require_possible(self, submission: Submission) -> None:
+        """Raise TooLarge where the submission could never fit."""
+        if len(submission.records) > self._max_events or submission.bytes > self._max_bytes:
+            raise TooLarge(
+                f"{len(submission.records)} records of {submission.bytes} bytes are more than the inbox holds"
+            )
+
+    def submit(self, submission: Submission) -> None:
+        """Queue a submission; it is told its outcomes, in order, in a later turn of the event loop or at once.
+
+        All are DEFERRED where there is no room in time, the store is away, or the inbox is closing.
+        """
+        if self._closing:
+            self._defer(submission)
+        elif not self._waiting and self._fits(submission):
+            self._enter(submission)
+        else:
+            loop = asyncio.get_running_loop()
+            submission.overdue = loop.call_later(self._patience_seconds, self._give_up, submission)
+            self._waiting.append(submission)
+
+    async def run(self) -> None:
+        """Commit group after group until closed and empty."""
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._work.clear()
+                await self._work.wait()
+                continue
+            await self._commit(self._take())
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns when what is queued is settled."""
+        self._closing = True
+        self._work.set()
+        while self._waiting:
+            self._defer(self._leave_line(self._waiting.popleft()))
+
+    def _fits(self, submission: Submission) -> bool:
+        return (
+            self._events + len(submission.records) <= self._max_events
+            and self._bytes + submission.bytes <= self._max_bytes
+        )
+
+    def _give_up(self, submission: Submission) -> None:
+        self._waiting.remove(submission)
+        self._defer(submission)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let those in that were waiting, as far as there is room."""
+        while self._waiting and self._fits(self._waiting[0]):
+            self._enter(self._leave_line(self._waiting.popleft()))
+
+    def _leave_line(self, submission: Submission) -> Submission:
+        if submission.overdue is not None:
+            submission.overdue.cancel()
+        return submission
+
+    def _enter(self, submission: Submission) -> None:
+        self._queue.append(submission)
+        self._events += len(submission.records)
+        self._bytes += submission.bytes
+        self._work.set()
+
+    def _take(self) -> list[Submission]:
+        group, records, weight = [self._queue.popleft()], 0, 0
+        while self._queue:
+            records += len(group[-1].records)
+            weight += group[-1].bytes
+            if records >= _GROUP_RECORDS or weight >= _GROUP_BYTES:
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    async def _commit(self, group: list[Submission]) -> None:
+        records = [record for submission in group for record in submission.records]
+        started = time.perf_counter()
+        try:
+            commit = await self._store.commit(records)
+        except StoreUnavailable as error:
+            group += self._queue  # whoever waits behind would wait once more as long, for the same answer
+            self._queue.clear()
+            log.warning("store_unavailable", error=str(error), deferred=self._events)
+            self._settle(group, [Outcome.DEFERRED] * self._events)
+        except Exception:  # a fault of ours must not end the only committer; the senders will send again
+            log.exception("commit_failed", deferred=len(records))
+            self._settle(group, [Outcome.DEFERRED] * len(records))
+        else:
+            self._metrics.commit_seconds.observe(time.perf_counter() - started)
+            self._metrics.commit_events.observe(len(records))
+            self._settle(group, commit.outcomes)
+            self._publish(commit.events)
+
+    def _settle(self, group: list[Submission], outcomes: Sequence[Outcome]) -> None:
+        start = 0
+        for submission in group:
+            end = start + len(submission.records)
+            self._tell(submission, outcomes[start:end])
+            start = end
+            self._bytes -= submission.bytes
+        self._events -= end
+        self._admit()
+
+    def _defer(self, submission: Submission) -> None:
+        self._tell(submission, [Outcome.DEFERRED] * len(submission.records))
+
+    def _tell(self, submission: Submission, outcomes: Sequence[Outcome]) -> None:
+        try:
+            submission.settled(outcomes)
+        except Exception:  # one waiter's fault must not harm those who are told after it
+            log.exception("outcome_not_told")
+
+
+def weight(record: Record) -> int:
+    """About how many bytes of memory a record holds."""
+    if isinstance(record, Event):
+        data = len(record.data) if record.data else 0
+        attributes = record.attributes
+        characters = sum(map(len, attributes)) + sum(map(len, attributes.values()))
+        return _RECORD_BYTES + data + _ATTRIBUTE_BYTES * len(attributes) + characters
+    return _RECORD_BYTES + (len(record.body) if isinstance(record, Reject) else 0)

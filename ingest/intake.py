@@ -1,0 +1,86 @@
+"""One source's way in: every record gets exactly one outcome, and every outcome is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
+from ingest.inbox import Inbox, Settled, Submission
+from ingest.metrics import Metrics
+
+
+class SourceIntake:
+    """ports.Intake of one source and mode.
+
+    At any moment received = stored + duplicate + rejected + ignored + deferred + in flight.
+    """
+
+    def __init__(self, inbox: Inbox, metrics: Metrics, source: str, mode: Mode) -> None:
+        self._inbox = inbox
+        self._in_flight = 0
+        self.last_event_at: float | None = None  # Unix seconds
+        labels = (source, mode.value)
+        metrics.declare_source(*labels)
+        metrics.in_flight.labels(*labels).set_function(lambda: self._in_flight)
+        self._received = metrics.received.labels(*labels)
+        self._count = {
+            Outcome.STORED: metrics.stored.labels(*labels).inc,
+            Outcome.IGNORED: metrics.ignored.labels(*labels).inc,
+            Outcome.DEFERRED: metrics.deferred.labels(*labels).inc,
+            **{kind: metrics.duplicate.labels(*labels, kind).inc for kind in DUPLICATES},
+        }
+        self._count_rejected = {reason: metrics.rejected.labels(*labels, reason).inc for reason in Reason}
+        self._count_unidentified = metrics.unidentified.labels(*labels).inc
+        self._observe_ack = metrics.ack.labels(*labels).observe
+        self._observe_transit = metrics.transit.labels(*labels).observe
+        # Absent until an event was seen, so the label set is made by the first one.
+        self._declare_last_event: Callable[[], None] = lambda: metrics.last_event.labels(*labels).set_function(
+            lambda: self.last_event_at or 0.0
+        )
+
+    async def settle(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        """See ports.Intake."""
+        told: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+
+        def tell(outcomes: Sequence[Outcome]) -> None:
+            if not told.done():  # a caller who no longer waits changes nothing
+                told.set_result(outcomes)
+
+        self.submit(records, tell)
+        return await told
+
+    def submit(self, records: Sequence[Record], tell: Settled) -> None:
+        """See ports.Intake."""
+        if not records:
+            tell(())
+            return
+        started = time.perf_counter()
+
+        def settled(outcomes: Sequence[Outcome]) -> None:
+            self._in_flight -= len(records)
+            self._observe_ack(time.perf_counter() - started)
+            for record, outcome in zip(records, outcomes, strict=True):
+                self._settled(record, outcome)
+            tell(outcomes)
+
+        submission = Submission(records, settled)
+        self._inbox.require_possible(submission)
+        self._received.inc(len(records))
+        self._in_flight += len(records)
+        if self.last_event_at is None:
+            self._declare_last_event()
+        self.last_event_at = time.time()
+        self._inbox.submit(submission)
+
+    def _settled(self, record: Record, outcome: Outcome) -> None:
+        if outcome is Outcome.REJECTED:
+            self._count_rejected[record.reason if isinstance(record, Reject) else Reason.REFUSED_BY_STORE]()
+            return
+        self._count[outcome]()
+        if outcome is Outcome.STORED and isinstance(record, Event):
+            if record.published_at is not None:
+                self._observe_transit(max(0.0, (record.received_at - record.published_at).total_seconds()))
+            if not record.identified:
+                self._count_unidentified()

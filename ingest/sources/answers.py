@@ -1,0 +1,49 @@
+"""What a webhook sender can be told: a status, and where it is a fault a problem description (RFC 9457).
+
+The 204 is empty on purpose: Particle publishes a non-empty body again as hook-response events.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+RETRY_AFTER_SECONDS = 5
+
+# Status, title, what the sender can do about it.
+_FAULTS = (
+    (401, "Unauthorized", "The credentials are missing or wrong; nothing was stored."),
+    (403, "Forbidden", "Requests of web pages are refused while this server is open on loopback."),
+    (405, "Method Not Allowed", "Use POST or PUT."),
+    (413, "Content Too Large", "The body, its inflated form or its number of elements is over the limit."),
+    (415, "Unsupported Media Type", "Content-Encoding must be gzip or absent."),
+    (422, "Unprocessable Content", "Some of it could not be decoded; it was kept as a reject, the rest was stored."),
+    (503, "Service Unavailable", "It cannot be stored now; send it again."),
+)
+_EXTRA_HEADERS: dict[int, list[tuple[bytes, bytes]]] = {
+    401: [(b"www-authenticate", b"Bearer")],
+    405: [(b"allow", b"POST, PUT")],
+    413: [(b"connection", b"close")],
+    503: [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response, as the two ASGI messages that send it."""
+
+    code: int
+    start: dict[str, Any]
+    body: dict[str, Any]
+
+
+def _fault(code: int, title: str, detail: str) -> Answer:
+    body = json.dumps({"type": "about:blank", "title": title, "status": code, "detail": detail}).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    start = {"type": "http.response.start", "status": code, "headers": [*headers, *_EXTRA_HEADERS.get(code, [])]}
+    return Answer(code, start, {"type": "http.response.body", "body": body})
+
+
+_STORED = Answer(204, {"type": "http.response.start", "status": 204, "headers": []}, {"type": "http.response.body"})
+ANSWERS = {204: _STORED, **{code: _fault(code, title, detail) for code, title, detail in _FAULTS}}

@@ -1,0 +1,126 @@
+"""Keeps every source running: one that fails is started again after a pause, and its state can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import structlog
+
+from ingest.event import Origin
+from ingest.metrics import Metrics
+from ingest.ports import Source
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_MOST_DOUBLINGS = 6  # beyond the longest pause; a float cannot hold two to the power of a bad night
+
+log = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """What a source is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    FAILED = "failed"  # will be started again
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One source and mode as an operator sees it; counts are this process's."""
+
+    source: str
+    mode: str
+    product: str
+    state: State
+    since: datetime
+    reason: str | None
+    last_event_at: datetime | None
+    last_byte_at: datetime | None
+    counts: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Supervised:
+    """A source, its origin, and what is known of how it does."""
+
+    origin: Origin
+    source: Source
+    state: State = State.STARTING
+    since: datetime | None = None
+    reason: str | None = None
+    failures: int = field(default=0)
+
+
+class Supervisor:
+    """Runs sources until cancelled. A source that raises is run again after 1 to 60 seconds, with jitter."""
+
+    def __init__(self, sources: Sequence[Supervised], metrics: Metrics, clock: Callable[[], datetime]) -> None:
+        self._sources = sources
+        self._metrics = metrics
+        self._clock = clock
+        self._draining = False
+        for supervised in sources:
+            self._enter(supervised, State.STARTING)
+
+    async def run(self) -> None:
+        """Run every source until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for supervised in self._sources:
+                tasks.create_task(self._keep_running(supervised))
+
+    async def pause(self) -> None:
+        """Tell every source to take nothing new."""
+        self._draining = True
+        for supervised in self._sources:
+            self._enter(supervised, State.DRAINING)
+            await supervised.source.pause()
+
+    def statuses(self) -> list[SourceStatus]:
+        """How each source does, in the order of the configuration."""
+        return [self._status(supervised) for supervised in self._sources]
+
+    async def _keep_running(self, supervised: Supervised) -> None:
+        while not self._draining:
+            self._enter(supervised, State.RUNNING)
+            started = self._clock()
+            try:
+                await supervised.source.run()
+                reason = "it ended by itself"
+            except Exception as error:  # whatever a source meets, the others and the next try go on
+                log.exception("source_failed", source=supervised.origin.source, mode=supervised.origin.mode.value)
+                reason = f"{type(error).__name__}: {error}"[:200]
+            if self._draining:
+                return
+            self._enter(supervised, State.FAILED, reason)
+            if (self._clock() - started).total_seconds() > _LONGEST_PAUSE_SECONDS:
+                supervised.failures = 0
+            supervised.failures = min(supervised.failures + 1, _MOST_DOUBLINGS)
+            longest = min(_FIRST_PAUSE_SECONDS * 2**supervised.failures, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(random.uniform(_FIRST_PAUSE_SECONDS, longest))  # noqa: S311 - jitter is no secret
+
+    def _enter(self, supervised: Supervised, state: State, reason: str | None = None) -> None:
+        supervised.state, supervised.since, supervised.reason = state, self._clock(), reason
+        up = self._metrics.source_up.labels(supervised.origin.source, supervised.origin.mode.value)
+        up.set(state is State.RUNNING)
+
+    def _status(self, supervised: Supervised) -> SourceStatus:
+        origin = supervised.origin
+        last = supervised.source.last_seen()
+        return SourceStatus(
+            source=origin.source,
+            mode=origin.mode.value,
+            product=origin.product,
+            state=supervised.state,
+            since=supervised.since or self._clock(),
+            reason=supervised.reason,
+            last_event_at=last.event_at,
+            last_byte_at=last.byte_at,
+            counts=self._metrics.counts(origin.source, origin.mode.value),
+        )

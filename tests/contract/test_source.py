@@ -1,0 +1,233 @@
+"""What ingest.ports.Source promises, for every delivery mode; real differences between the modes are declared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from ingest.event import Mode, Outcome, Record
+from ingest.metrics import Metrics
+from ingest.ports import Commit, Source, Store
+from ingest.sources import webhook
+from storage.engine import Database
+from tests.support.gated_database import GatedDatabase
+from tests.support.stored import rows
+from tests.support.webhook_rig import WebhookRig, webhook_rig
+
+EVENTS = "SELECT name, device, source, mode, product FROM events ORDER BY position"
+INTERVALS = "SELECT source, mode, since, until FROM coverage ORDER BY id"
+PUBLISHED = "2026-07-28T16:53:05.616Z"
+
+
+class Upstream(Protocol):
+    """The sender's side of a source, and what the test needs of the inside."""
+
+    source: Source
+    metrics: Metrics
+    database: GatedDatabase
+
+    async def deliver(self, *names: str) -> bool:
+        """Deliver events of these names at once, published at PUBLISHED; whether they were acknowledged.
+
+        An empty name makes an element that cannot be decoded. Where there are no acknowledgements: whether the source
+        has read on.
+        """
+        ...
+
+
+Spoil = Callable[[Store], Store]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A delivery mode. `sends_again`: upstream repeats what was not acknowledged, so deferring loses nothing."""
+
+    mode: Mode
+    sends_again: bool
+    make: Callable[[Path, Spoil], AbstractAsyncContextManager[Upstream]]
+
+
+class WebhookUpstream:
+    """Posts, all events of a delivery in one body."""
+
+    def __init__(self, rig: WebhookRig) -> None:
+        self._rig = rig
+        self.source: Source = rig.source
+        self.metrics = rig.metrics
+        self.database = rig.database
+
+    async def deliver(self, *names: str) -> bool:
+        """See Upstream."""
+        lines = (
+            b'{"event":"%b","coreid":"dev1","published_at":"%b"}' % (n.encode(), PUBLISHED.encode()) for n in names
+        )
+        reply = await self._rig.send(b"\n".join(lines))
+        assert reply is not None
+        assert reply.code in {204, 503}
+        return reply.code == 204
+
+
+@asynccontextmanager
+async def webhooks(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
+    """The webhook mode."""
+    async with webhook_rig(folder, spoil=spoil) as rig:
+        yield WebhookUpstream(rig)
+
+
+KINDS = [Kind(Mode.WEBHOOK, sends_again=True, make=webhooks)]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.mode.value)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Every delivery mode."""
+    assert isinstance(request.param, Kind)
+    return request.param
+
+
+@pytest.fixture
+async def upstream(kind: Kind, tmp_path: Path) -> AsyncIterator[Upstream]:
+    """A source of that mode on a real store, and its sender."""
+    async with kind.make(tmp_path, lambda store: store) as upstream:
+        yield upstream
+
+
+def counts(upstream: Upstream, kind: Kind) -> dict[str, int]:
+    """What was counted, without zeros."""
+    return {name: count for name, count in upstream.metrics.counts("fleet", kind.mode).items() if count}
+
+
+async def rule_acknowledged_means_committed(upstream: Upstream, kind: Kind) -> None:
+    """While the commit has not taken place nothing is acknowledged; once it is acknowledged it is there."""
+    upstream.database.close_gate()
+    delivering = asyncio.create_task(upstream.deliver("temp", "alarm"))
+    done, _ = await asyncio.wait([delivering], timeout=0.1)
+    upstream.database.open_gate()
+
+    assert not done
+    assert await delivering
+    expected = [(name, "dev1", "fleet", kind.mode.value, "tracker") for name in ("temp", "alarm")]
+    assert await rows(upstream.database, EVENTS) == expected
+
+
+async def test_acknowledged_means_committed(upstream: Upstream, kind: Kind) -> None:
+    """The promise of every mode."""
+    await rule_acknowledged_means_committed(upstream, kind)
+
+
+class Hopeful:
+    """A store that answers before it commits."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._late: list[asyncio.Task[Commit]] = []
+
+    async def commit(self, records: Sequence[Record]) -> Commit:
+        """Not what ports.Store says."""
+        self._late.append(asyncio.create_task(self._store.commit(records)))
+        return Commit([Outcome.STORED] * len(records), ())
+
+
+async def test_the_rule_notices_hope(kind: Kind, tmp_path: Path) -> None:
+    """The rule is worth something: acknowledging before the commit fails it."""
+    async with kind.make(tmp_path, Hopeful) as upstream:
+        with pytest.raises(AssertionError):
+            await rule_acknowledged_means_committed(upstream, kind)
+
+
+async def test_a_second_delivery_is_acknowledged_and_stored_once(upstream: Upstream, kind: Kind) -> None:
+    """Upstream may repeat itself as often as it likes."""
+    for _ in range(3):
+        assert await upstream.deliver("temp")
+
+    assert len(await rows(upstream.database, EVENTS)) == 1
+    assert counts(upstream, kind) == {"received": 3, "stored": 1, "duplicate": 2}
+
+
+async def test_what_cannot_be_decoded_is_kept_and_acknowledged(upstream: Upstream, kind: Kind) -> None:
+    """One bad element neither stops the source nor costs its neighbours anything."""
+    assert await upstream.deliver("temp", "", "alarm")
+
+    assert [row[0] for row in await rows(upstream.database, EVENTS)] == ["temp", "alarm"]
+    assert await rows(upstream.database, "SELECT source, mode, reason FROM rejects") == [
+        ("fleet", kind.mode.value, "missing_name")
+    ]
+    assert counts(upstream, kind) == {"received": 3, "stored": 2, "rejected": 1}
+
+
+async def test_what_is_ignored_is_counted_and_acknowledged(upstream: Upstream, kind: Kind) -> None:
+    """Names the configuration leaves out are not stored, and not sent again."""
+    assert await upstream.deliver("hook-sent/temp")
+
+    assert await rows(upstream.database, EVENTS) == []
+    assert counts(upstream, kind) == {"received": 1, "ignored": 1}
+
+
+async def test_a_store_that_is_away_loses_nothing(upstream: Upstream, kind: Kind) -> None:
+    """Where upstream sends again it is told to; where it does not, what was read is held until the store is back."""
+    upstream.database.away = True
+    if kind.sends_again:
+        assert not await upstream.deliver("temp")
+        assert counts(upstream, kind) == {"received": 1, "deferred": 1}
+        upstream.database.away = False
+        assert await upstream.deliver("temp")
+    else:
+        delivering = asyncio.create_task(upstream.deliver("temp"))
+        await asyncio.wait([delivering], timeout=0.1)
+        upstream.database.away = False
+        assert await delivering
+    assert len(await rows(upstream.database, EVENTS)) == 1
+
+
+async def test_a_paused_source_takes_nothing_new(upstream: Upstream, kind: Kind) -> None:
+    """After `pause` nothing more is received; nothing received before is lost by it."""
+    assert await upstream.deliver("temp")
+    await upstream.source.pause()
+
+    assert not await upstream.deliver("late")
+    assert len(await rows(upstream.database, EVENTS)) == 1
+    assert counts(upstream, kind) == {"received": 1, "stored": 1}
+
+
+async def test_last_seen_is_nothing_until_something_came(upstream: Upstream) -> None:
+    """A source says when it last heard an event and a byte; never before it did."""
+    before = upstream.source.last_seen()
+    await upstream.deliver("temp")
+    after = upstream.source.last_seen()
+
+    assert (before.event_at, before.byte_at) == (None, None)
+    assert after.event_at is not None
+    assert after.byte_at is not None
+    assert abs((after.event_at - after.byte_at).total_seconds()) < 5
+
+
+async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it runs, a source has an interval of coverage whose end moves; a store away for a while ends neither."""
+    monkeypatch.setattr(webhook, "_COVERAGE_SECONDS", 0.01)
+    running = asyncio.create_task(upstream.source.run())
+    await until_covered(upstream.database, 1)
+    upstream.database.away = True
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    upstream.database.away = False
+    before = (await rows(upstream.database, INTERVALS))[0]
+    await until_covered(upstream.database, before[3] + 1)
+
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    ((source, mode, since, until),) = await rows(upstream.database, INTERVALS)
+    assert (source, mode) == ("fleet", kind.mode.value)
+    assert since < until
+
+
+async def until_covered(database: Database, instant: int) -> None:
+    """Return when an interval reaches `instant`."""
+    async with asyncio.timeout(5):
+        while not [row for row in await rows(database, INTERVALS) if row[3] >= instant]:  # noqa: ASYNC110 - a table
+            await asyncio.sleep(0.005)

@@ -1,0 +1,331 @@
+"""The bounded queue and the group commit: everything is settled once, whatever becomes of store, senders and room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest import inbox as module
+from ingest.errors import StoreUnavailable, TooLarge
+from ingest.event import Event, Outcome, Record
+from ingest.inbox import Inbox, Submission, weight
+from ingest.metrics import Metrics
+from tests.support.gated_store import GatedStore
+from tests.support.records import a_reject, an_event, numbered
+
+STORED, DEFERRED = Outcome.STORED, Outcome.DEFERRED
+
+
+class Rig:
+    """An inbox that runs on a gated store; `told` is what each submission's `settled` was called with."""
+
+    def __init__(self, *, max_events: int, max_bytes: int, patience_seconds: float) -> None:
+        self.store = GatedStore()
+        self.published: list[Event] = []
+        self.told: list[Sequence[Outcome]] = []
+        self.registry = CollectorRegistry()
+        self.inbox = Inbox(
+            self.store,
+            self.published.extend,
+            Metrics(self.registry),
+            max_events=max_events,
+            max_bytes=max_bytes,
+            patience_seconds=patience_seconds,
+        )
+        self.running = asyncio.create_task(self.inbox.run())
+
+    def submit(self, *records: Record) -> asyncio.Task[Sequence[Outcome]]:
+        """A sender that waits for its outcomes."""
+
+        async def send() -> Sequence[Outcome]:
+            outcomes: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+
+            def settled(found: Sequence[Outcome]) -> None:
+                self.told.append(found)
+                if not outcomes.done():
+                    outcomes.set_result(found)
+
+            self.inbox.submit(Submission(records, settled))
+            return await outcomes
+
+        return asyncio.create_task(send())
+
+    async def busy(self) -> asyncio.Task[Sequence[Outcome]]:
+        """A sender whose record is being committed, behind a closed gate."""
+        self.store.close_gate()
+        sender = self.submit(an_event("first"))
+        await self.store.begun()
+        return sender
+
+    def waiting(self) -> float | None:
+        """The gauge headrace_inbox_events."""
+        return self.registry.get_sample_value("headrace_inbox_events")
+
+
+Make = Callable[..., Rig]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    """Makes rigs, and ends them."""
+    rigs: list[Rig] = []
+
+    def make(*, max_events: int = 100, max_bytes: int = 10**6, patience_seconds: float = 5.0) -> Rig:
+        rigs.append(Rig(max_events=max_events, max_bytes=max_bytes, patience_seconds=patience_seconds))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await rig.running
+
+
+async def turns(count: int = 10) -> None:
+    """Let every task that can go on do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_what_arrives_during_a_commit_is_the_next_group(make: Make) -> None:
+    """Nobody waits for a group to fill: the first commits alone, all that gathered meanwhile commits together."""
+    rig = make()
+    first = await rig.busy()
+    others = [rig.submit(*numbered(2, start)) for start in range(0, 20, 2)]
+    await turns()
+    rig.store.open_gate()
+
+    assert await first == [STORED]
+    assert await asyncio.gather(*others) == [[STORED, STORED]] * 10
+    assert rig.store.batches == [1, 20]
+
+
+async def test_each_submission_gets_its_own_outcomes(make: Make) -> None:
+    """The outcomes of a group are dealt out in order, and what is new is published once."""
+    rig = make()
+    first = await rig.busy()
+    mixed, alone = rig.submit(an_event(), a_reject(), an_event("b")), rig.submit(a_reject())
+    await turns()
+    rig.store.open_gate()
+
+    assert list(await mixed) == [STORED, Outcome.REJECTED, STORED]
+    assert list(await alone) == [Outcome.REJECTED]
+    await first
+    assert [event.name for event in rig.published] == ["first", "temperature", "b"]
+
+
+async def test_a_group_is_cut_between_submissions(make: Make) -> None:
+    """A thousand records make a group, and a submission is never torn apart."""
+    rig = make(max_events=20_000, max_bytes=10**9)
+    await rig.busy()
+    senders = [rig.submit(*numbered(400)) for _ in range(6)]
+    await turns()
+    rig.store.open_gate()
+    await asyncio.gather(*senders)
+
+    assert rig.store.batches == [1, 1200, 1200]
+
+
+async def test_a_store_that_is_away_defers_everyone_who_waits(make: Make) -> None:
+    """Who queues behind a failed commit is told at once and not after a failure each; then the inbox goes on."""
+    rig = make()
+    first = await rig.busy()
+    others = [rig.submit(an_event(), a_reject()) for _ in range(5)]
+    await turns()
+
+    def away(records: Sequence[Record]) -> Sequence[Outcome]:
+        raise StoreUnavailable("gone")
+
+    back, rig.store.decide = rig.store.decide, away
+    rig.store.open_gate()
+
+    assert await first == [DEFERRED]
+    assert await asyncio.gather(*others) == [[DEFERRED, DEFERRED]] * 5
+    assert rig.store.batches == [1]
+    assert rig.waiting() == 0
+    rig.store.decide = back
+    assert await rig.submit(an_event()) == [STORED]
+
+
+async def test_a_fault_of_ours_defers_and_does_not_end_the_committer(make: Make) -> None:
+    """An unforeseen exception in a commit is no acknowledgement, and the next commit takes place."""
+    rig = make()
+    first = await rig.busy()
+
+    def broken(records: Sequence[Record]) -> Sequence[Outcome]:
+        raise ZeroDivisionError
+
+    back, rig.store.decide = rig.store.decide, broken
+    rig.store.open_gate()
+    assert await first == [DEFERRED]
+    rig.store.decide = back
+    assert await rig.submit(an_event()) == [STORED]
+
+
+async def test_a_cancelled_sender_is_settled_and_harms_nobody(make: Make) -> None:
+    """Who hangs up after handing over is still committed and counted; the neighbours in the group get theirs."""
+    rig = make()
+    first = await rig.busy()
+    gone, stays = rig.submit(*numbered(2)), rig.submit(an_event())
+    await turns()
+    gone.cancel()
+    await turns()
+    rig.store.open_gate()
+
+    assert await stays == [STORED]
+    await first
+    assert gone.cancelled()
+    assert [len(outcomes) for outcomes in rig.told] == [1, 2, 1]
+    assert rig.waiting() == 0
+
+
+async def test_a_full_inbox_is_a_bounded_wait(make: Make) -> None:
+    """Without room within the patience a submission is deferred, and leaves nothing behind."""
+    rig = make(max_events=3, patience_seconds=0.05)
+    first = await rig.busy()
+    queued, late = rig.submit(*numbered(2)), rig.submit(an_event())
+
+    assert await late == [DEFERRED]
+    assert rig.waiting() == 3
+    rig.store.open_gate()
+    assert await first == [STORED]
+    assert await queued == [STORED] * 2
+    assert rig.store.batches == [1, 2]
+    assert rig.waiting() == 0
+
+
+async def test_room_within_the_patience_is_used(make: Make) -> None:
+    """Who waits for room is committed as soon as there is some."""
+    rig = make(max_events=1)
+    first = await rig.busy()
+    waiting = [rig.submit(an_event()) for _ in range(5)]
+    await turns()
+    rig.store.open_gate()
+
+    assert await asyncio.gather(first, *waiting) == [[STORED]] * 6
+
+
+async def test_bytes_are_bounded_too(make: Make) -> None:
+    """What is large, in data, in attributes or as a reject's body, fills the inbox before its number does."""
+    large: list[Record] = [
+        an_event(data=b"x" * 60_000),
+        an_event(attributes={"a": "x" * 60_000}),
+        an_event(attributes={"x" * 60_000: ""}),
+        a_reject(b"x" * 60_000),
+    ]
+    rig = make(max_bytes=100_000, patience_seconds=0.01)
+    await rig.busy()
+    held = rig.submit(large[0])
+    await turns()
+
+    assert [await rig.submit(record) for record in large] == [[DEFERRED]] * 4
+    rig.store.open_gate()
+    assert await held == [STORED]
+
+
+async def test_many_attributes_weigh_more_than_their_characters(make: Make) -> None:
+    """A record of ten thousand tiny attributes is no small record in memory."""
+    assert weight(an_event(attributes={str(number): "" for number in range(10_000)})) > 1_000_000
+
+
+async def test_a_large_submission_is_not_overtaken_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While small submissions keep coming, one that needs nearly the whole inbox gets its turn."""
+    monkeypatch.setattr(module, "_GROUP_RECORDS", 1)  # so that the inbox is never emptied at once
+    rig = make(max_events=10)
+    await rig.busy()
+    stop = False
+
+    async def keep_sending() -> None:
+        while not stop:
+            await rig.submit(an_event())
+
+    small = [asyncio.create_task(keep_sending()) for _ in range(20)]
+    await turns()
+    large = rig.submit(*numbered(9))
+    await turns()
+    rig.store.open_gate()
+
+    async with asyncio.timeout(2):
+        assert await large == [STORED] * 9
+    stop = True
+    await asyncio.gather(*small)
+
+
+async def test_more_than_the_inbox_holds_is_refused(make: Make) -> None:
+    """What could never fit, in number or in bytes, is TooLarge and not a wait."""
+    rig = make(max_events=3, max_bytes=10_000)
+    rig.inbox.require_possible(Submission(numbered(3), rig.told.append))
+    for records in (numbered(4), numbered(1, data=b"x" * 10_000)):
+        with pytest.raises(TooLarge):
+            rig.inbox.require_possible(Submission(records, rig.told.append))
+
+
+async def test_closing_settles_what_was_taken_and_takes_no_more(make: Make) -> None:
+    """A drain commits the queue, defers who waits for room or comes later, and then `run` returns."""
+    rig = make(max_events=3)
+    first = await rig.busy()
+    queued, no_room = rig.submit(*numbered(2)), rig.submit(an_event())
+    await turns()
+    rig.inbox.close()
+    late = rig.submit(an_event())
+
+    assert [list(await no_room), list(await late)] == [[DEFERRED], [DEFERRED]]
+    rig.store.open_gate()
+    assert await first == [STORED]
+    assert await queued == [STORED] * 2
+    await rig.running
+    assert rig.store.batches == [1, 2]
+
+
+async def test_a_sender_that_hung_up_in_the_line_is_still_settled(make: Make) -> None:
+    """Its record was taken, so it is committed in its turn, and the next in line is not harmed."""
+    rig = make(max_events=1)
+    first = await rig.busy()
+    gone, next_in_line = rig.submit(an_event("gone")), rig.submit(an_event("next"))
+    await turns()
+    gone.cancel()
+    await turns()
+    rig.store.open_gate()
+
+    assert await first == await next_in_line == [STORED]
+    assert rig.told == [[STORED]] * 3
+    assert rig.store.batches == [1, 1, 1]
+
+
+async def test_closing_defers_the_whole_line(make: Make) -> None:
+    """Nobody of those who wait for room slips in while the inbox closes."""
+    rig = make(max_events=1)
+    first = await rig.busy()
+    line = [rig.submit(an_event(name)) for name in ("a", "b", "c")]
+    await turns()
+    rig.inbox.close()
+    assert [await sender for sender in line] == [[DEFERRED]] * 3
+    rig.store.open_gate()
+    assert await first == [STORED]
+
+
+async def test_one_waiters_fault_harms_nobody(make: Make) -> None:
+    """Where telling one sender its outcome raises, the others are told, and who waits in line is still let in."""
+    rig = make(max_events=2, patience_seconds=0.1)
+    first = await rig.busy()
+
+    def broken(outcomes: Sequence[Outcome]) -> None:
+        raise ZeroDivisionError
+
+    rig.inbox.submit(Submission([an_event()], broken))
+    rig.inbox.submit(Submission(numbered(2), broken))  # gives up waiting for room
+    assert await rig.submit(*numbered(2)) == [DEFERRED] * 2
+    rig.inbox.submit(Submission(numbered(2), broken))
+    in_line = rig.submit(*numbered(2))
+    await turns()
+    rig.inbox.close()
+    rig.store.open_gate()
+
+    assert await first == [STORED]
+    assert await in_line == [DEFERRED] * 2
+    await rig.running
+    assert rig.waiting() == 0

@@ -1,0 +1,181 @@
+"""Sources are kept running, one by one, and what they do can be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest import supervisor as module
+from ingest.event import Mode, Origin
+from ingest.metrics import Metrics
+from ingest.ports import LastSeen
+from ingest.supervisor import State, Supervised, Supervisor
+from tests.support.records import NOW
+
+LABELS = {"source": "fleet", "mode": "webhook"}
+
+
+class Scripted:
+    """ports.Source whose runs fail, end or last as the script says."""
+
+    def __init__(self, *script: Exception | str) -> None:
+        self._script = iter(script)
+        self.runs = 0
+        self.paused = False
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """See ports.Source."""
+        self.runs += 1
+        step = next(self._script, "last")
+        if isinstance(step, Exception):
+            raise step
+        if step == "last":
+            self.ended.set()
+            await asyncio.Event().wait()
+        if step == "until paused":
+            while not self.paused:  # noqa: ASYNC110 - a script, not a source
+                await asyncio.sleep(0)
+            raise ConnectionError("closed by us")
+
+    async def pause(self) -> None:
+        """See ports.Source."""
+        self.paused = True
+
+    def last_seen(self) -> LastSeen:
+        """See ports.Source."""
+        return LastSeen(NOW, None)
+
+
+def supervised(label: str, source: Scripted) -> Supervised:
+    """A webhook's place in the supervisor."""
+    return Supervised(Origin("tracker", label, Mode.WEBHOOK), source)
+
+
+def make(*sources: Scripted, clock: Callable[[], datetime] = lambda: NOW) -> tuple[Supervisor, Metrics]:
+    """A supervisor of sources `fleet`, `fleet1`, …"""
+    metrics = Metrics(CollectorRegistry())
+    labels = ["fleet", *(f"fleet{number}" for number in range(1, len(sources)))]
+    for label in labels:
+        metrics.declare_source(label, "webhook")
+    return Supervisor([supervised(*pair) for pair in zip(labels, sources, strict=True)], metrics, clock), metrics
+
+
+@asynccontextmanager
+async def running(supervisor: Supervisor) -> AsyncIterator[asyncio.Task[None]]:
+    """Run it for the length of the block."""
+    task = asyncio.create_task(supervisor.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the tasks go on until it holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the states of a supervisor are there to be read, not to be awaited
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of no time at all."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_source_that_fails_is_run_again() -> None:
+    """Whatever a source raises, it is started again, and its neighbour never notices."""
+    failing, steady = Scripted(ValueError("odd"), OSError("gone"), "ends"), Scripted()
+    supervisor, _ = make(failing, steady)
+
+    async with running(supervisor), asyncio.timeout(5):
+        await failing.ended.wait()
+        assert (failing.runs, steady.runs) == (4, 1)
+        assert [status.state for status in supervisor.statuses()] == [State.RUNNING, State.RUNNING]
+
+
+async def test_a_failed_source_says_why_and_is_down() -> None:
+    """Between a failure and the next try the state is `failed` with the reason, and the gauge is 0."""
+    supervisor, metrics = make(Scripted(OSError("no route to host")))
+
+    async with running(supervisor), asyncio.timeout(5):
+        await until(lambda: supervisor.statuses()[0].state is State.FAILED)
+        status = supervisor.statuses()[0]
+        assert (status.source, status.mode, status.product) == ("fleet", "webhook", "tracker")
+        assert status.reason == "OSError: no route to host"
+        assert (status.last_event_at, status.last_byte_at) == (NOW, None)
+        assert metrics.registry.get_sample_value("headrace_source_up", LABELS) == 0
+
+
+async def test_states_and_the_gauge_follow_the_source() -> None:
+    """Starting is not up, running is, draining is not."""
+    supervisor, metrics = make(Scripted())
+
+    def up() -> tuple[State, float | None]:
+        return supervisor.statuses()[0].state, metrics.registry.get_sample_value("headrace_source_up", LABELS)
+
+    assert up() == (State.STARTING, 0)
+    async with running(supervisor):
+        await until(lambda: up() == (State.RUNNING, 1))
+        await supervisor.pause()
+        assert up() == (State.DRAINING, 0)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_source_that_ends_while_draining_is_not_started_again() -> None:
+    """After the pause nothing new is taken: a source that fails then stays down."""
+    source = Scripted("until paused")
+    supervisor, _ = make(source)
+
+    async with running(supervisor) as task, asyncio.timeout(5):
+        await until(lambda: source.runs > 0)
+        await supervisor.pause()
+        await task
+    assert source.runs == 1
+    assert supervisor.statuses()[0].state is State.DRAINING
+
+
+async def test_pauses_grow_to_a_minute_and_not_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a bad night is, the next try comes within a minute; a long good run begins anew."""
+    asked: list[float] = []
+
+    def uniform(_low: float, high: float) -> float:
+        asked.append(high)
+        return 0.0
+
+    monkeypatch.setattr("random.uniform", uniform)
+    now = NOW
+
+    class LongRun(Scripted):
+        async def run(self) -> None:
+            nonlocal now
+            if self.runs == 1500:
+                now += timedelta(hours=1)
+            await super().run()
+
+    source = LongRun(*["ends"] * 1502)
+    supervisor, _ = make(source, clock=lambda: now)
+    async with running(supervisor), asyncio.timeout(20):
+        await source.ended.wait()
+
+    assert asked[:7] == [2, 4, 8, 16, 32, 60, 60]
+    assert max(asked) == 60
+    assert asked[1500:1502] == [2, 4]
+
+
+async def test_cancelling_ends_every_source() -> None:
+    """`run` lasts until it is cancelled, and takes its sources with it."""
+    sources = [Scripted(), Scripted()]
+    supervisor, _ = make(*sources)
+    async with running(supervisor) as task:
+        for source in sources:
+            await source.ended.wait()
+    assert task.cancelled()

@@ -1,0 +1,320 @@
+"""The webhook endpoint on a real SQLite store, by ASGI and by the short way: who hears what, what is stored then."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingest import credentials
+from ingest.sources import webhook as module
+from tests.support.stored import rows
+from tests.support.webhook_rig import MAX_BODY, MAX_EVENTS, Reply, WebhookRig, webhook_rig
+
+EVENT = b'{"event":"temp","data":"21.5","published_at":"2026-07-28T16:53:05.616Z","coreid":"e00fce682e79a004f1e69a2b"}'
+Make = Callable[..., AbstractAsyncContextManager[WebhookRig]]
+NAMES = "SELECT name FROM events ORDER BY position"
+REASONS = "SELECT reason FROM rejects ORDER BY id"
+
+
+@pytest.fixture(params=["asgi", "short"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Makes a rig that is asked by ASGI, or whole requests by the short way."""
+    return partial(webhook_rig, tmp_path, short_way=request.param == "short")
+
+
+@pytest.fixture
+async def rig(make: Make) -> AsyncIterator[WebhookRig]:
+    """A source without credentials."""
+    async with make() as rig:
+        yield rig
+
+
+def numbered_lines(count: int) -> bytes:
+    """NDJSON of different events."""
+    return b"\n".join(b'{"event":"e","data":"%d","published_at":"2026-07-28T16:53:05Z"}' % n for n in range(count))
+
+
+async def taken_by(rig: WebhookRig) -> None:
+    """Return when records are in flight."""
+    while not rig.value("events_in_flight", mode="webhook"):  # noqa: ASYNC110 - a gauge cannot be awaited
+        await asyncio.sleep(0)
+
+
+async def code_of(sending: Awaitable[Reply | None]) -> int:
+    """The status of an answer."""
+    reply = await sending
+    assert reply is not None
+    return reply.code
+
+
+async def test_204_is_empty_and_comes_after_the_commit(rig: WebhookRig) -> None:
+    """Nothing is acknowledged on hope: while the commit waits, so does the sender."""
+    rig.database.close_gate()
+    sending = asyncio.create_task(rig.send(EVENT))
+    await taken_by(rig)
+    await asyncio.sleep(0.02)
+    assert not sending.done()
+
+    rig.database.open_gate()
+    assert await sending == Reply(204, {}, b"")
+    assert await rows(rig.database, NAMES) == [("temp",)]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PATCH", "OPTIONS"])
+async def test_only_post_and_put_are_taken(rig: WebhookRig, method: str) -> None:
+    """Other methods hear 405 with the methods allowed."""
+    reply = await rig.send(EVENT, method=method)
+
+    assert reply is not None
+    assert (reply.code, reply.headers["allow"]) == (405, "POST, PUT")
+    assert await code_of(rig.send(EVENT, method="PUT")) == 204
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Key": "wrong"}, {"X-Key": ""}, {"X-Other": "secret"}])
+async def test_bad_credentials_store_nothing(make: Make, headers: dict[str, str]) -> None:
+    """Whatever the body is, without the secret it is 401, counted, no arrival, and not even decoded."""
+    async with make(auth=credentials.Header("X-Key", lambda: ["secret"])) as rig:
+        for body in (EVENT, b"{", b"\x1f\x8b"):
+            assert await code_of(rig.send(body, headers=headers)) == 401
+
+        assert await rows(rig.database, NAMES) == await rows(rig.database, REASONS) == []
+        assert rig.value("auth_failures_total") == 3
+        assert rig.value("ingest_responses_total", code="401") == 3
+        assert rig.value("events_received_total", mode="webhook") == 0
+        assert await code_of(rig.send(EVENT, headers={"X-Key": "secret"})) == 204
+
+
+async def test_a_signature_is_checked_on_the_body_as_it_came(make: Make) -> None:
+    """A signature covers the compressed bytes, in however many pieces they come."""
+    body = gzip.compress(EVENT)
+    signature = hmac.digest(b"secret", body, "sha256").hex()
+    async with make(auth=credentials.github(lambda: ["secret"])) as rig:
+        headers = {"X-Hub-Signature-256": f"sha256={signature}", "Content-Encoding": "gzip"}
+        assert await code_of(rig.send(body[:20], body[20:], headers=headers)) == 204
+        assert await code_of(rig.send(EVENT, headers=headers)) == 401
+
+
+async def test_a_web_page_is_refused_where_the_endpoint_is_open(make: Make) -> None:
+    """What `forbids` says of the headers is 403 before the body is looked at."""
+    async with make(forbids=lambda headers: "origin" in headers) as rig:
+        assert await code_of(rig.send(EVENT, headers={"Origin": "https://evil.example"})) == 403
+        assert await code_of(rig.send(EVENT)) == 204
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b" " * (MAX_BODY + 1)],
+        [b" " * MAX_BODY, b" "],
+        [b" " * 1000] * (MAX_BODY // 1000 + 1),
+        [b" " * MAX_BODY] * 3,
+    ],
+)
+async def test_a_body_is_measured_by_its_bytes(rig: WebhookRig, pieces: list[bytes]) -> None:
+    """One byte too many is 413 however it is cut up and whatever Content-Length says; it is no arrival."""
+    for length in ("1", str(10**12), "nonsense"):
+        reply = await rig.send(*pieces, headers={"Content-Length": length})
+        assert reply is not None
+        assert (reply.code, reply.headers["connection"]) == (413, "close")
+    assert rig.value("events_received_total", mode="webhook") == 0
+
+
+async def test_a_body_of_exactly_the_limit_is_taken(rig: WebhookRig) -> None:
+    """`max_body` bytes are not too many, in one piece or in two."""
+    body = EVENT + b" " * (MAX_BODY - len(EVENT))
+    assert await code_of(rig.send(body)) == 204
+    assert await code_of(rig.send(body[:1], body[1:])) == 204
+    assert await rows(rig.database, NAMES) == [("temp",)]
+
+
+async def test_an_endless_body_is_not_read_to_its_end(rig: WebhookRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that never stops is answered after a bounded number of bytes."""
+    monkeypatch.setattr(module, "_DISCARD_BYTES", 10 * MAX_BODY)
+    taken = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal taken
+        taken += 1000
+        return {"type": "http.request", "body": b" " * 1000, "more_body": True}
+
+    answered: list[int] = []
+
+    async def send(message: dict[str, int]) -> None:
+        answered.append(message.get("status", 0))
+
+    scope = {"type": "http", "method": "POST", "query_string": b"", "headers": []}
+    await rig.source(scope, receive, send)  # type: ignore[arg-type]
+
+    assert answered[0] == 413
+    assert taken < 12 * MAX_BODY
+
+
+@pytest.mark.parametrize(
+    ("count", "code"), [(10_000, 204), (10_001, 413)], ids=["ten thousand elements", "one element more"]
+)
+async def test_elements_are_bounded(rig: WebhookRig, count: int, code: int) -> None:
+    """More than 10,000 elements in a body are 413, and none of them is stored."""
+    assert await code_of(rig.send(b"[" + b",".join([b"{}"] * count) + b"]")) == code
+    assert len(await rows(rig.database, REASONS)) == (count if code == 204 else 0)
+
+
+async def test_more_than_the_inbox_holds_is_413(rig: WebhookRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could never be taken is refused and not deferred: sending it again cannot help."""
+    monkeypatch.setattr(rig.inbox, "_max_events", 3)
+    assert MAX_EVENTS > 3
+    assert await code_of(rig.send(numbered_lines(4))) == 413
+    assert await code_of(rig.send(numbered_lines(3))) == 204
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", " gzip "])
+async def test_gzip_is_inflated(rig: WebhookRig, encoding: str) -> None:
+    """A compressed batch is like the batch itself."""
+    compressed = gzip.compress(numbered_lines(50))
+    assert await code_of(rig.send(compressed, headers={"Content-Encoding": encoding})) == 204
+    assert len(await rows(rig.database, NAMES)) == 50
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd"])
+async def test_other_encodings_are_415(rig: WebhookRig, encoding: str) -> None:
+    """What we cannot read is said so, not kept as garbage."""
+    assert await code_of(rig.send(EVENT, headers={"Content-Encoding": encoding})) == 415
+    assert await rows(rig.database, REASONS) == []
+
+
+async def test_inflation_is_bounded(rig: WebhookRig) -> None:
+    """A body that inflates beyond `max_body` is 413, and so is a chain of bombs."""
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < MAX_BODY
+    for body in (bomb, gzip.compress(b" " * (MAX_BODY + 1)), gzip.compress(b" " * 40_000) * 2):
+        assert await code_of(rig.send(body, headers={"Content-Encoding": "gzip"})) == 413
+    assert rig.value("events_received_total", mode="webhook") == 0
+
+
+@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(EVENT)[:-3], gzip.compress(EVENT) + b"junk"])
+async def test_malformed_gzip_is_kept(rig: WebhookRig, body: bytes) -> None:
+    """Authentic bytes that do not inflate are one reject, kept as they came."""
+    assert await code_of(rig.send(body, headers={"Content-Encoding": "gzip"})) == 204
+    assert await rows(rig.database, "SELECT reason, body FROM rejects") == [("malformed_gzip", body)]
+
+
+async def test_neighbours_of_a_reject_are_stored(rig: WebhookRig) -> None:
+    """A bad element costs the others nothing, and the answer stays 204."""
+    assert await code_of(rig.send(b'[{"event":"a"},{"event":""},{"event":"b"}]')) == 204
+    assert await rows(rig.database, NAMES) == [("a",), ("b",)]
+    assert await rows(rig.database, REASONS) == [("missing_name",)]
+
+
+async def test_on_reject_refuse_answers_422_and_keeps_it(make: Make) -> None:
+    """`on_reject = refuse` tells the sender, keeps the reject all the same, and stores its neighbours."""
+    async with make(refuse_rejects=True) as rig:
+        assert await code_of(rig.send(b'[{"event":"a"},{}]')) == 422
+        assert await code_of(rig.send(b'[{"event":"hook-sent/a"},{"event":"c"}]')) == 204
+
+        assert await rows(rig.database, NAMES) == [("a",), ("c",)]
+        assert await rows(rig.database, REASONS) == [("missing_name",)]
+
+
+async def test_a_batch_is_answered_by_its_worst_element(make: Make) -> None:
+    """Deferred is worse than rejected, rejected than stored."""
+    async with make(refuse_rejects=True) as rig:
+        assert await code_of(rig.send(b'{"event":"a"}\n{"event":"b"}')) == 204
+        assert await code_of(rig.send(b'{"event":"a"}\n{')) == 422
+        rig.database.away = True
+        assert await code_of(rig.send(b'{"event":"a"}\n{')) == 503
+
+
+async def test_a_store_that_is_away_is_503_and_then_all_is_well(rig: WebhookRig) -> None:
+    """The sender is told to come again and when; coming again stores it, and both are counted."""
+    rig.database.away = True
+    reply = await rig.send(EVENT)
+    assert reply is not None
+    assert (reply.code, reply.headers["retry-after"]) == (503, "5")
+    assert json.loads(reply.body)["status"] == 503
+    rig.database.away = False
+
+    assert await code_of(rig.send(EVENT)) == 204
+    assert await rows(rig.database, NAMES) == [("temp",)]
+    assert rig.value("events_deferred_total", mode="webhook") == 1
+    assert rig.value("events_stored_total", mode="webhook") == 1
+
+
+async def test_a_paused_source_takes_nothing(rig: WebhookRig) -> None:
+    """While draining, senders hear 503, and what was taken before is still settled."""
+    rig.database.close_gate()
+    taken = asyncio.create_task(rig.send(EVENT))
+    await taken_by(rig)
+    await rig.source.pause()
+
+    assert await code_of(rig.send(b'{"event":"late"}')) == 503
+    rig.database.open_gate()
+    assert await code_of(taken) == 204
+    assert await rows(rig.database, NAMES) == [("temp",)]
+
+
+async def test_a_body_that_is_cut_off_is_nothing(rig: WebhookRig) -> None:
+    """Where the sender goes away in the middle nothing is stored or counted as arrival, and nobody is answered."""
+    assert await rig.send(EVENT[:40], hangs_up=True) is None
+    assert await rig.send(hangs_up=True) is None
+    assert await rig.send(b" " * (MAX_BODY + 1), hangs_up=True) is None
+
+    assert await rows(rig.database, NAMES) == await rows(rig.database, REASONS) == []
+    assert rig.value("events_received_total", mode="webhook") == 0
+
+
+async def test_a_sender_that_hangs_up_while_waiting_is_still_stored(rig: WebhookRig) -> None:
+    """Once the body is there the event is ours, whoever is left to hear of it."""
+    rig.database.close_gate()
+    sending = asyncio.create_task(rig.send(EVENT))
+    await taken_by(rig)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    with capture_logs() as logged:
+        rig.database.open_gate()
+        assert await code_of(rig.send(EVENT)) == 204
+
+    assert logged == []
+    assert await rows(rig.database, NAMES) == [("temp",)]
+    assert rig.value("events_duplicate_total", mode="webhook", kind="redelivery") == 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b"  [ ]\n"])
+async def test_an_empty_array_is_nothing(rig: WebhookRig, body: bytes) -> None:
+    """No elements are no arrivals: 204, nothing kept."""
+    assert await code_of(rig.send(body)) == 204
+    assert rig.value("events_received_total", mode="webhook") == 0
+
+
+async def test_faults_are_problem_descriptions(rig: WebhookRig) -> None:
+    """Every refusal is application/problem+json (RFC 9457) with its own length; the 204 alone is empty."""
+    refusals = [
+        await rig.send(method="GET"),
+        await rig.send(b" " * (MAX_BODY + 1)),
+        await rig.send(EVENT, headers={"Content-Encoding": "br"}),
+    ]
+    for reply in refusals:
+        assert reply is not None
+        problem = json.loads(reply.body)
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert int(reply.headers["content-length"]) == len(reply.body)
+        assert problem["status"] == reply.code
+        assert problem["title"]
+
+
+async def test_answers_are_counted(rig: WebhookRig) -> None:
+    """Each answer is counted by its code, and one that nobody heard is not."""
+    await rig.send(EVENT)
+    await rig.send(EVENT)
+    await rig.send(method="GET")
+    await rig.send(EVENT, hangs_up=True)
+
+    codes = {code: rig.value("ingest_responses_total", code=code) for code in ("204", "405", "503")}
+    assert codes == {"204": 2, "405": 1, "503": 0}
