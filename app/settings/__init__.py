@@ -1,0 +1,34 @@
+"""Configuration: what headrace.toml and the environment say, as immutable values, or every fault with its key."""
+
+from __future__ import annotations
+
+from app.settings.auth import AuthSettings
+from app.settings.describe import describe
+from app.settings.handlers import HandlerSettings, RetrySettings
+from app.settings.load import load
+from app.settings.model import AccessSettings, ServerSettings, Settings, StoreSettings, is_loopback
+from app.settings.quantities import format_duration, format_size
+from app.settings.secret import Secret, masked_url
+from app.settings.sources import FieldSettings, PubsubSettings, SourceSettings, SseSettings, WebhookSettings
+
+__all__ = [
+    "AccessSettings",
+    "AuthSettings",
+    "FieldSettings",
+    "HandlerSettings",
+    "PubsubSettings",
+    "RetrySettings",
+    "Secret",
+    "ServerSettings",
+    "Settings",
+    "SourceSettings",
+    "SseSettings",
+    "StoreSettings",
+    "WebhookSettings",
+    "describe",
+    "format_duration",
+    "format_size",
+    "is_loopback",
+    "load",
+    "masked_url",
+]

@@ -1,0 +1,117 @@
+"""Faults of a configuration as plain sentences: the key's full name, what was expected, never the value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.settings.environment import variable
+
+Key = tuple[str | int, ...]
+NOT_YET = "not_yet"
+
+_EXPECTED = {
+    "missing": "required",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "int_parsing_size": "expected a smaller number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected a text in quotes",
+    "is_instance_of": "expected a text in quotes",
+    "path_type": "expected a path in quotes",
+    "string_pattern_mismatch": "expected a label of lower-case letters, digits and _ that begins with a letter",
+    "string_too_short": "expected a text that is not empty",
+    "dict_type": "expected a table",
+    "mapping_type": "expected a table",
+    "model_type": "expected a table",
+    "tuple_type": "expected a list",
+    "literal_error": "expected {expected}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+    "ip_any_network": 'expected a network such as "10.0.0.0/8"',
+}
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where, and what was expected there."""
+
+    key: Key
+    text: str
+
+    def sentence(self, variables: Iterable[tuple[str, ...]]) -> str:
+        """The fault on one line; it names the environment variable where one of `variables` (keys) gave the value."""
+        names = tuple(part for part in self.key if isinstance(part, str))
+        origin = next((f" (from {variable(key)})" for key in variables if key[: len(names)] == names), "")
+        return f"{dotted(self.key)}: {self.text}{origin}"
+
+
+def dotted(key: Key) -> str:
+    """`access.read_tokens[0]`: a key as TOML writes it, with the index of an item behind it."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in key)
+    return "".join(parts).removeprefix(".")
+
+
+def _quoted(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def faults_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Fault]:
+    """What pydantic found, in our words. Keys beside a type that is not built yet are not called unknown."""
+    details = error.errors(include_url=False, include_input=False)
+    unbuilt = {detail["loc"][:-1] for detail in details if detail["type"] == NOT_YET and detail["loc"][-1] == "type"}
+    known = tuple(known_keys(model))
+    for detail in details:
+        key = tuple(part for part in detail["loc"] if part != "[key]")
+        if detail["type"] != "extra_forbidden":
+            yield Fault(key, _expected(detail))
+        elif detail["loc"][:-1] not in unbuilt:
+            yield Fault(key, f"unknown key; the nearest known one is {dotted(nearest(key, known))}")
+
+
+def _expected(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] == "value_error":
+        return str(context["error"])
+    return _EXPECTED.get(detail["type"], detail["msg"]).format_map(context)
+
+
+def nearest(key: Key, known: Iterable[Key]) -> Key:
+    """The known key that looks most like `key`; a label in it stays."""
+    name = dotted(key)
+    return max(
+        (_labelled(candidate, key) for candidate in known),
+        key=lambda candidate: SequenceMatcher(None, dotted(candidate), name).ratio(),
+    )
+
+
+def _labelled(candidate: Key, key: Key) -> Key:
+    label = key[1] if len(key) > 1 else "label"
+    return tuple(label if part == "*" else part for part in candidate)
+
+
+def known_keys(model: type[BaseModel], prefix: Key = ()) -> Iterator[Key]:
+    """Every key that may be written, tables included; `*` stands for a label."""
+    for name, field in model.model_fields.items():
+        key = (*prefix, field.alias or name)
+        yield key
+        inner = (*key, "*") if get_origin(field.annotation) is Mapping else key
+        for table in _models_in(field.annotation):
+            yield from known_keys(table, inner)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,140 @@
+"""The whole configuration as immutable values, each with the default that the documentation gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import quote
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, IPvAnyNetwork, PrivateAttr, model_validator
+
+from app.settings.fields import STRICT, Label, Text, split_text
+from app.settings.handlers import HandlerSettings
+from app.settings.quantities import Count, Duration, Retention, Size, parse_count
+from app.settings.secret import Secret, masked_url
+from app.settings.sources import SourceSettings
+
+DATABASE_SCHEMES = ("sqlite:///", "postgres://", "postgresql://")
+PARTICLE_EVENTS = "https://api.particle.io/v1/products/{product}/events"
+_LOOPBACK = "127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """True where only this machine can reach a server bound to `host`."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _database_url(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value.startswith(DATABASE_SCHEMES):
+        raise ValueError(f"expected a URL that begins with {', '.join(DATABASE_SCHEMES)}")
+    return Secret(value, shown=masked_url(value))
+
+
+def _file(path: Path) -> Path:
+    if not os.path.isfile(path):  # never raises, unlike Path.is_file
+        raise ValueError("expected a file that is there")
+    return path
+
+
+File = Annotated[Path, AfterValidator(_file)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(lambda value: (value,) if isinstance(value, Secret) else value)]
+
+
+class ServerSettings(BaseModel):
+    """Where we listen. `drain_delay` is zero on loopback where nothing else is said: no load balancer looks there."""
+
+    model_config = STRICT
+
+    host: Text = _LOOPBACK
+    port: Annotated[int, BeforeValidator(parse_count), Field(ge=0, le=65535)] = 8000
+    drain_delay: Duration = timedelta(seconds=5)
+    tls_cert: File | None = None
+    tls_key: File | None = None
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(split_text)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drains_at_once_on_loopback(cls, values: Any) -> Any:
+        if isinstance(values, dict) and is_loopback(str(values.get("host", _LOOPBACK))):
+            return {"drain_delay": "0s", **values}
+        return values
+
+
+class AccessSettings(BaseModel):
+    """Who may read and who may act; several tokens for rotation."""
+
+    model_config = STRICT
+
+    read_tokens: Secrets = ()
+    admin_tokens: Secrets = ()
+    open: bool = False
+    open_metrics: bool = False
+
+
+class StoreSettings(BaseModel):
+    """The database, `retention` (None is for ever), and the inbox before it (events and bytes)."""
+
+    model_config = STRICT
+
+    url: Annotated[Secret, BeforeValidator(_database_url)] = Secret("sqlite:///headrace.db", "sqlite:///headrace.db")
+    retention: Retention = timedelta(days=30)
+    inbox_events: Count = 20_000
+    inbox_bytes: Size = 64 << 20
+
+
+class Settings(BaseModel):
+    """Everything that was configured; `folder` is where the configuration file lies (modules of handlers too)."""
+
+    model_config = STRICT
+
+    server: ServerSettings = ServerSettings()
+    access: AccessSettings = AccessSettings()
+    store: StoreSettings = StoreSettings()
+    sources: Mapping[Label, SourceSettings]
+    handlers: Mapping[Label, HandlerSettings] = Field(default_factory=dict)
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """The configuration file's folder; the working directory where there is no file."""
+        return self._folder
+
+    def in_folder(self, folder: Path) -> Self:
+        """The same settings, read from a file in `folder`."""
+        settings = self.model_copy()
+        settings._folder = folder
+        return settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_labels(cls, tree: Any) -> Any:
+        """Defaults that depend on the label; and one source that takes everything where none is named."""
+        sources = tree.get("sources") or {"default": {}}
+        if not isinstance(sources, dict):
+            return tree
+        return {**tree, "sources": {label: _labelled(label, source) for label, source in sources.items()}}
+
+
+def _labelled(label: str, source: Any) -> Any:
+    if not isinstance(source, dict):
+        return source
+    product = source.get("product", label)
+    filled = {"product": product, "webhook": {}, **source}
+    defaults = {
+        "webhook": {"path": f"/ingest/{label}"},
+        "sse": {"url": PARTICLE_EVENTS.format(product=quote(str(product), safe=""))},
+    }
+    for mode, default in defaults.items():
+        if isinstance(filled.get(mode), dict):
+            filled[mode] = {**default, **filled[mode]}
+    return filled

@@ -1,0 +1,210 @@
+"""What a faulty configuration is answered with: the key's full name, what was expected, the nearest known key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from app.settings import load
+from ingest.errors import ConfigurationError
+
+
+def faults(tmp_path: Path, text: str, environ: Mapping[str, str] | None = None, host: str | None = None) -> list[str]:
+    """The lines of the refusal of `text`."""
+    file = tmp_path / "headrace.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as refusal:
+        load(file, environ or {}, host=host)
+    return str(refusal.value).splitlines()
+
+
+def auth(table: str) -> str:
+    """A file whose only source has this auth table."""
+    return f"[sources.fleet.webhook]\nauth = {{ {table} }}\n"
+
+
+AUTH = "sources.fleet.webhook.auth"
+
+WRONG_VALUES = {
+    "[server]\nport = 'x'": "server.port: expected a whole number",
+    "[server]\nport = true": "server.port: expected a whole number",
+    "[server]\nport = 65536": "server.port: expected at most 65535",
+    "[server]\nhost = ''": "server.host: expected a text that is not empty",
+    "[server]\ntls_cert = '/absent'": "server.tls_cert: expected a file that is there",
+    "[server]\ntrusted_proxies = ['10.0.0.0/33']": "server.trusted_proxies[0]: expected a network such as",
+    "[server]\ndrain_delay = 5": 'server.drain_delay: expected a duration such as "200ms"',
+    "[access]\nopen = 'perhaps'": "access.open: expected true or false",
+    "[access]\nread_tokens = [5]": "access.read_tokens[0]: expected a text in quotes",
+    "[access]\nadmin_tokens = ['']": "access.admin_tokens[0]: expected a secret that is not empty",
+    "[store]\nurl = 'mysql://h/d'": "store.url: expected a URL that begins with sqlite:///",
+    "[store]\nretention = '0s'": "store.retention: expected a duration above zero",
+    "[store]\nretention = '99999d'": 'store.retention: expected a duration of at most "36500d"',
+    "[store]\ninbox_bytes = '64KB'": "store.inbox_bytes: expected a size above zero such as",
+    "[store]\ninbox_events = 0": "store.inbox_events: expected at least 1",
+    "store = 5": "store: expected a table",
+    "sources = 5": "sources: expected a table",
+    "[sources]\nfleet = 5": "sources.fleet: expected a table",
+    "[sources.Fleet]": "sources.Fleet: expected a label of lower-case letters",
+    "[handlers.9]\ntype = 'log'": "handlers.9: expected a label of lower-case letters",
+    "[sources.fleet]\nmode = 'webhok'": "sources.fleet.mode: expected webhook, sse, pubsub, or a list",
+    "[sources.fleet]\nmode = []": "sources.fleet.mode: expected webhook, sse, pubsub, or a list",
+    "[sources.fleet]\nmode = ['webhook', 'webhook']": "sources.fleet.mode: expected webhook, sse, pubsub, or a",
+    "[sources.fleet]\nformat = 'xml'": "sources.fleet.format: expected 'particle' or 'generic'",
+    "[sources.fleet]\nignore = ['']": "sources.fleet.ignore[0]: expected a text that is not empty",
+    "[sources.fleet]\nignore = '[1'": "sources.fleet.ignore: expected a JSON list, or texts with commas",
+    "[sources.fleet.fields]\nid = '/id'": 'sources.fleet.fields: does not go with format = "particle"',
+    "[sources.fleet]\nformat = 'generic'\nfields = { id = 'id' }": "sources.fleet.fields.id: expected a JSON pointer",
+    "[sources.fleet.webhook]\npath = 'in'": 'sources.fleet.webhook.path: expected a path such as "/ingest/fleet"',
+    "[sources.fleet.webhook]\npath = '/'": 'sources.fleet.webhook.path: expected a path such as "/ingest/fleet"',
+    "[sources.fleet.webhook]\npath = '/api/v1/x'": "sources.fleet.webhook.path: expected a path outside /api",
+    "[sources.fleet.webhook]\npath = '/metrics/'": "sources.fleet.webhook.path: expected a path outside /api",
+    "[sources.fleet.webhook]\non_reject = 'drop'": "sources.fleet.webhook.on_reject: expected 'accept' or 'refuse'",
+    "[sources.fleet.sse]\nurl = 'ftp://h'": "sources.fleet.sse.url: expected a URL that begins with https://",
+    "[sources.fleet.sse]\nidle_timeout = '0s'": "sources.fleet.sse.idle_timeout: expected a duration above zero",
+    "[sources.fleet.pubsub]\nsubscription = 'x'": 'sources.fleet.pubsub.subscription: expected "projects/',
+    "[handlers.h]\ncall = 'm:f'": "handlers.h.type: required",
+    "[handlers.h]\ntype = 'loog'": "handlers.h.type: expected 'log' or 'python'",
+    "[handlers.h]\ntype = 'python'": 'handlers.h.call: expected "module:function"',
+    "[handlers.h]\ntype = 'python'\ncall = 'module.function'": 'handlers.h.call: expected "module:function"',
+    "[handlers.h]\ntype = 'log'\ncall = 'm:f'": 'handlers.h.call: does not go with type = "log"',
+    "[handlers.h]\ntype = 'log'\nretry = { base = '1h' , cap = '1m' }": "handlers.h.retry.cap: expected at least",
+    "[handlers.h]\ntype = 'log'\nconcurrency = 0": "handlers.h.concurrency: expected at least 1",
+    "[handlers.h]\ntype = 'log'\nfrom = 'then'": "handlers.h.from: expected 'now' or 'beginning'",
+    auth("secrets = 'x'"): f"{AUTH}.type: required",
+    auth("type = 'digest'"): f"{AUTH}.type: expected 'none', 'header', 'query'",
+    auth("type = 'bearer'"): f'{AUTH}.secrets: required with type = "bearer"',
+    auth("type = 'bearer', secrets = []"): f'{AUTH}.secrets: required with type = "bearer"',
+    auth("type = 'bearer', secrets = ['a', '']"): f"{AUTH}.secrets[1]: expected a secret that is not empty",
+    auth("type = 'none', secrets = 'x'"): f'{AUTH}.secrets: does not go with type = "none"',
+    auth("type = 'github', secrets = 'x', name = 'X-Y'"): f'{AUTH}.name: does not go with type = "github"',
+    auth("type = 'header', secrets = 'x'"): f'{AUTH}.name: required with type = "header"',
+    auth("type = 'header', secrets = 'x', name = 'X Y'"): f"{AUTH}.name: expected the name of a header",
+    auth("type = 'hmac', secrets = 'x'"): f'{AUTH}.header: required with type = "hmac"',
+    auth("type = 'hmac', secrets = 'x', header = 'X', encoding = 'b'"): f"{AUTH}.encoding: expected 'hex' or 'base64'",
+    auth("type = 'basic', secrets = 'user'"): f'{AUTH}.secrets: expected "user:password"',
+    auth("type = 'standard-webhooks', secrets = 'whsec_?'"): f"{AUTH}.secrets: expected a key in base64",
+}
+
+UNKNOWN_KEYS = {
+    "[server]\nprot = 1": "server.prot: unknown key; the nearest known one is server.port",
+    "[source.fleet]": "source: unknown key; the nearest known one is sources",
+    "retention = '1d'": "retention: unknown key; the nearest known one is store.retention",
+    "[sources.fleet]\nwehbook = {}": "sources.fleet.wehbook: unknown key; the nearest known one is sources.fleet.webh",
+    "[handlers.h]\ntype = 'log'\nform = 'now'": "handlers.h.form: unknown key; the nearest known one is handlers.h.fr",
+    "[handlers.h]\ntype = 'log'\nstart = 'now'": "handlers.h.start: unknown key; the nearest known one is handlers.h",
+    auth("type = 'none', nmae = 'x'"): f"{AUTH}.nmae: unknown key; the nearest known one is {AUTH}.name",
+    '[sources.fleet]\n"a b" = 1': 'sources.fleet."a b": unknown key; the nearest known one is sources.fleet',
+}
+
+NOT_YET = {
+    "[sources.fleet]\nmode = 'sse'": 'sources.fleet.mode: this version does not run "sse" yet',
+    "[sources.fleet]\nmode = ['webhook', 'pubsub']": 'sources.fleet.mode: this version does not run "pubsub" yet',
+    "[sources.fleet]\nsequence = '/seq'": "sources.fleet.sequence: this version does not detect losses yet",
+    "[sources.fleet]\nsequence_epoch = '/b'": "sources.fleet.sequence_epoch: this version does not detect losses yet",
+    "[sources.fleet]\nloss_grace = '5m'": "sources.fleet.loss_grace: this version does not detect losses yet",
+    "[handlers.h]\ntype = 'http'\nurl = 'https://h'\nformat = 'plain'": "handlers.h.type: this version does not run",
+    "[handlers.h]\ntype = 'pubsub'": 'handlers.h.type: this version does not run "pubsub" yet',
+    "[handlers.h]\ntype = 'nats'": 'handlers.h.type: this version does not run "nats" yet',
+    auth("type = 'google-oidc', audience = 'a', email = 'e'"): f'{AUTH}.type: this version does not run "google-oidc"',
+}
+
+
+@pytest.mark.parametrize(("text", "line"), (WRONG_VALUES | UNKNOWN_KEYS | NOT_YET).items())
+def test_a_fault_names_its_key(tmp_path: Path, text: str, line: str) -> None:
+    """One fault is one line that begins with the key's full name and says what was expected there."""
+    lines = faults(tmp_path, text)
+    assert len(lines) == 1
+    assert lines[0].startswith(line)
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    """The operator mends the file once: wrong, unknown and unset keys are reported together."""
+    text = "[server]\nport = 'x'\nhots = 1\n[access]\nread_tokens = ['${UNSET_TOKEN}']\n"
+    assert faults(tmp_path, text) == [
+        "access.read_tokens[0]: the environment variable UNSET_TOKEN is not set",
+        "server.hots: unknown key; the nearest known one is server.host",
+        "server.port: expected a whole number",
+    ]
+
+
+def test_a_mode_that_is_not_built_hides_no_other_fault(tmp_path: Path) -> None:
+    """Beside a mode that does not run yet, a misspelt key is still reported."""
+    assert faults(tmp_path, "[sources.fleet]\nmode = 'sse'\nporduct = 'x'\n") == [
+        'sources.fleet.mode: this version does not run "sse" yet',
+        "sources.fleet.porduct: unknown key; the nearest known one is sources.fleet.product",
+    ]
+
+
+def test_what_cannot_be_looked_up_is_one_fault(tmp_path: Path) -> None:
+    """An unset variable is not reported a second time as a key that is missing."""
+    text = auth("type = 'bearer', secrets = '${UNSET}'") + "[handlers.h]\ntype = 'python'\ncall = '${UNSET}'\n"
+    assert faults(tmp_path, text) == [
+        "handlers.h.call: the environment variable UNSET is not set",
+        f"{AUTH}.secrets: the environment variable UNSET is not set",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("HEADRACE_STROE__URL", "stroe: unknown key; the nearest known one is store (from HEADRACE_STROE__URL)"),
+        ("HEADRACE_STORE_URL", "store_url: unknown key; the nearest known one is store.url (from HEADRACE_STORE_URL)"),
+        ("HEADRACE_STORE__INBOX_EVENTS", "expected a whole number (from HEADRACE_STORE__INBOX_EVENTS)"),
+        ("HEADRACE_STORE", "store: expected a table (from HEADRACE_STORE)"),
+        ("HEADRACE_SERVER_PORT", "nearest known one is server.port (from HEADRACE_SERVER_PORT)"),
+        ("HEADRACE_ACCESS__READ_TOKENS", "expected a JSON list, or texts with commas"),
+    ],
+)
+def test_a_fault_of_the_environment_names_the_variable(tmp_path: Path, name: str, line: str) -> None:
+    """A misspelt or wrong variable never passes silently, and is named beside the key."""
+    (found,) = faults(tmp_path, "", {name: "[x"})
+    assert line in found
+
+
+def test_a_malformed_file_is_placed(tmp_path: Path) -> None:
+    """TOML that cannot be read is reported with its line."""
+    (line,) = faults(tmp_path, "[server]\nport = = 1\n")
+    assert "headrace.toml: expected TOML: " in line
+    assert "line 2" in line
+
+
+def test_two_sources_cannot_share_a_path(tmp_path: Path) -> None:
+    """A path belongs to one source; a trailing slash makes no other path of it."""
+    text = "[sources.a]\n[sources.b.webhook]\npath = '/ingest/a/'\n"
+    assert faults(tmp_path, text) == ["sources.b.webhook.path: expected a path that sources.a does not have"]
+
+
+def test_certificate_and_key_come_together(tmp_path: Path) -> None:
+    """One of the two alone would silently serve plain HTTP."""
+    (tmp_path / "cert.pem").touch()
+    text = f"[server]\ntls_cert = '{tmp_path}/cert.pem'\n"
+    assert faults(tmp_path, text) == ["server.tls_key: required with server.tls_cert"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "headrace.example.org"])
+def test_a_reachable_server_needs_tokens_and_auth(tmp_path: Path, host: str) -> None:
+    """Bound beyond loopback without tokens and with auth none, the start is refused; also when --host says so."""
+    keys = ["access.admin_tokens", "access.read_tokens", "sources.default.webhook.auth"]
+    assert [line.partition(":")[0] for line in faults(tmp_path, f"[server]\nhost = '{host}'\n")] == keys
+    assert [line.partition(":")[0] for line in faults(tmp_path, "", host=host)] == keys
+
+
+TOKENS = "[access]\nread_tokens = ['r']\nadmin_tokens = ['a']\n"
+
+
+@pytest.mark.parametrize("text", ["[access]\nopen = true\n", TOKENS + auth("type = 'bearer', secrets = 's'")])
+def test_a_reachable_server_may_start_when_it_is_closed_or_said_to_be_open(tmp_path: Path, text: str) -> None:
+    """Tokens and credentials everywhere, or access.open = true, allow any address."""
+    file = tmp_path / "headrace.toml"
+    file.write_text(text)
+    assert load(file, {}, host="0.0.0.0").server.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("missing", ["read_tokens", "admin_tokens"])
+def test_each_kind_of_token_is_needed(tmp_path: Path, missing: str) -> None:
+    """One kind of token does not stand in for the other."""
+    kept = "\n".join(line for line in TOKENS.splitlines() if not line.startswith(missing))
+    (line,) = faults(tmp_path, kept + "\n" + auth("type = 'bearer', secrets = 's'"), host="0.0.0.0")
+    assert line.startswith(f"access.{missing}: required because server.host is not loopback")
