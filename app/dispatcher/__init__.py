@@ -1,0 +1,8 @@
+"""From the store to the handlers: in order, at least once, each handler at its own pace."""
+
+from __future__ import annotations
+
+from app.dispatcher.dispatcher import Dispatcher, HandlerState
+from app.dispatcher.pace import Pace
+
+__all__ = ["Dispatcher", "HandlerState", "Pace"]

@@ -1,0 +1,143 @@
+"""One handler's work while it holds its cursor: read ahead, deliver in lanes, save the place, try again what failed.
+
+The cursor passes an event when it is delivered or parked, never before, so a crash can only repeat deliveries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+
+import structlog
+
+from app.dispatcher.backoff import Backoff
+from app.dispatcher.cancelling import is_cancelled, wait_at_most
+from app.dispatcher.pace import Pace
+from app.dispatcher.place import Place
+from app.dispatcher.retry import Retry
+from app.dispatcher.tally import Tally
+from app.dispatcher.turn import Turn
+from app.dispatcher.window import Window
+from app.dispatcher.worker import Worker
+from app.settings import HandlerSettings
+from ingest.errors import LeaseLost, StoreUnavailable
+from ingest.event import Event
+from ingest.ports import Cursor, Cursors, Feed, Handler
+
+_MORE_SECONDS = 0.05
+_LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
+_LAST_SAVE_SECONDS = 3.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What all of a handler's tenures have in common."""
+
+    label: str
+    handler: Handler
+    settings: HandlerSettings
+    feed: Feed
+    cursors: Cursors
+    tally: Tally
+    turn: Turn
+    clock: Callable[[], datetime]
+    random: Random
+    pace: Pace
+
+
+class Tenure:
+    """Delivers what follows `cursor`, in front of which the devices of `waiting` have parked events."""
+
+    def __init__(self, post: Post, cursor: Cursor, waiting: Iterable[str]) -> None:
+        self._post = post
+        self._cursor = cursor
+        by_device = post.settings.order == "device"
+        self._window = Window(cursor.position, waiting if by_device else (), post.pace, by_device=by_device)
+        self._place = Place(cursor, self._window, post.clock, by_device=by_device)
+        self._names = tuple(post.settings.names)
+        self._products = frozenset(post.settings.products)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set, then let what is in flight finish, and give the cursor back.
+
+        Raises LeaseLost in an exception group if another process took the cursor. A cancelled tenure is like a crash.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                steps = (self._read, self._retry, self._show, self._save)
+                reading, retrying, showing, saving = [group.create_task(self._forever(step)) for step in steps]
+                workers = [group.create_task(self._worker().run()) for _ in range(self._post.settings.concurrency)]
+                await stopping.wait()
+                self._window.close(len(workers))
+                for task in (reading, retrying, showing):
+                    task.cancel()
+                await asyncio.wait(workers, timeout=self._post.pace.drain_seconds)
+                for task in (saving, *workers):
+                    task.cancel()
+            await self._give_back()
+        finally:
+            self._post.tally.count()
+            self._post.tally.stands_down()
+
+    def _worker(self) -> Worker:
+        post = self._post
+        retry = Retry(post.settings.retry, post.random)
+        timeout = post.settings.timeout.total_seconds()
+        return Worker(post.handler, timeout, self._window, self._place, retry, post.tally, post.turn, post.clock)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step until cancelled; where the store is away, with growing pauses."""
+        backoff = Backoff(self._post.random)
+        while not is_cancelled():
+            try:
+                await step()
+                backoff.reset()
+            except StoreUnavailable as error:
+                seconds = backoff.next_seconds()
+                log.warning("store_unavailable", handler=self._post.label, error=str(error), again_in=round(seconds, 1))
+                await asyncio.sleep(seconds)
+
+    async def _read(self) -> None:
+        """Read on as soon as there is room and something to read."""
+        await self._window.wait_for_room()
+        after = self._window.read_to
+        events = await self._post.feed.read(after, self._post.pace.read_events)
+        if events:
+            self._window.admit(filter(self._wants, events), events[-1].position or after)
+        else:
+            await self._post.feed.wait(after)
+
+    def _wants(self, event: Event) -> bool:
+        return (not self._names or event.name.startswith(self._names)) and (
+            not self._products or event.product in self._products
+        )
+
+    async def _retry(self) -> None:
+        """Take up parked rows that are due, also those another process gave back."""
+        started = asyncio.get_running_loop().time()
+        more = await self._place.fetch_due(self._post.pace.retry_events)
+        took = asyncio.get_running_loop().time() - started
+        pause = max(_MORE_SECONDS if more else self._post.pace.round_seconds, 3 * took)
+        await asyncio.sleep(min(pause, _LONGEST_ROUND_SECONDS))
+
+    async def _show(self) -> None:
+        self._post.tally.count()
+        self._post.tally.stands(await self._cursor.standing(), self._post.clock())
+        await asyncio.sleep(self._post.pace.round_seconds)
+
+    async def _save(self) -> None:
+        await wait_at_most(self._post.pace.save_seconds, self._window.plenty)
+        await self._place.save()
+
+    async def _give_back(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_SAVE_SECONDS):
+                await self._place.save()
+                await self._cursor.release()
+        except (StoreUnavailable, LeaseLost, TimeoutError) as error:
+            log.warning("cursor_not_saved", handler=self._post.label, error=str(error), consequence="redelivery")

@@ -1,0 +1,216 @@
+"""What a handler has in hand, as bookkeeping that never waits: the events read ahead of its cursor, in lanes.
+
+Lanes keep order, the window knows how far the cursor may go, and `rows` is what the next save has to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from app.dispatcher.lane import Delivery, Key, Lane
+from app.dispatcher.pace import Pace
+from ingest.event import Event
+from ingest.ports import Parked
+
+Pairs = Sequence[tuple[Parked, Event]]
+
+
+class Window:
+    """The events between the cursor at `position` and what was read.
+
+    `ready` holds the lanes that have something to deliver and no worker yet, and None to wake a worker up after it was
+    `closed`. `plenty` is set when there is much to save.
+    """
+
+    def __init__(self, position: int, waiting: Iterable[str], pace: Pace, *, by_device: bool) -> None:
+        self.read_to = position
+        self.ready: asyncio.Queue[Lane | None] = asyncio.Queue()
+        self.plenty = asyncio.Event()
+        self.closed = False
+        self._settled = 0
+        self._room = asyncio.Event()
+        self._pace = pace
+        self._by_device = by_device
+        self._ahead: deque[Delivery] = deque()
+        self._ahead_bytes = 0
+        self._ahead_settled = 0
+        self._rows: dict[int, Parked | None] = {}
+        self._held: set[int] = set()
+        self._lanes: dict[Key, Lane] = {device: Lane(device, parked_to=position) for device in waiting}
+
+    @property
+    def position(self) -> int:
+        """How far the cursor may go: all up to here is delivered, in `rows`, or not for this handler."""
+        return self._ahead[0].position - 1 if self._ahead else self.read_to
+
+    def admit(self, events: Iterable[Event], read_to: int) -> None:
+        """Take events that were read, in order; all others up to `read_to` are not for this handler."""
+        for event in events:
+            lane = self._lane(event)
+            delivery = Delivery(event, lane)
+            self._ahead.append(delivery)
+            self._ahead_bytes += delivery.size
+            lane.queue.append(delivery)
+            if lane.parked_to is None:
+                self._wake(lane)
+        self.read_to = read_to
+        self._pass()
+
+    def retry(self, pairs: Pairs) -> None:
+        """Take parked rows whose time has come, unless they are in hand already."""
+        for parked, event in pairs:
+            if parked.position not in self._rows and parked.position not in self._held:
+                lane = self._lane(event)
+                lane.hold_back(parked.position)
+                self._hold(lane, parked, event)
+                self._wake(lane)
+
+    def refill(self, lane: Lane, pairs: Pairs, now: datetime, saved_to: int) -> None:
+        """Go on with a device's parked rows, which were read after a save up to `saved_to`.
+
+        Without any its later events flow again; where the first is not due, or not saved yet, the lane rests.
+        """
+        for parked, event in pairs:
+            if parked.due_at is None or parked.due_at > now:
+                break
+            if parked.position not in self._held:
+                self._hold(lane, parked, event)
+        if not pairs and lane.parked_to is not None and lane.parked_to <= saved_to:
+            lane.parked_to = None
+        elif not lane.retries:
+            self.rest(lane)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """The handler has it."""
+        self._count()
+        if delivery.row is None:
+            self._settle_ahead(delivery)
+        else:
+            self._held.discard(delivery.position)
+            self._rows[delivery.position] = None
+
+    def failed(self, delivery: Delivery, row: Parked) -> None:
+        """Park it as `row` says; unless that is a dead letter, its lane rests and all behind it waits."""
+        self._count()
+        if row.due_at is not None:
+            delivery.lane.hold_back(row.position)
+            self.rest(delivery.lane)
+        if delivery.row is None:
+            delivery.row = row
+            self._settle_ahead(delivery)
+        else:
+            self._held.discard(row.position)
+            self._rows[row.position] = row
+
+    def rest(self, lane: Lane) -> None:
+        """The lane waits until its first parked row is due; the rows will be fetched again."""
+        lane.resting = True
+        while lane.retries:
+            self._held.discard(lane.retries.popleft().position)
+
+    def free(self, lane: Lane) -> None:
+        """A worker has nothing more to do in a lane."""
+        lane.busy = lane.resting = False
+        if lane.parked_to is None and not lane.queue:
+            del self._lanes[lane.key]
+
+    def close(self, workers: int) -> None:
+        """Deliver nothing more than what is being delivered."""
+        self.closed = True
+        for _ in range(workers):
+            self.ready.put_nowait(None)
+
+    def checkpoint(self) -> tuple[int, dict[int, Parked | None]]:
+        """What to save: the position, and what became of parked rows (None: delivered)."""
+        self._pass()
+        rows, self._rows = self._rows, {}
+        self._settled = 0
+        self.plenty.clear()
+        self._make_room()
+        return self.position, rows
+
+    def give_back(self, rows: dict[int, Parked | None]) -> None:
+        """Keep what could not be saved for the next time; what is newer counts."""
+        self._rows = rows | self._rows
+
+    async def wait_for_room(self) -> None:
+        """Return when more may be read."""
+        while self._is_full():
+            self._room.clear()
+            await self._room.wait()
+
+    def _lane(self, event: Event) -> Lane:
+        key: Key = event.device if self._by_device and event.device is not None else event.position or 0
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key)
+        return lane
+
+    def _wake(self, lane: Lane) -> None:
+        if not lane.busy:
+            lane.busy = True
+            self.ready.put_nowait(lane)
+
+    def _hold(self, lane: Lane, parked: Parked, event: Event) -> None:
+        self._held.add(parked.position)
+        lane.retries.append(Delivery(event, lane, parked))
+
+    def _count(self) -> None:
+        self._settled += 1
+        if self._settled == self._pace.save_events:
+            self.plenty.set()
+
+    def _settle_ahead(self, delivery: Delivery) -> None:
+        delivery.settled = True
+        self._ahead_settled += 1
+        if self._ahead[0] is delivery or self._is_held_up():
+            self._pass()
+
+    def _pass(self) -> None:
+        """Let the cursor pass what is settled, and what waits in a lane that is held back: that is parked."""
+        while self._ahead and self._may_pass(self._ahead[0]):
+            first = self._ahead.popleft()
+            self._ahead_bytes -= first.size
+            self._ahead_settled -= first.settled
+            if first.row is not None:
+                self._rows[first.position] = first.row
+        self._make_room()
+
+    def _may_pass(self, first: Delivery) -> bool:
+        lane = first.lane
+        if first.settled:
+            return True
+        if not lane.queue or lane.queue[0] is not first:  # it is being delivered
+            return self._is_held_up() and self._spill(first)
+        if lane.parked_to is None:
+            return False
+        lane.queue.popleft()
+        first.row = first.waiting()
+        self._count()
+        return True
+
+    def _spill(self, first: Delivery) -> bool:
+        """Park an event while it is being delivered, so that one slow device does not hold up the others."""
+        first.row = first.waiting()
+        first.lane.hold_back(first.position)
+        self._held.add(first.position)
+        return True
+
+    def _is_held_up(self) -> bool:
+        """Whether the window is full, mostly of settled events: all could go on but for a slow delivery."""
+        return 2 * self._ahead_settled > len(self._ahead) and self._is_full()
+
+    def _is_full(self) -> bool:
+        pace = self._pace
+        return (
+            len(self._ahead) > pace.window_events - pace.read_events
+            or self._ahead_bytes > pace.window_bytes
+            or len(self._rows) > 2 * pace.window_events
+        )
+
+    def _make_room(self) -> None:
+        if not self._room.is_set() and not self._is_full():
+            self._room.set()

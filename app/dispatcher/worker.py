@@ -1,0 +1,101 @@
+"""Delivers lane after lane: one event of a lane at a time, in order, and no task for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from app.dispatcher.cancelling import is_cancelled
+from app.dispatcher.deadline import Deadline
+from app.dispatcher.lane import Delivery, Lane
+from app.dispatcher.place import Place
+from app.dispatcher.retry import Retry
+from app.dispatcher.tally import Tally
+from app.dispatcher.turn import Turn
+from app.dispatcher.window import Window
+from ingest.errors import StoreUnavailable
+from ingest.ports import Handler
+
+_IN_A_ROW = 64  # of one lane while others wait
+
+
+class Worker:
+    """One of a handler's `concurrency` workers."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        timeout_seconds: float,
+        window: Window,
+        place: Place,
+        retry: Retry,
+        tally: Tally,
+        turn: Turn,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._handler = handler
+        self._timeout_seconds = timeout_seconds
+        self._window = window
+        self._place = place
+        self._retry = retry
+        self._tally = tally
+        self._turn = turn
+        self._clock = clock
+        self._time = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Deliver until the window is closed."""
+        deadline = Deadline(self._timeout_seconds)
+        try:
+            while (lane := await self._window.ready.get()) is not None and not self._is_over():
+                await self._drain(lane, deadline)
+        finally:
+            deadline.close()
+
+    def _is_over(self) -> bool:
+        return self._window.closed or is_cancelled()
+
+    async def _drain(self, lane: Lane, deadline: Deadline) -> None:
+        """Deliver what a lane holds, parked events first; leave it as soon as it has to rest."""
+        for _ in range(_IN_A_ROW):
+            now = await self._leave()
+            if self._is_over():
+                return
+            delivery = lane.take()
+            if delivery is not None:
+                await self._deliver(delivery, deadline, now)
+            elif lane.is_idle():
+                self._window.free(lane)
+                return
+            else:
+                await self._refill(lane)
+        self._window.ready.put_nowait(lane)
+
+    async def _leave(self) -> float:
+        """Wait until a delivery may begin; return the loop's time."""
+        now = self._time()
+        if self._turn.is_over(now):
+            await self._turn.step_back()
+            now = self._time()
+        if not self._place.is_sure(now):
+            await self._place.wait_until_sure()
+            now = self._time()
+        return now
+
+    async def _deliver(self, delivery: Delivery, deadline: Deadline, now: float) -> None:
+        error = await deadline.attempt(self._handler.deliver, delivery.event, now)
+        self._tally.took(self._time() - now)
+        if error is None:
+            self._tally.delivered += 1
+            self._window.delivered(delivery)
+        else:
+            row = self._retry.park(delivery.event, delivery.row, error, self._clock())
+            self._tally.failed(row)
+            self._window.failed(delivery, row)
+
+    async def _refill(self, lane: Lane) -> None:
+        try:
+            await self._place.refill(lane)
+        except StoreUnavailable:  # its rows come again when they are fetched as due
+            self._window.rest(lane)

@@ -1,0 +1,23 @@
+"""The handler types there are. A new one is a file here and a line in `_BUILDERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from app.handlers import log, python
+from app.settings import HandlerSettings
+from ingest.ports import Handler
+
+_BUILDERS: Mapping[str, Callable[[str, HandlerSettings, Path], Handler]] = {
+    "log": log.build,
+    "python": python.build,
+}
+
+
+def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
+    """The handler that `[handlers.<label>]` describes; `folder` is where the configuration file is.
+
+    Raises ConfigurationError, naming the key.
+    """
+    return _BUILDERS[settings.type](label, settings, folder)

@@ -1,0 +1,53 @@
+"""Handler `log`: one structured line per event. Attributes are left out, and data is shortened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from app.settings import HandlerSettings
+from ingest.event import Event
+from ingest.times import rfc3339
+
+_DATA_CHARACTERS = 200
+
+
+class LogHandler:
+    """ports.Handler that writes events into the log."""
+
+    def __init__(self, label: str) -> None:
+        self._log = structlog.get_logger(__name__).bind(handler=label)
+
+    async def deliver(self, event: Event) -> None:
+        """See ports.Handler."""
+        self._log.info(
+            "device_event",
+            id=str(event.id),
+            position=event.position,
+            product=event.product,
+            device=event.device,
+            name=event.name,
+            data=_shortened(event.data),
+            published_at=None if event.published_at is None else rfc3339(event.published_at),
+            source=event.source,
+            mode=event.mode.value,
+        )
+
+    async def close(self) -> None:
+        """See ports.Handler."""
+
+
+def build(label: str, _settings: HandlerSettings, _folder: Path) -> LogHandler:
+    """The handler of `[handlers.<label>]`."""
+    return LogHandler(label)
+
+
+def _shortened(data: bytes | None) -> str | None:
+    if data is None:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return f"({len(data)} bytes)"
+    return text if len(text) <= _DATA_CHARACTERS else f"{text[:_DATA_CHARACTERS]}… ({len(data)} bytes)"

@@ -1,0 +1,386 @@
+"""The parts of the dispatcher that need no store: retry, deadline, window, and what a turn of the loop may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from random import Random
+
+import msgspec
+import pytest
+
+from app.dispatcher.backoff import Backoff
+from app.dispatcher.deadline import Deadline
+from app.dispatcher.lane import Lane
+from app.dispatcher.pace import Pace
+from app.dispatcher.retry import Retry, text_of
+from app.dispatcher.turn import Turn
+from app.dispatcher.window import Window
+from app.settings import RetrySettings
+from ingest.errors import DeadLetter
+from ingest.event import Event
+from ingest.ports import Parked
+from tests.support.dispatching import NOON, an_event
+
+SMALL = Pace(window_events=6, read_events=1, save_events=3)
+
+
+def at(position: int, device: str | None = "d1") -> Event:
+    """A committed event."""
+    return msgspec.structs.replace(an_event(position, device), position=position)
+
+
+def a_window(*events: Event, waiting: tuple[str, ...] = (), by_device: bool = True) -> Window:
+    """A window that has read these events."""
+    window = Window(0, waiting, SMALL, by_device=by_device)
+    window.admit(events, events[-1].position or 0 if events else 0)
+    return window
+
+
+def next_lane(window: Window) -> Lane:
+    """The lane a worker would take."""
+    lane = window.ready.get_nowait()
+    assert lane is not None
+    return lane
+
+
+def failing(position: int, device: str | None = "d1") -> Parked:
+    """The row of an event that failed and is due at noon."""
+    return Parked(position, device, 1, NOON, NOON, "boom")
+
+
+# --- retry
+
+
+def retry(**settings: object) -> Retry:
+    """A retry with seeded jitter."""
+    return Retry(RetrySettings.model_validate({"base": "1s", "cap": "10s", "max_age": "1h"} | settings), Random(1))
+
+
+def test_back_off_doubles_up_to_the_cap_with_full_jitter() -> None:
+    """The wait after the nth failure is anything up to base × 2ⁿ⁻¹, and never more than the cap."""
+    policy, longest = retry(), []
+    for attempts in (1, 2, 3, 4, 5, 2000):
+        before = Parked(1, "d1", attempts - 1, NOON, NOON, "")
+        rows = [policy.park(at(1), before, ValueError(), NOON) for _ in range(300)]
+        longest.append(max((row.due_at - NOON).total_seconds() for row in rows if row.due_at))
+
+    for found, bound in zip(longest, (1, 2, 4, 8, 10, 10), strict=True):
+        assert 0.9 * bound < found <= bound
+
+
+def test_a_failing_event_is_tried_at_its_maximum_age_for_the_last_time() -> None:
+    """No retry is planned beyond max_age; a failure then is the end."""
+    before = Parked(1, "d1", 40, NOON, NOON, "")
+    end = NOON + timedelta(hours=1)
+
+    late = [retry(cap="1h", base="1h").park(at(1), before, ValueError(), end - timedelta(seconds=1)) for _ in range(9)]
+    final = retry().park(at(1), before, ValueError(), end)
+
+    assert all(row.due_at is not None and row.due_at <= end for row in late)
+    assert (final.due_at, final.attempts, final.first_failed_at) == (None, 41, NOON)
+
+
+def test_attempts_include_the_first() -> None:
+    """With attempts = 2 the second failure is the end; an event that only waited has all of them before it."""
+    policy = retry(attempts=2)
+    waited = Parked(1, "d1", 0, None, NOON, "")
+
+    first = policy.park(at(1), waited, ValueError(), NOON)
+    second = policy.park(at(1), first, ValueError(), NOON)
+
+    assert first.due_at is not None
+    assert second.due_at is None
+
+
+def test_a_dead_letter_is_given_up_at_once_with_its_own_reason() -> None:
+    """DeadLetter ends it at the first attempt, and its message is the whole reason."""
+    row = retry().park(at(1), None, DeadLetter("no such device"), NOON)
+
+    assert (row.due_at, row.attempts, row.error) == (None, 1, "no such device")
+
+
+def test_an_error_text_can_be_kept_whatever_it_is() -> None:
+    """Type and message, 500 characters at most, without what a database refuses, even where str() itself fails."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert text_of(KeyError("t")) == "KeyError: 't'"
+    assert text_of(ValueError()) == "ValueError"
+    assert len(text_of(ValueError("x" * 9000))) == 500
+    assert text_of(ValueError("a\0b\ud800")) == "ValueError: a\ufffdb?"
+    assert text_of(Broken()) == "Broken: (its message cannot be read: ValueError)"
+
+
+def test_a_store_that_is_away_is_asked_less_and_less_often() -> None:
+    """Pauses grow to five seconds and no further, and start again after a success."""
+    backoff = Backoff(Random(1))
+    pauses = [backoff.next_seconds() for _ in range(2000)]
+    backoff.reset()
+
+    assert 0.1 <= pauses[0] <= 0.2
+    assert all(2.5 <= pause <= 5 for pause in pauses[6:])
+    assert backoff.next_seconds() <= 0.2
+
+
+# --- deadline
+
+
+async def attempt(deadline: Deadline, deliver: Callable[[Event], Awaitable[None]]) -> Exception | None:
+    """One call under the deadline, from now on."""
+    return await deadline.attempt(deliver, at(1), asyncio.get_running_loop().time())
+
+
+async def hang(_event: Event) -> None:
+    """A handler that never ends by itself."""
+    await asyncio.Event().wait()
+
+
+async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> None:
+    """It is interrupted; the worker's task goes on as if nothing had happened, also for the next call."""
+
+    async def short(_event: Event) -> None:
+        await asyncio.sleep(0)
+
+    deadline = Deadline(0.02)
+    outcomes = [await attempt(deadline, each) for each in (hang, short, hang, short)]
+    deadline.close()
+
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError, type(None), TimeoutError, type(None)]
+    assert str(outcomes[0]) == "not done within 0.02 s"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_each_call_has_the_whole_time() -> None:
+    """A timer set for one call does not cut the next one short."""
+    loop = asyncio.get_running_loop()
+    deadline = Deadline(0.1)
+    quick_until = loop.time() + 0.08
+
+    async def quick(_event: Event) -> None:
+        await asyncio.sleep(0)
+
+    while loop.time() < quick_until:
+        assert await attempt(deadline, quick) is None
+    began = loop.time()
+    assert isinstance(await attempt(deadline, hang), TimeoutError)
+    deadline.close()
+
+    assert loop.time() - began >= 0.1
+
+
+async def test_whoever_cancels_a_worker_cancels_it() -> None:
+    """A cancellation from outside is no failed delivery: it goes through."""
+    entered = asyncio.Event()
+
+    async def enter(event: Event) -> None:
+        entered.set()
+        await hang(event)
+
+    async def work() -> None:
+        await attempt(Deadline(60), enter)
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_handler_cannot_end_its_worker() -> None:
+    """Cancelling itself, sys.exit, or swallowing the interruption: the worker stays."""
+
+    async def cancels_itself(_event: Event) -> None:
+        raise asyncio.CancelledError
+
+    async def exits(_event: Event) -> None:
+        raise SystemExit(3)
+
+    async def swallows(event: Event) -> None:
+        try:
+            await hang(event)
+        except asyncio.CancelledError:
+            return
+
+    deadline = Deadline(0.02)
+    assert str(await attempt(deadline, cancels_itself)) == "the handler cancelled itself"
+    assert str(await attempt(deadline, exits)) == "the handler called sys.exit(3)"
+    assert await attempt(deadline, swallows) is None
+    assert isinstance(await attempt(deadline, hang), TimeoutError)
+    deadline.close()
+
+
+# --- window
+
+
+def test_the_cursor_passes_only_what_is_settled_without_a_hole() -> None:
+    """An event that is being delivered, or waits for a worker, holds the cursor; what is settled up to it is passed."""
+    window = a_window(at(1, "d1"), at(2, "d2"), at(3, "d3"))
+    one, two = next_lane(window).take(), next_lane(window).take()
+    assert one is not None
+    assert two is not None
+
+    window.delivered(two)
+    assert window.checkpoint() == (0, {})
+    window.delivered(one)
+    assert window.checkpoint() == (2, {})
+
+
+def test_what_is_not_for_the_handler_is_passed() -> None:
+    """Events that were filtered out move the cursor like delivered ones."""
+    window = a_window()
+    window.admit([], 40)
+
+    assert window.checkpoint() == (40, {})
+
+
+def test_behind_a_failure_a_device_is_parked_untried() -> None:
+    """Later events of the device are passed as waiting rows; another device is not concerned."""
+    window = a_window(at(1), at(2), at(3, "d2"), at(4))
+    lane = next_lane(window)
+    delivery = lane.take()
+    assert delivery is not None
+
+    window.failed(delivery, failing(1))
+
+    assert lane.take() is None
+    position, rows = window.checkpoint()
+    assert position == 2
+    assert [(row.position, row.attempts) for row in rows.values() if row] == [(1, 1), (2, 0)]
+
+
+def test_a_dead_letter_holds_nothing_back() -> None:
+    """What was given up is passed, and the device goes on."""
+    window = a_window(at(1), at(2))
+    lane = next_lane(window)
+    delivery = lane.take()
+    assert delivery is not None
+
+    window.failed(delivery, Parked(1, "d1", 1, NOON, None, "no"))
+
+    following = lane.take()
+    assert following is not None
+    assert following.position == 2
+
+
+def test_a_lane_does_not_flow_before_its_failure_is_saved() -> None:
+    """A failure the cursor could not pass yet is not in the store; finding nothing there must not free its device."""
+    window = a_window(at(1, "slow"), at(2), at(3))
+    next_lane(window).take()
+    lane = next_lane(window)
+    delivery = lane.take()
+    assert delivery is not None
+    window.failed(delivery, failing(2))
+    window.free(lane)
+    window.retry([(failing(0), at(0))])  # an old dead letter of the device that was given back
+    lane = next_lane(window)
+    redriven = lane.take()
+    assert redriven is not None
+    window.delivered(redriven)
+
+    saved_to, _ = window.checkpoint()
+    window.refill(lane, [], NOON, saved_to)
+
+    assert lane.take() is None
+
+
+def test_a_drained_device_flows_again() -> None:
+    """When the store has no more parked rows of a device, its later events are delivered directly."""
+    window = a_window(waiting=("d1",))
+    window.retry([(failing(-1), at(-1))])
+    lane = next_lane(window)
+    delivery = lane.take()
+    assert delivery is not None
+    window.delivered(delivery)
+    assert window.checkpoint() == (0, {-1: None})
+
+    window.refill(lane, [], NOON, 0)
+    window.admit([at(1)], 1)
+
+    following = lane.take()
+    assert following is not None
+    assert (following.position, following.row) == (1, None)
+
+
+def test_a_row_in_hand_is_not_taken_twice() -> None:
+    """A row that is fetched as due again while it is being delivered, or before that was saved, stays alone."""
+    window = a_window(by_device=False)
+    window.retry([(failing(1), at(1))])
+    lane = next_lane(window)
+    delivery = lane.take()
+    assert delivery is not None
+
+    window.retry([(failing(1), at(1))])
+    window.delivered(delivery)
+    window.free(lane)
+    window.retry([(failing(1), at(1))])
+
+    assert window.ready.empty()
+
+
+def test_what_could_not_be_saved_is_saved_next_time() -> None:
+    """Rows given back are there again, unless something newer became of them."""
+    window = a_window(by_device=False)
+    window.retry([(failing(1), at(1)), (failing(2), at(2))])
+    one, two = next_lane(window).take(), next_lane(window).take()
+    assert one is not None
+    assert two is not None
+    window.failed(one, failing(1))
+    _, rows = window.checkpoint()
+    window.delivered(two)
+    window.give_back(rows | {2: failing(2)})
+
+    assert window.checkpoint()[1] == {1: failing(1), 2: None}
+
+
+def test_one_slow_delivery_does_not_stop_the_cursor_of_a_full_window() -> None:
+    """Full of settled events, the window passes the slow one as parked; it is struck off when it arrives after all."""
+    window = a_window(*[at(position, f"d{position}") for position in range(1, 7)])
+    slow, *others = [next_lane(window).take() for _ in range(6)]
+    assert slow is not None
+    for other in others:
+        assert other is not None
+        window.delivered(other)
+
+    position, rows = window.checkpoint()
+    window.delivered(slow)
+
+    assert position == 6
+    assert list(rows) == [1]
+    assert window.checkpoint() == (6, {1: None})
+
+
+def test_a_window_full_of_slow_deliveries_waits() -> None:
+    """A handler that is slow for every device is not read ahead for: nothing is parked that did not fail."""
+    window = a_window(*[at(position, f"d{position}") for position in range(1, 7)])
+    slow = [next_lane(window).take() for _ in range(6)]
+    assert slow[5] is not None
+    window.delivered(slow[5])
+
+    assert window.checkpoint() == (0, {})
+
+
+async def test_a_turn_is_shared_by_all_workers() -> None:
+    """However many workers have something to do, others on the loop run in between."""
+    turn, loop, turns = Turn(), asyncio.get_running_loop(), 0
+    until = loop.time() + 0.1
+
+    async def work() -> None:
+        while (now := loop.time()) < until:
+            if turn.is_over(now):
+                await turn.step_back()
+
+    async def count() -> None:
+        nonlocal turns
+        while loop.time() < until:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(count(), *(work() for _ in range(16)))
+
+    assert turns >= 10

@@ -1,0 +1,165 @@
+"""The handler types, built as the configuration says and given events."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from app.handlers import build
+from app.settings import HandlerSettings
+from ingest.errors import ConfigurationError, DeadLetter
+from ingest.ports import Handler
+from tests.support.dispatching import an_event
+
+MODULE = """
+import threading
+from functools import wraps
+from ingest import DeadLetter, Event
+
+seen = []
+limit = 3
+
+async def later(event: Event) -> None:
+    seen.append(event.name)
+
+def now(event: Event) -> None:
+    seen.append(threading.current_thread())
+
+def stops(event: Event) -> None:
+    next(iter(()))
+
+def refuses(event: Event) -> None:
+    raise DeadLetter("not today")
+
+def hidden(function):
+    @wraps(function)
+    def inner(*arguments):
+        return function(*arguments)
+    return inner
+
+wrapped = hidden(later)
+
+class Rules:
+    async def __call__(self, event: Event) -> None:
+        seen.append(self)
+
+    async def on_event(self, event: Event) -> None:
+        seen.append("method")
+
+rules = Rules()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a configuration's module in it, which no test after this one finds imported."""
+    (tmp_path / "fleet_rules.py").write_text(MODULE)
+    yield tmp_path
+    sys.modules.pop("fleet_rules", None)
+    sys.modules.pop("broken_rules", None)
+
+
+def python(folder: Path, call: str, **settings: Any) -> Handler:
+    """The python handler of `call`."""
+    return build("rules", HandlerSettings(type="python", call=call, **settings), folder)
+
+
+def seen() -> list[Any]:
+    """What the module's functions left there."""
+    found: list[Any] = sys.modules["fleet_rules"].seen
+    return found
+
+
+async def test_a_module_beside_the_configuration_is_found(folder: Path) -> None:
+    """Its async function is awaited; the folder does not stay on the path."""
+    handler = python(folder, "fleet_rules:later")
+    await handler.deliver(an_event(1, name="alarm"))
+    await handler.close()
+
+    assert seen() == ["alarm"]
+    assert str(folder) not in sys.path
+
+
+@pytest.mark.parametrize("call", ["fleet_rules:rules", "fleet_rules:rules.on_event", "fleet_rules:wrapped"])
+async def test_whatever_can_be_called_is_a_function(folder: Path, call: str) -> None:
+    """Objects, methods, and async functions behind a plain decorator are called, and awaited."""
+    handler = python(folder, call)
+    await handler.deliver(an_event(1))
+    await handler.close()
+
+    assert len(seen()) == 1
+
+
+async def test_a_plain_function_runs_in_a_thread(folder: Path) -> None:
+    """It may block: the event loop is not its thread."""
+    handler = python(folder, "fleet_rules:now", concurrency=2)
+    await handler.deliver(an_event(1))
+    await handler.close()
+
+    (thread,) = seen()
+    assert thread is not threading.current_thread()
+
+
+async def test_errors_of_a_plain_function_come_back(folder: Path) -> None:
+    """DeadLetter is honoured from a thread, and StopIteration, which no future carries, is an error like others."""
+    with pytest.raises(DeadLetter, match="not today"):
+        await python(folder, "fleet_rules:refuses").deliver(an_event(1))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await python(folder, "fleet_rules:stops").deliver(an_event(1))
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("no_such_module:f", "no_such_module cannot be imported: ModuleNotFoundError"),
+        ("broken_rules:f", "broken_rules cannot be imported: ZeroDivisionError"),
+        ("fleet_rules:missing", "has no missing"),
+        ("fleet_rules:rules.missing", "has no rules.missing"),
+        ("fleet_rules:limit", "expected a function, and limit of fleet_rules is none"),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_a_fault_of_the_configuration(folder: Path, call: str, reason: str) -> None:
+    """The message names the key and what is wrong, also where the module itself fails."""
+    (folder / "broken_rules.py").write_text("1 / 0")
+
+    with pytest.raises(ConfigurationError, match=r"^handlers\.rules\.call: ") as caught:
+        python(folder, call)
+
+    assert reason in str(caught.value)
+    assert str(folder) not in sys.path
+
+
+async def test_log_writes_one_line_per_event(tmp_path: Path) -> None:
+    """Identity, name and data are in it; attributes, where tokens may hide, are not."""
+    event = msgspec.structs.replace(an_event(1), position=7, attributes={"userid": "hidden"})
+    handler = build("log", HandlerSettings(type="log"), tmp_path)
+    with capture_logs() as lines:
+        await handler.deliver(event)
+    await handler.close()
+
+    (line,) = lines
+    assert (line["handler"], line["id"], line["position"]) == ("log", str(event.id), 7)
+    assert (line["device"], line["name"], line["data"]) == ("d1", "temperature", "1")
+    assert line["published_at"] == "2026-07-28T12:00:01.000Z"
+    assert "hidden" not in str(line)
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [(None, None), (b"x" * 200, "x" * 200), (b"x" * 201, "x" * 200 + "… (201 bytes)"), (b"\xff\xfe", "(2 bytes)")],
+)
+async def test_log_shortens_data(tmp_path: Path, data: bytes | None, shown: str | None) -> None:
+    """A line stays short, and binary data is only measured."""
+    with capture_logs() as lines:
+        await build("log", HandlerSettings(type="log"), tmp_path).deliver(
+            msgspec.structs.replace(an_event(1), data=data)
+        )
+
+    assert lines[0]["data"] == shown
