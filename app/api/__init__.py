@@ -1,0 +1,8 @@
+"""Headrace over HTTP, except /ingest: `create_api` gives the FastAPI application."""
+
+from __future__ import annotations
+
+from app.api.application import create_api
+from app.api.probes import Readiness
+
+__all__ = ["Readiness", "create_api"]

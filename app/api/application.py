@@ -1,0 +1,47 @@
+"""The FastAPI application, from parts that are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from app.access import AccessRules
+from app.api import problems
+from app.api.events import events_router
+from app.api.guard import Guard
+from app.api.handlers import handlers_router
+from app.api.openapi import document_of
+from app.api.pages import add_pages
+from app.api.probes import Readiness, probes_router
+from app.api.sources import sources_router
+from ingest.supervisor import SourceStatus
+from storage.engine import Database
+
+
+def create_api(
+    *,
+    database: Database,
+    registry: CollectorRegistry,
+    access: AccessRules,
+    loopback: bool,
+    source_states: Callable[[], Sequence[SourceStatus]],
+    readiness: Callable[[], Readiness],
+    webhooks: Sequence[tuple[str, str]],
+) -> FastAPI:
+    """API, probes, metrics and pages. `webhooks`: (path, label) of the endpoints that stand in front of it.
+
+    `loopback`: the server listens on loopback addresses only.
+    """
+    api = FastAPI(title="Headrace", version=version("headrace"), docs_url=None, redoc_url=None)
+    problems.install(api)
+    api.add_middleware(Guard, rules=access, loopback=loopback)
+    api.include_router(events_router(database))
+    api.include_router(sources_router(database, registry, source_states))
+    api.include_router(handlers_router(database))
+    api.include_router(probes_router(database, registry, source_states, readiness))
+    add_pages(api)
+    api.openapi = document_of(api, webhooks)  # type: ignore[method-assign]  # the way FastAPI documents
+    return api

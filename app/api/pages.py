@@ -1,0 +1,37 @@
+"""The pages: static files that hold no data, under a policy that runs nothing but our own scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+FOLDER = Path(__file__).parent.parent / "pages"
+
+# Device data is hostile: should any of it ever become markup, it still runs nothing and loads nothing.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def add_pages(api: FastAPI) -> None:
+    """Serve `/`, `/docs` and what they load from `/assets/`."""
+    router = APIRouter(include_in_schema=False, default_response_class=FileResponse)
+
+    @router.get("/")
+    @router.head("/")
+    async def dashboard() -> FileResponse:
+        return FileResponse(FOLDER / "index.html", headers=_HEADERS)
+
+    @router.get("/docs")
+    @router.head("/docs")
+    async def docs() -> FileResponse:
+        return FileResponse(FOLDER / "docs.html", headers=_HEADERS)
+
+    api.include_router(router)
+    api.mount("/assets", StaticFiles(directory=FOLDER / "assets"))

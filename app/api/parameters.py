@@ -1,0 +1,81 @@
+"""What can be asked in a query, checked before the store is: positions, times, filters, pages."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
+from ingest.times import parse_rfc3339
+from storage.queries import EventFilter, Span
+
+MAX_POSITION = (1 << 63) - 1
+_PLUS_READ_AS_SPACE = re.compile(r"(?<=\d) (?=\d\d:?\d\d\Z)")
+
+
+def _instant(text: object) -> datetime | None:
+    """A time in RFC 3339. In a query + means a space: an offset that was not percent-encoded is understood."""
+    return None if text is None else parse_rfc3339(_PLUS_READ_AS_SPACE.sub("+", str(text))).at
+
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)  # a misspelt filter must not answer with everything
+_NO_NUL = r"^[^\x00]*$"
+
+Text = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_NAME_CHARACTERS)]
+Time = Annotated[datetime, BeforeValidator(_instant), Field(examples=["2026-07-28T16:53:05.616Z"])]
+Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+
+
+class PageQuery(BaseModel):
+    """One page of rows that have ascending numbers."""
+
+    model_config = _STRICT
+
+    limit: Limit = 100
+    after: Annotated[Position, Field(description="rows behind this one: `last` or `next` of the page before")] = 0
+    before: Annotated[Position | None, Field(description="rows before this one")] = None
+    order: Annotated[Literal["asc", "desc"], Field(description="`desc`: the newest first; go on with `before`")] = "asc"
+    source: Annotated[Text | None, Field(description="label of the source")] = None
+
+
+class EventQuery(BaseModel):
+    """Which events, and which page of them."""
+
+    model_config = _STRICT
+
+    product: Text | None = None
+    device: Annotated[
+        str | None, Field(pattern=_NO_NUL, max_length=MAX_DEVICE_CHARACTERS, examples=["e00fce682e79a004f1e69a2b"])
+    ] = None
+    name: Annotated[Text | None, Field(description="prefix of the event's name", examples=["spark/"])] = None
+    source: Annotated[Text | None, Field(description="label of the source that stored it")] = None
+    since: Annotated[Time | None, Field(description="published at or after this time (RFC 3339)")] = None
+    until: Annotated[Time | None, Field(description="published before this time (RFC 3339)")] = None
+    limit: Limit = 100
+    after: Annotated[
+        Position, Field(description="events behind this position: `last` or `next` of the page before")
+    ] = 0
+    before: Annotated[Position | None, Field(description="events before this position")] = None
+    order: Annotated[Literal["asc", "desc"], Field(description="`desc`: the newest first; go on with `before`")] = "asc"
+
+    def filter(self) -> EventFilter:
+        """What the store is asked for."""
+        return EventFilter(self.product, self.device, self.name, self.source, self.since, self.until)
+
+
+class DeadQuery(BaseModel):
+    """One page of dead letters."""
+
+    model_config = _STRICT
+
+    limit: Limit = 100
+    after: Annotated[Position, Field(description="dead letters behind this position")] = 0
+
+
+def span_of(query: PageQuery | EventQuery) -> Span:
+    """The page that a query asks for."""
+    return Span(query.limit, query.after, query.before, descending=query.order == "desc")

@@ -1,0 +1,90 @@
+"""/livez, /readyz and /metrics: for whoever restarts, routes to and watches the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api import examples
+from app.api.problems import problem
+from app.api.replies import describes, json_reply, problem_reply
+from app.api.shapes import Live, Ready
+from ingest.errors import HeadraceError
+from ingest.supervisor import SourceStatus, State
+from storage import queries
+from storage.engine import Database
+
+_STORE_SECONDS = 2.0  # probes are usually given up after a few seconds: say why before that
+_PROBE = ["GET", "HEAD"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What only the process itself knows: whether it is about to stop."""
+
+    draining: bool
+
+
+def probes_router(
+    database: Database,
+    registry: CollectorRegistry,
+    states: Callable[[], Sequence[SourceStatus]],
+    readiness: Callable[[], Readiness],
+) -> APIRouter:
+    """Liveness, readiness and metrics."""
+    router = APIRouter(tags=["operation"], default_response_class=JSONResponse)
+
+    @router.get("/livez", responses={200: describes(Live)[200]})
+    @router.head("/livez", include_in_schema=False)
+    async def livez() -> Response:
+        """The process answers."""
+        return json_reply({"live": True})
+
+    @router.get("/readyz", responses={200: describes(Ready)[200], 503: problem_reply(503)})
+    @router.head("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        """Send traffic here. A source that is down is named, but only the store and the process decide."""
+        down = [_down_json(state) for state in states() if state.state is State.FAILED]
+        reason = "draining" if readiness().draining else await _store_fault(database)
+        if reason is not None:
+            return problem(503, f"Not ready: {reason}.", ready=False, reason=reason, sources_down=down)
+        return json_reply({"ready": True, "sources_down": down})
+
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={
+            200: {"description": "Prometheus text", "content": {"text/plain": {"example": examples.METRICS}}},
+            401: problem_reply(401),
+            403: problem_reply(403),
+        },
+    )
+    async def metrics(request: Request) -> Response:
+        """Every metric, in the text format the scraper asks for."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+    return router
+
+
+async def _store_fault(database: Database) -> str | None:
+    """Why the store cannot be used; None where it answers."""
+    try:
+        async with asyncio.timeout(_STORE_SECONDS):
+            await database.read(queries.head_position)
+    except (HeadraceError, TimeoutError):
+        return "store unreachable"
+    return None
+
+
+def _down_json(status: SourceStatus) -> dict[str, Any]:
+    return {"source": status.source, "mode": status.mode, "state": status.state, "reason": status.reason}

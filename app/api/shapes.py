@@ -1,0 +1,164 @@
+"""The shapes of answers, from which the schemas of the OpenAPI document are made."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+from app.event_json import EventJson, Time
+
+
+class EventsPage(TypedDict):
+    """A page of events. `next` is null when there is no more now; `last` is always where to go on from."""
+
+    events: list[EventJson]
+    next: int | None
+    last: int
+
+
+class Sighting(TypedDict):
+    """A further arrival of an event that was there already."""
+
+    source: str
+    mode: str
+    received_at: Time
+
+
+class EventWithSightings(TypedDict):
+    """One event, and who else saw it."""
+
+    sightings: list[Sighting]
+
+
+class Source(TypedDict):
+    """One source and mode. `counts` are this process's: received is the sum of the other six."""
+
+    source: str
+    mode: str
+    product: str
+    state: str
+    since: Time
+    reason: str | None
+    last_event_at: Time | None
+    last_byte_at: Time | None
+    counts: dict[str, int]
+    duplicate_kinds: dict[str, int]
+
+
+class SourcesList(TypedDict):
+    """Every configured source and mode."""
+
+    sources: list[Source]
+
+
+class RejectJson(TypedDict):
+    """What was authentic but could not become an event. `body_base64` is what was sent."""
+
+    id: int
+    source: str
+    mode: str
+    received_at: Time
+    reason: str
+    body_base64: str
+
+
+class RejectsPage(TypedDict):
+    """A page of rejects."""
+
+    rejects: list[RejectJson]
+    next: int | None
+    last: int
+
+
+class Handler(TypedDict):
+    """One handler. `retries`: events that wait for another try. `lag_seconds`: age of the oldest one behind."""
+
+    handler: str
+    state: str
+    position: int
+    head: int
+    lag_events: int
+    lag_seconds: float
+    retries: int
+    dead: int
+    holder: str | None
+    lease_expires_at: Time | None
+
+
+class HandlersList(TypedDict):
+    """Every handler that ever ran."""
+
+    handlers: list[Handler]
+
+
+class DeadJson(TypedDict):
+    """An event a handler gave up; `event` is null where retention took it since."""
+
+    position: int
+    error: str
+    attempts: int
+    first_failed_at: Time | None
+    event: EventJson | None
+
+
+class DeadPage(TypedDict):
+    """A page of dead letters."""
+
+    dead: list[DeadJson]
+    next: int | None
+    last: int
+
+
+class Redriven(TypedDict):
+    """How many dead letters the handler gets again."""
+
+    redriven: int
+
+
+class Live(TypedDict):
+    """The process answers."""
+
+    live: bool
+
+
+class SourceDown(TypedDict):
+    """A source that cannot receive now."""
+
+    source: str
+    mode: str
+    state: str
+    reason: str | None
+
+
+class Ready(TypedDict):
+    """Traffic is welcome."""
+
+    ready: bool
+    sources_down: list[SourceDown]
+
+
+class Problem(TypedDict):
+    """An error (RFC 9457). `errors` name the parameters at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[dict[str, str]]]
+
+
+_SHAPES = (
+    *(EventsPage, EventWithSightings, SourcesList, RejectsPage, HandlersList, DeadPage, Redriven),
+    *(Live, Ready, Problem),
+)
+
+
+def schemas() -> dict[str, Any]:
+    """Every shape as JSON Schema, by name."""
+    _, components = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
+    event = components["EventJson"]
+    event["oneOf"] = [{"required": ["data"]}, {"required": ["data_base64"]}]
+    detailed = components["EventWithSightings"]
+    components["EventWithSightings"] = {"allOf": [{"$ref": "#/components/schemas/EventJson"}, detailed]}
+    return components

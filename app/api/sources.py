@@ -1,0 +1,70 @@
+"""GET /api/v1/sources and /rejects: how each source does, and what it brought that could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from starlette.responses import Response
+
+from app.api.parameters import PageQuery, span_of
+from app.api.replies import describes, json_reply
+from app.api.shapes import RejectsPage, SourcesList
+from app.row_json import reject_json, time_json
+from ingest.supervisor import SourceStatus
+from ingest.times import rfc3339
+from storage import queries
+from storage.engine import Database
+
+_DUPLICATES = "headrace_events_duplicate"
+
+Kinds = dict[tuple[str, str], dict[str, int]]
+
+
+def sources_router(
+    database: Database, registry: CollectorRegistry, states: Callable[[], Sequence[SourceStatus]]
+) -> APIRouter:
+    """Sources and rejects."""
+    router = APIRouter(prefix="/api/v1", tags=["sources"], default_response_class=JSONResponse)
+
+    @router.get("/sources", responses=describes(SourcesList))
+    async def list_sources() -> Response:
+        """Every configured source and mode. Counts are this process's: received is the sum of the other six."""
+        kinds = _duplicate_kinds(registry)
+        return json_reply({"sources": [_source_json(state, kinds) for state in states()]})
+
+    @router.get("/rejects", responses=describes(RejectsPage, 422, 503))
+    async def list_rejects(query: Annotated[PageQuery, Query()]) -> Response:
+        """What was authentic but could not become an event, with the bytes that were sent."""
+        page = await database.read(queries.rejects_page, span_of(query), source=query.source)
+        return json_reply({"rejects": list(map(reject_json, page.rows)), "next": page.next, "last": page.last})
+
+    return router
+
+
+def _source_json(status: SourceStatus, kinds: Kinds) -> dict[str, Any]:
+    return {
+        "source": status.source,
+        "mode": status.mode,
+        "product": status.product,
+        "state": status.state,
+        "since": rfc3339(status.since),
+        "reason": status.reason,
+        "last_event_at": time_json(status.last_event_at),
+        "last_byte_at": time_json(status.last_byte_at),
+        "counts": dict(status.counts),
+        "duplicate_kinds": kinds.get((status.source, status.mode), {}),
+    }
+
+
+def _duplicate_kinds(registry: CollectorRegistry) -> Kinds:
+    """How the first copies of each source's duplicates came."""
+    kinds: Kinds = {}
+    for family in registry.restricted_registry([f"{_DUPLICATES}_total"]).collect():
+        for sample in family.samples:
+            labels = sample.labels
+            kinds.setdefault((labels["source"], labels["mode"]), {})[labels["kind"]] = int(sample.value)
+    return kinds

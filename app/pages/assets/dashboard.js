@@ -1,0 +1,207 @@
+// The dashboard: asks once a second, and only for what is new.
+
+import { ask, askForToken, element, Refused } from "./session.js";
+
+const EVERY_MS = 1000;
+const SHOWN = { events: 50, rejects: 20 };
+const SHORT = 160;
+const COUNTS = [
+  ["received", "Received"], ["stored", "Stored"], ["duplicate", "Duplicate"], ["rejected", "Rejected"],
+  ["ignored", "Ignored"], ["deferred", "Deferred"], ["in_flight", "In flight"],
+];
+
+const byId = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat();
+const seen = { events: 0, rejects: 0 };
+let before = null;
+let lostAt = null;
+
+async function poll() {
+  const [sources, handlers, events, rejects] = await Promise.all([
+    ask("/api/v1/sources"),
+    ask("/api/v1/handlers"),
+    ask(`/api/v1/events?order=desc&limit=${SHOWN.events}&after=${seen.events}`),
+    ask(`/api/v1/rejects?order=desc&limit=${SHOWN.rejects}&after=${seen.rejects}`),
+  ]);
+  byId("content").hidden = false;
+  showCounters(sources.sources);
+  showRows(byId("sources"), sources.sources.map(sourceCells));
+  showRows(byId("handlers"), handlers.handlers.map(handlerCells));
+  prepend("events", events.events.map((event) => [event.position, eventCells(event)]));
+  prepend("rejects", rejects.rejects.map((reject) => [reject.id, rejectCells(reject)]));
+}
+
+function showCounters(sources) {
+  const sums = Object.fromEntries(COUNTS.map(([key]) => [key, 0]));
+  for (const source of sources) for (const [key] of COUNTS) sums[key] += source.counts[key] ?? 0;
+  const now = performance.now();
+  const list = byId("counters");
+  if (!list.children.length) {
+    for (const [key, label] of COUNTS) {
+      const tile = element("div", undefined, { class: "counter", "data-count": key });
+      tile.append(element("dt", label), element("dd", ""), element("dd", "", { class: "quiet" }));
+      list.append(tile);
+    }
+  }
+  for (const [index, [key]] of COUNTS.entries()) {
+    const [, value, rate] = list.children[index].children;
+    setText(value, number.format(sums[key]));
+    const perSecond = before && key !== "in_flight" ? ((sums[key] - before.sums[key]) * 1000) / (now - before.at) : null;
+    setText(rate, perSecond === null || perSecond < 0 ? "\u00a0" : `${number.format(Math.round(perSecond))}/s`);
+  }
+  const { received, ...rest } = sums;
+  const settled = Object.values(rest).reduce((sum, count) => sum + count, 0);
+  setText(byId("balance"), received === settled
+    ? "Received is the sum of the other six: every arrival has one outcome."
+    : `The other six add up to ${number.format(settled)}: ${number.format(received - settled)} unaccounted for.`);
+  before = { sums, at: now };
+}
+
+function sourceCells(source) {
+  const count = (key) => ({ text: number.format(source.counts[key] ?? 0), class: "number" });
+  const duplicates = Object.entries(source.duplicate_kinds).map(([kind, many]) => `${kind} ${many}`).join(", ");
+  return [
+    { text: source.source, class: "key" }, { text: source.mode }, { text: source.product },
+    { text: source.reason ? `${source.state}: ${source.reason}` : source.state, state: source.state, title: `since ${source.since}` },
+    { text: source.last_event_at ? age(source.last_event_at) : "never", title: source.last_event_at ?? "" },
+    count("received"), count("stored"), { ...count("duplicate"), title: duplicates }, count("rejected"), count("deferred"),
+  ];
+}
+
+function handlerCells(handler) {
+  const count = (key, alarm) => ({ text: number.format(handler[key]), class: alarm && handler[key] ? "number alarm" : "number" });
+  return [
+    { text: handler.handler, class: "key" },
+    { text: handler.state, state: handler.state, title: handler.holder ? `held by ${handler.holder}` : "" },
+    count("lag_events"), { text: span(handler.lag_seconds), class: "number" }, count("retries"), count("dead", true),
+  ];
+}
+
+function eventCells(event) {
+  return [
+    { text: event.name, class: "key" }, { text: event.device ?? "–", class: "code" },
+    { text: shownData(event), class: "code data", title: event.content_type ?? "" },
+    clock(event.published_at), clock(event.received_at), { text: event.mode, title: `source ${event.source}` },
+  ];
+}
+
+function rejectCells(reject) {
+  return [
+    { text: reject.reason, class: "key" },
+    { text: shorten(new TextDecoder().decode(bytesOf(reject.body_base64))) || "(empty)", class: "code data" },
+    clock(reject.received_at), { text: reject.source }, { text: reject.mode },
+  ];
+}
+
+function shownData(event) {
+  if (event.data_base64 !== undefined) {
+    return `${number.format(bytesOf(event.data_base64).length)} bytes: ${shorten(event.data_base64, 40)}`;
+  }
+  return event.data === null ? "–" : shorten(event.data);
+}
+
+// Rewrite only cells that changed: what an operator has marked stays marked.
+function showRows(table, rows) {
+  const body = table.tBodies[0];
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  while (body.rows.length < rows.length) body.append(row(table, rows[body.rows.length]));
+  rows.forEach((cells, index) => cells.forEach((cell, at) => fill(body.rows[index].cells[at], cell)));
+}
+
+function prepend(name, numbered) {
+  const table = byId(name);
+  const body = table.tBodies[0];
+  const first = seen[name] === 0;
+  body.prepend(...numbered.map(([, cells]) => {
+    const made = row(table, cells);
+    if (!first) made.className = "new";
+    return made;
+  }));
+  while (body.rows.length > SHOWN[name]) body.deleteRow(-1);
+  if (numbered.length) seen[name] = numbered[0][0];
+}
+
+function row(table, cells) {
+  const heads = table.tHead.rows[0].cells;
+  const made = element("tr");
+  made.append(...cells.map((cell, at) => fill(element("td", "", { "data-label": heads[at].textContent }), cell)));
+  return made;
+}
+
+function fill(td, cell) {
+  setText(td, cell.text);
+  if (td.className !== (cell.class ?? "")) td.className = cell.class ?? "";
+  if (td.title !== (cell.title ?? "")) td.title = cell.title ?? "";
+  if (cell.state) td.dataset.state = cell.state;
+  return td;
+}
+
+function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+function shorten(text, limit = SHORT) {
+  const characters = Array.from(text.slice(0, 2 * limit + 2));
+  return characters.length > limit ? `${characters.slice(0, limit).join("")}…` : text;
+}
+
+function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+function clock(time) {
+  if (!time) return { text: "–" };
+  const at = new Date(time);
+  const pad = (value, width = 2) => String(value).padStart(width, "0");
+  const today = at.toDateString() === new Date().toDateString();
+  const hours = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}.${pad(at.getMilliseconds(), 3)}`;
+  return { text: today ? hours : `${time.slice(0, 10)} ${hours}`, title: time, class: "time" };
+}
+
+function age(time) {
+  return `${span(Math.max(0, (Date.now() - new Date(time)) / 1000))} ago`;
+}
+
+function span(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
+}
+
+function say(state, text) {
+  const status = byId("status");
+  status.dataset.state = state;
+  setText(status, text);
+}
+
+async function run() {
+  for (;;) {
+    const started = performance.now();
+    try {
+      await poll();
+      lostAt = null;
+      say("live", "live");
+    } catch (error) {
+      if (error instanceof Refused) {
+        say("waiting", "locked");
+        await askForToken(error.message);
+        continue;
+      }
+      lostAt ??= new Date();
+      say("lost", `no answer since ${clock(lostAt.toISOString()).text.slice(0, -4)}, trying again`);
+    }
+    await pause(Math.max(100, EVERY_MS - (performance.now() - started)));
+  }
+}
+
+// A page that nobody sees asks for nothing.
+async function pause(milliseconds) {
+  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  if (document.hidden) {
+    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+    before = null;
+  }
+}
+
+run();

@@ -1,0 +1,57 @@
+"""Rows of the store in the JSON shapes of contract §5: the API and `--json` show the same."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Any
+
+from app.event_json import event_json
+from ingest.times import rfc3339
+from storage.queries import DeadLetterRow, HandlerRow, RejectRow
+
+
+def reject_json(row: RejectRow) -> dict[str, Any]:
+    """A reject with its bytes."""
+    reject = row.reject
+    return {
+        "id": row.id,
+        "source": reject.source,
+        "mode": reject.mode.value,
+        "received_at": rfc3339(reject.received_at),
+        "reason": reject.reason.value,
+        "body_base64": base64.b64encode(reject.body).decode(),
+    }
+
+
+def handler_json(row: HandlerRow) -> dict[str, Any]:
+    """How far a handler is; lag in events and seconds."""
+    standing = row.standing
+    return {
+        "handler": standing.handler,
+        "state": "running" if row.running else "stopped",
+        "position": standing.position,
+        "head": standing.head,
+        "lag_events": max(standing.head - standing.position, 0),
+        "lag_seconds": row.lag_seconds,
+        "retries": standing.waiting,
+        "dead": standing.dead,
+        "holder": row.holder,
+        "lease_expires_at": time_json(row.lease_expires_at),
+    }
+
+
+def dead_json(row: DeadLetterRow) -> dict[str, Any]:
+    """A dead letter with its event; null where the event has expired."""
+    return {
+        "position": row.position,
+        "error": row.error,
+        "attempts": row.attempts,
+        "first_failed_at": time_json(row.first_failed_at),
+        "event": None if row.event is None else event_json(row.event),
+    }
+
+
+def time_json(at: datetime | None) -> str | None:
+    """A time as it is shown, null where there is none."""
+    return None if at is None else rfc3339(at)

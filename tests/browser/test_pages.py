@@ -1,0 +1,138 @@
+"""The pages in a real browser, filled from a real server: what an operator sees, and what a device cannot do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from app.settings.secret import Secret
+from ingest.event import Mode, Reason, Reject
+from ingest.metrics import Metrics
+from storage.engine import open_database
+from storage.migrate import migrate
+from tests.support.api import NOW, Rules, World, a_status, an_event
+from tests.support.required import missing
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2500", "--dump-dom"),
+)
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The browser's program."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return found or missing("no Chromium")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A server over an empty store."""
+    database = open_database(f"sqlite:///{tmp_path}/test.db")
+    await migrate(database)
+    yield World(database, Metrics(CollectorRegistry()))
+    await database.close()
+
+
+@asynccontextmanager
+async def serving(world: World) -> AsyncIterator[str]:
+    """The address of a server that runs inside the block."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(world.api(), lifespan="off", log_config=None))
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await running
+
+
+async def dom_of(chromium: str, url: str, profile: Path) -> str:
+    """The page's markup after some seconds of its own time."""
+    browser = await asyncio.create_subprocess_exec(
+        *(chromium, *FLAGS, f"--user-data-dir={profile}", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        out, _ = await browser.communicate()
+    return out.decode()
+
+
+def text_of(dom: str, table: str) -> str:
+    """What is written in the body of a table, tags left out."""
+    found = re.search(rf'<table id="{table}".*?<tbody>(.*?)</tbody>', dom, re.DOTALL)
+    assert found, dom
+    return re.sub(r"<[^>]+>", " ", found[1])
+
+
+async def test_an_operator_sees_counters_sources_handlers_events_and_rejects(
+    chromium: str, world: World, tmp_path: Path
+) -> None:
+    """Within seconds of opening the page everything is there, the counters adding up."""
+    await world.commit(an_event(), an_event(1, name="spark/status", data=b"online", device=None))
+    await world.commit(
+        Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.NOT_AN_OBJECT, body=b'"just text"')
+    )
+    await world.give_up(1)
+    world.states.append(a_status())
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/", tmp_path / "profile")
+
+    assert re.search(r'data-count="received"><dt>Received</dt><dd>8</dd>', dom)
+    assert "Received is the sum of the other six" in dom
+    assert text_of(dom, "sources").split()[:4] == ["fleet", "webhook", "tracker", "running"]
+    assert text_of(dom, "handlers").split() == ["alerts", "running", "0", "0.0", "s", "0", "1"]
+    names = re.findall(r'class="key"[^>]*>([^<]+)', dom[dom.index('<table id="events"') :])
+    assert names == ["spark/status", "temperature", "not_an_object"]
+    assert '"just text"' in text_of(dom, "rejects")
+
+
+async def test_what_devices_send_is_only_ever_text(chromium: str, world: World, tmp_path: Path) -> None:
+    """Markup in a name, a device or a reject's body is shown as it was sent: it makes no element and runs nothing."""
+    attack = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    await world.commit(
+        an_event(name=attack, device=attack, data=attack.encode()),
+        Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.MALFORMED_JSON, body=attack.encode()),
+    )
+    world.states.append(a_status(reason=attack))
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/", tmp_path / "profile")
+
+    assert "<title>Headrace</title>" in dom
+    assert "<img" not in dom
+    assert dom.count("<script") == 1
+    assert dom.count("&lt;img src=x") >= 4
+
+
+async def test_the_page_asks_for_a_token(chromium: str, world: World, tmp_path: Path) -> None:
+    """Where tokens guard the data the page shows a form and none of the data."""
+    world.rules = Rules(read_tokens=(Secret("reader"),))
+    await world.commit(an_event())
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/", tmp_path / "profile")
+
+    assert re.search(r'<form id="token-form" class="card">', dom)
+    assert re.search(r'<main id="content" hidden="">', dom)
+    assert "temperature" not in dom
+
+
+async def test_the_documentation_is_readable_without_the_internet(chromium: str, world: World, tmp_path: Path) -> None:
+    """/docs lists every operation with parameters and examples, loading nothing from elsewhere."""
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/docs", tmp_path / "profile")
+
+    assert dom.count("<details") == 14
+    for shown in ("/ingest/fleet", "/api/v1/events/{id}", "published before this time", "e00fce682e79a004f1e69a2b"):
+        assert shown in dom

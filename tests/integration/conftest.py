@@ -1,0 +1,31 @@
+"""An API over an empty store, and a client of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest.metrics import Metrics
+from storage.engine import open_database
+from storage.migrate import migrate
+from tests.support.api import World
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A server over an empty store."""
+    database = open_database(f"sqlite:///{tmp_path}/test.db")
+    await migrate(database)
+    yield World(database, Metrics(CollectorRegistry()))
+    await database.close()
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A client on the same machine."""
+    async with world.client() as client:
+        yield client

@@ -1,0 +1,207 @@
+"""What operators ask: sources, rejects, handlers, dead letters, probes and metrics."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest.errors import StoreUnavailable
+from ingest.event import Mode, Reason, Reject
+from ingest.metrics import Metrics
+from ingest.supervisor import State
+from storage.engine import open_database
+from storage.migrate import migrate
+from tests.support.api import COUNTS, EVENT, NOW, World, a_status, an_event, assert_problem
+
+
+async def test_rejects_show_what_was_sent(world: World, client: httpx.AsyncClient) -> None:
+    """Each reject has its reason and the very bytes; pages and the filter by source work as for events."""
+    for number, body in enumerate([b"\x00\xff", b"<xml/>", b""]):
+        await world.commit(
+            Reject(
+                source="other" if number == 2 else "fleet",
+                mode=Mode.WEBHOOK,
+                received_at=NOW,
+                reason=Reason.MALFORMED_JSON,
+                body=body,
+            )
+        )
+
+    page = (await client.get("/api/v1/rejects", params={"limit": 1})).json()
+    rest = (await client.get("/api/v1/rejects", params={"after": page["next"]})).json()
+    other = (await client.get("/api/v1/rejects", params={"source": "other", "order": "desc"})).json()
+
+    assert page["rejects"] == [
+        {
+            "id": 1,
+            "source": "fleet",
+            "mode": "webhook",
+            "received_at": "2026-07-28T16:53:05.702Z",
+            "reason": "malformed_json",
+            "body_base64": base64.b64encode(b"\x00\xff").decode(),
+        }
+    ]
+    assert ([row["id"] for row in rest["rejects"]], rest["next"], rest["last"]) == ([2, 3], None, 3)
+    assert [row["id"] for row in other["rejects"]] == [3]
+
+
+async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncClient) -> None:
+    """Each source and mode with its state, times and counters, and how the first copies of duplicates came."""
+    world.states.append(a_status())
+    world.metrics.declare_source("fleet", "webhook")
+    world.metrics.duplicate.labels("fleet", "webhook", "redelivery").inc()
+
+    (source,) = (await client.get("/api/v1/sources")).json()["sources"]
+
+    assert source == {
+        "source": "fleet",
+        "mode": "webhook",
+        "product": "tracker",
+        "state": "running",
+        "since": "2026-07-28T16:53:05.702Z",
+        "reason": None,
+        "last_event_at": "2026-07-28T16:53:05.702Z",
+        "last_byte_at": None,
+        "counts": COUNTS,
+        "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0},
+    }
+
+
+async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: httpx.AsyncClient) -> None:
+    """A handler's standing, and its dead letters with event, error and attempts."""
+    await world.commit(*(an_event(number) for number in range(3)))
+    await world.give_up(1, 2)
+
+    (handler,) = (await client.get("/api/v1/handlers")).json()["handlers"]
+    dead = (await client.get("/api/v1/handlers/alerts/dead", params={"limit": 1})).json()
+
+    assert handler.pop("lag_seconds") > 0
+    assert handler == {
+        "handler": "alerts",
+        "state": "running",
+        "position": 2,
+        "head": 3,
+        "lag_events": 1,
+        "retries": 0,
+        "dead": 2,
+        "holder": "me",
+        "lease_expires_at": "2096-10-02T07:06:40.000Z",
+    }
+    assert (dead["next"], dead["last"]) == (1, 1)
+    (letter,) = dead["dead"]
+    assert letter.pop("event")["id"] == str(EVENT.id)
+    assert letter == {"position": 1, "error": "boom", "attempts": 3, "first_failed_at": "1970-01-01T00:00:00.000Z"}
+    assert_problem(await client.get("/api/v1/handlers/nobody/dead"), 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "redriven", "left"),
+    [
+        (b"", 3, []),
+        (b'{"all": true}', 3, []),
+        (json.dumps({"ids": [str(EVENT.id)]}).encode(), 1, [2, 3]),
+        (json.dumps({"ids": [str(UUID(int=5))]}).encode(), 0, [1, 2, 3]),
+        (b'{"ids": []}', 0, [1, 2, 3]),
+    ],
+)
+async def test_redrive_gives_dead_letters_another_try(
+    world: World, client: httpx.AsyncClient, body: bytes, redriven: int, left: list[int]
+) -> None:
+    """All dead letters, or those of the named events, are due again; the answer says how many."""
+    await world.commit(*(an_event(number) for number in range(3)))
+    await world.give_up(1, 2, 3)
+
+    answer = await client.post("/api/v1/handlers/alerts/redrive", content=body)
+
+    assert (answer.status_code, answer.json()) == (200, {"redriven": redriven})
+    assert await world.dead() == left
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"ids": ["x"]}', b'{"id": []}', b"\xff", b'{"ids": [], "all": true}', b"{}", b'"\\ud800"']
+)
+async def test_redrive_refuses_what_it_does_not_understand(
+    world: World, client: httpx.AsyncClient, body: bytes
+) -> None:
+    """A body that is not understood is a 422 problem and moves nothing, rather than everything."""
+    await world.commit(an_event())
+    await world.give_up(1)
+
+    assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=body), 422)
+    assert await world.dead() == [1]
+
+
+async def test_redrive_is_for_known_handlers_and_bounded_bodies(world: World, client: httpx.AsyncClient) -> None:
+    """An unknown handler is 404, an odd name 422, a body beyond a mebibyte 413."""
+    await world.give_up(1)
+
+    assert_problem(await client.post("/api/v1/handlers/nobody/redrive"), 404)
+    assert_problem(await client.post("/api/v1/handlers/%00/redrive"), 422)
+    assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=b" " * (1 << 21)), 413)
+
+
+async def test_livez_answers_whatever_else_is_broken(world: World, client: httpx.AsyncClient) -> None:
+    """A process that answers is alive, while draining and with the store away too; HEAD works for balancers."""
+    world.draining = True
+
+    assert (await client.get("/livez")).status_code == 200
+    assert (await client.head("/livez", headers={"host": "10.0.0.7"})).status_code == 200
+
+
+async def test_readyz_fails_while_draining(world: World, client: httpx.AsyncClient) -> None:
+    """Ready before, 503 with the reason as soon as the process is about to stop."""
+    assert (await client.get("/readyz")).json() == {"ready": True, "sources_down": []}
+    world.draining = True
+
+    problem = assert_problem(await client.get("/readyz"), 503)
+
+    assert (problem["ready"], problem["reason"]) == (False, "draining")
+
+
+async def test_readyz_names_sources_that_are_down_and_stays_ready(world: World, client: httpx.AsyncClient) -> None:
+    """One failed source is no reason to take the others' traffic away."""
+    world.states += [a_status(), a_status("other", State.FAILED, "OSError: refused")]
+
+    answer = await client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json()["sources_down"] == [
+        {"source": "other", "mode": "webhook", "state": "failed", "reason": "OSError: refused"}
+    ]
+
+
+async def test_a_store_that_is_away_is_503_everywhere(tmp_path: Path) -> None:
+    """readyz and every question that needs the store say 503 and when to ask again; metrics and livez go on."""
+    away = open_database(f"sqlite:///{tmp_path}/no/such/folder/test.db")
+    with pytest.raises(StoreUnavailable):
+        await migrate(away)
+    async with World(away, Metrics(CollectorRegistry())).client() as client:
+        problem = assert_problem(await client.get("/readyz"), 503)
+        for path in ("events", f"events/{EVENT.id}", "rejects", "handlers", "handlers/alerts/dead"):
+            answer = await client.get(f"/api/v1/{path}")
+            assert_problem(answer, 503)
+            assert answer.headers["retry-after"]
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/livez")).status_code == 200
+    await away.close()
+
+    assert problem["reason"] == "store unreachable"
+
+
+async def test_metrics_are_prometheus_text(world: World, client: httpx.AsyncClient) -> None:
+    """The registry's metrics, in the format a scraper asks for."""
+    world.metrics.declare_source("fleet", "webhook")
+
+    plain = await client.get("/metrics")
+    open_metrics = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+
+    assert 'headrace_events_stored_total{mode="webhook",source="fleet"} 0.0' in plain.text
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert open_metrics.text.endswith("# EOF\n")

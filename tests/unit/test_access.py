@@ -1,0 +1,183 @@
+"""Who may read and who may act, every rule both ways (contract §7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.access import Refusal, ingest_forbids, refusal
+from app.settings.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """An `[access]` table."""
+
+    read_tokens: tuple[Secret, ...] = ()
+    admin_tokens: tuple[Secret, ...] = ()
+    open: bool = False
+    open_metrics: bool = False
+
+
+OPEN_LOOPBACK = Rules()
+GUARDED = Rules(read_tokens=(Secret("reader"), Secret("reader2")), admin_tokens=(Secret("admin"),))
+READ_ONLY = Rules(read_tokens=(Secret("reader"),))
+ADMIN_ONLY = Rules(admin_tokens=(Secret("admin"),))
+OWN = {"host": "127.0.0.1:8000"}
+API = "/api/v1/events"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request under some rules, and the status it is refused with (0: it passes)."""
+
+    rules: Rules
+    path: str
+    expected: int
+    method: str = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+    loopback: bool = True
+
+
+def bearer(token: str) -> dict[str, str]:
+    """A request's headers with a token."""
+    return OWN | {"authorization": f"Bearer {token}"}
+
+
+TOKENS = [
+    Case(GUARDED, API, 401),
+    Case(GUARDED, API, 401, headers=bearer("wrong")),
+    Case(GUARDED, API, 401, headers=bearer("")),
+    Case(GUARDED, API, 401, headers=bearer("reader ex")),
+    Case(GUARDED, API, 401, headers={"authorization": "Basic cmVhZGVy"}),
+    Case(GUARDED, API, 401, headers={"authorization": "reader"}),
+    Case(GUARDED, API, 0, headers=bearer("reader")),
+    Case(GUARDED, API, 0, headers=bearer("reader2")),
+    Case(GUARDED, API, 0, headers=bearer("admin")),
+    Case(GUARDED, API, 0, headers={"authorization": "bearer  reader"}),
+    Case(GUARDED, API, 0, method="HEAD", headers=bearer("reader")),
+    Case(GUARDED, API, 0, headers=bearer("reader") | {"x-forwarded-for": "1.2.3.4", "host": "example.org"}),
+    Case(GUARDED, "/api/v1/handlers/h/redrive", 401, method="POST"),
+    Case(GUARDED, "/api/v1/handlers/h/redrive", 403, method="POST", headers=bearer("reader")),
+    Case(GUARDED, "/api/v1/handlers/h/redrive", 0, method="POST", headers=bearer("admin")),
+    Case(READ_ONLY, "/api/v1/handlers/h/redrive", 403, method="POST", headers=bearer("reader")),
+    Case(ADMIN_ONLY, API, 401),
+    Case(ADMIN_ONLY, API, 0, headers=bearer("admin")),
+    Case(GUARDED, "/openapi.json", 401),
+    Case(GUARDED, "/openapi.json", 0, headers=bearer("reader")),
+    Case(GUARDED, "/metrics", 401),
+    Case(GUARDED, "/metrics", 0, headers=bearer("reader")),
+    Case(Rules(read_tokens=(Secret("reader"),), open_metrics=True), "/metrics", 0),
+    Case(Rules(read_tokens=(Secret("reader"),), open_metrics=True), API, 401),
+    Case(GUARDED, "/livez", 0),
+    Case(GUARDED, "/readyz", 0),
+    Case(GUARDED, "/", 0),
+    Case(GUARDED, "/assets/app.js", 0),
+    Case(GUARDED, "/docs", 0),
+    Case(GUARDED, "/nothing/here", 0),
+    Case(Rules(read_tokens=(Secret("reader"),), open=True), API, 401),
+    Case(Rules(read_tokens=(Secret(""),)), API, 401, headers=bearer("")),
+]
+
+LOOPBACK = [
+    Case(OPEN_LOOPBACK, API, 0, headers=OWN),
+    Case(OPEN_LOOPBACK, API, 0, method="POST", headers=OWN),
+    *(Case(OPEN_LOOPBACK, API, 0, headers={"host": host}) for host in ("localhost", "LOCALHOST:1", "[::1]:8000")),
+    *(
+        Case(OPEN_LOOPBACK, API, 403, headers={"host": host})
+        for host in (
+            *("example.org", "localhost.example.org", "127.0.0.1.example.org", "127.0.0.2", "0.0.0.0", ""),
+            *("localhost:8000:1", "evil@localhost", "localhost\n", "[::2]", "::1"),
+        )
+    ),
+    Case(OPEN_LOOPBACK, API, 403),
+    *(
+        Case(OPEN_LOOPBACK, API, 403, headers=OWN | {name: "1.2.3.4"})
+        for name in ("forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-anything")
+    ),
+    *(
+        Case(OPEN_LOOPBACK, API, 0, headers=OWN | {"origin": origin})
+        for origin in ("http://127.0.0.1:8000", "http://localhost:8000", "https://[::1]:8000")
+    ),
+    *(
+        Case(OPEN_LOOPBACK, API, 403, headers=OWN | {"origin": origin})
+        for origin in (
+            "http://example.org",
+            "null",
+            "",
+            "http://localhost:3000",
+            "http://localhost",
+            "file://",
+            "http://[",
+        )
+    ),
+    Case(OPEN_LOOPBACK, API, 0, headers={"host": "localhost", "origin": "http://localhost"}),
+    *(
+        Case(OPEN_LOOPBACK, path, 403, headers={"host": "rebound.example"})
+        for path in ("/", "/docs", "/openapi.json", "/assets/app.js", "/metrics", "/api/v1/sources")
+    ),
+    *(Case(OPEN_LOOPBACK, path, 0, headers={"host": "10.0.0.7"}) for path in ("/livez", "/readyz")),
+    Case(Rules(open_metrics=True), "/metrics", 0, headers={"host": "10.0.0.7"}),
+    Case(Rules(open=True), API, 0, headers={"host": "10.0.0.7"}, loopback=False),
+    Case(OPEN_LOOPBACK, API, 403, headers=OWN, loopback=False),
+]
+
+
+@pytest.mark.parametrize("case", [*TOKENS, *LOOPBACK], ids=str)
+def test_a_request_gets_what_the_rules_say(case: Case) -> None:
+    """Tokens decide where there are any; without them only this machine's own requests pass."""
+    headers = [(name.encode(), value.encode()) for name, value in case.headers.items()]
+
+    refused = refusal(case.rules, loopback=case.loopback, method=case.method, path=case.path, headers=headers)
+
+    assert (refused.status if refused else 0) == case.expected
+
+
+def test_two_hosts_or_two_tokens_are_no_way_around() -> None:
+    """A header sent twice, so that two readers of it could differ, is refused."""
+    twice = [(b"host", b"localhost"), (b"host", b"example.org")]
+    tokens = [(b"authorization", b"Bearer reader"), (b"authorization", b"Bearer wrong")]
+
+    open_loopback = refusal(OPEN_LOOPBACK, loopback=True, method="GET", path=API, headers=twice)
+    guarded = refusal(GUARDED, loopback=True, method="GET", path=API, headers=tokens)
+
+    assert isinstance(open_loopback, Refusal)
+    assert open_loopback.status == 403
+    assert guarded is not None
+    assert guarded.status == 401
+
+
+def test_a_token_from_a_file_is_read_anew() -> None:
+    """A rotated token counts at once; an emptied file shuts the door instead of opening it."""
+    current = ["old"]
+    rules = Rules(read_tokens=(Secret(lambda: current[0]),))
+
+    def status(token: str) -> int:
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+        refused = refusal(rules, loopback=True, method="GET", path=API, headers=headers)
+        return refused.status if refused else 0
+
+    assert (status("old"), status("new")) == (0, 401)
+    current[0] = "new"
+    assert (status("old"), status("new")) == (401, 0)
+    current[0] = ""
+    assert (status("new"), status("")) == (401, 401)
+
+
+@pytest.mark.parametrize(
+    ("headers", "forbidden"),
+    [
+        (OWN, False),
+        ({"host": "tunnel.example.org", "x-forwarded-for": "1.2.3.4"}, False),
+        (OWN | {"origin": "http://127.0.0.1:8000"}, False),
+        (OWN | {"origin": "https://example.org"}, True),
+        (OWN | {"origin": "null"}, True),
+        ({"host": "rebound.example:8000", "origin": "http://rebound.example:8000"}, True),
+    ],
+)
+def test_open_ingest_takes_nothing_from_web_pages(headers: dict[str, str], *, forbidden: bool) -> None:
+    """On open loopback a web page's POST is refused; a proxy's or tunnel's webhook is not."""
+    assert ingest_forbids(OPEN_LOOPBACK, loopback=True)(headers) is forbidden
+    assert ingest_forbids(GUARDED, loopback=True)(headers) is False
+    assert ingest_forbids(Rules(open=True), loopback=False)(headers) is False
