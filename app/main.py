@@ -1,0 +1,243 @@
+"""The only place where the parts meet: they start in the order in which they need one another, and stop in reverse.
+
+Start: store, inbox, dispatcher, sources, ready. Stop: readyz fails, the drain delay passes, sources pause, the inbox
+drains and settles, the server closes, the dispatcher, the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from random import Random
+from typing import Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from app.access import ingest_forbids
+from app.api import Readiness, create_api
+from app.dispatcher import Dispatcher
+from app.dispatcher.cancelling import wait_at_most
+from app.handlers import build
+from app.server import Front, make_server
+from app.settings import Settings, is_loopback
+from app.sources import SourceParts, make_webhook
+from ingest.errors import ConfigurationError
+from ingest.event import Mode, Origin
+from ingest.inbox import Inbox
+from ingest.metrics import Metrics
+from ingest.sources.webhook import WebhookSource
+from ingest.supervisor import Supervised, Supervisor
+from storage.coverage import SqlCoverage
+from storage.cursors import SqlCursors
+from storage.engine import Database, open_database
+from storage.feed import SqlFeed
+from storage.migrate import migrate, require_newest
+from storage.retention import Retention
+from storage.store import SqlStore
+
+# How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
+_PATIENCE_SECONDS = 5.0
+# Short turns: the thread that commits must not wait five milliseconds for a busy event loop at every statement.
+_SWITCH_SECONDS = 0.001
+_BACKLOG = 4096
+_STOP_SECONDS = 24.0  # orchestrators kill after 30; a frozen database must not make us wait for that
+_GC_THRESHOLD = 50_000  # events hold no cycles: looking for them at every 700th container cost 3 % of the time
+
+log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    """The clock that is passed to everything."""
+    return datetime.now(UTC)
+
+
+class Headrace:
+    """One process of the service."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._draining = False
+        self._stop = asyncio.Event()
+        self._at_once = asyncio.Event()
+        metrics = make_metrics()
+        store, feed = SqlStore(database, utc_now), SqlFeed(database)
+        self._inbox = Inbox(
+            store,
+            feed.publish,
+            metrics,
+            max_events=settings.store.inbox_events,
+            max_bytes=settings.store.inbox_bytes,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
+        self._dispatcher = Dispatcher(
+            {label: (build(label, handler, settings.folder), handler) for label, handler in settings.handlers.items()},
+            feed,
+            SqlCursors(database),
+            metrics,
+            holder=secrets.token_hex(8),
+            clock=utc_now,
+            random=Random(),  # noqa: S311 - jitter is no secret
+        )
+        webhooks = self._make_webhooks(metrics)
+        self._supervisor = Supervisor(
+            [
+                Supervised(Origin(settings.sources[label].product, label, Mode.WEBHOOK), source)
+                for label, source in webhooks.items()
+            ],
+            metrics,
+            utc_now,
+        )
+        paths = {settings.sources[label].webhook.path: source for label, source in webhooks.items()}
+        api = create_api(
+            database=database,
+            registry=metrics.registry,
+            access=settings.access,
+            loopback=is_loopback(settings.server.host),
+            source_states=self._supervisor.statuses,
+            readiness=self._readiness,
+            webhooks=[(path, label) for label, path in zip(webhooks, paths, strict=True)],
+        )
+        self._server = make_server(Front(paths, api), settings.server)
+        self._retention = self._make_retention()
+
+    def _make_webhooks(self, metrics: Metrics) -> dict[str, WebhookSource]:
+        settings = self._settings
+        parts = SourceParts(
+            inbox=self._inbox,
+            metrics=metrics,
+            coverage=SqlCoverage(self._database),
+            clock=utc_now,
+            forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
+        )
+        return {
+            label: make_webhook(label, source, parts)
+            for label, source in settings.sources.items()
+            if Mode.WEBHOOK in source.modes
+        }
+
+    def _make_retention(self) -> Retention | None:
+        keep: timedelta | None = self._settings.store.retention
+        if keep is None:
+            return None
+        return Retention(self._database, keep, tuple(self._settings.handlers), utc_now)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Begin to stop; `at_once` skips the drain delay."""
+        if not self._stop.is_set():
+            asyncio.get_running_loop().call_later(_STOP_SECONDS, _give_up)
+        self._stop.set()
+        if at_once:
+            self._at_once.set()
+
+    async def run(self, listening: socket.socket, companions: Sequence[Companion] = ()) -> None:
+        """Serve on a bound socket until `stop`; companions run beside it and end first."""
+        async with asyncio.TaskGroup() as tasks:
+            committing = tasks.create_task(self._inbox.run())
+            dispatching = tasks.create_task(self._dispatcher.run())
+            attending = [tasks.create_task(self._supervisor.run())]
+            if self._retention is not None:
+                attending.append(tasks.create_task(self._retention.run()))
+            serving = tasks.create_task(self._server.serve(sockets=[listening]))
+            accompanying = [tasks.create_task(companion.run()) for companion in companions]
+            log.info("ready", address="{}:{}".format(*listening.getsockname()[:2]), version=version("headrace"))
+
+            await self._stop.wait()
+            self._draining = True
+            await self._drain_delay()
+            await _cancelled(accompanying)
+            await self._supervisor.pause()
+            self._inbox.close()
+            await committing
+            self._server.should_exit = True
+            await serving
+            await _cancelled(attending)
+            self._dispatcher.stop()
+            await dispatching
+        await self._database.close()
+        log.info("stopped")
+
+    async def _drain_delay(self) -> None:
+        """Give load balancers time to see that readyz fails; a second signal or SIGINT cuts it short."""
+        await wait_at_most(self._settings.server.drain_delay.total_seconds(), self._at_once)
+
+    def _readiness(self) -> Readiness:
+        return Readiness(draining=self._draining)
+
+
+class Companion(Protocol):
+    """Something that runs as long as the service does."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        ...
+
+
+def make_metrics() -> Metrics:
+    """Our collectors on a registry of their own, beside those of the process and of Python."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    metrics = Metrics(registry)
+    metrics.build_info.info({"version": version("headrace")})
+    return metrics
+
+
+async def prepare_store(database: Database) -> None:
+    """Bring the schema up to date: SQLite by itself, PostgreSQL only by `headrace migrate`. Raises SchemaBehind."""
+    if database.dialect == "sqlite":
+        await migrate(database)
+    else:
+        await require_newest(database)
+
+
+async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    Raises ConfigurationError where the address cannot be bound, StoreUnavailable or SchemaBehind where the store
+    cannot be used.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    listening = _listen(settings.server.host, settings.server.port)
+    database = open_database(settings.store.url.value())
+    await prepare_store(database)
+    headrace = Headrace(settings, database)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, headrace.stop)
+    loop.add_signal_handler(signal.SIGINT, lambda: headrace.stop(at_once=True))
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked through again and again
+    gc.set_threshold(_GC_THRESHOLD)
+    await headrace.run(listening, companions)
+
+
+def _give_up() -> None:
+    """End without the rest of the drain: the senders of what is not settled get no answer, and will send it again."""
+    log.error("not_drained_in_time", seconds=_STOP_SECONDS)
+    os._exit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"server.host, server.port: cannot listen on {host}:{port}: {error.strerror}"
+        ) from None
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,74 @@
+"""From the settings of a source to the source that runs: adding a delivery mode is one file and one line here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.settings import AuthSettings, SourceSettings
+from ingest import credentials
+from ingest.event import Mode, Origin
+from ingest.formats.generic import Fields, GenericFormat
+from ingest.formats.particle import ParticleFormat
+from ingest.inbox import Inbox
+from ingest.intake import SourceIntake
+from ingest.metrics import Metrics
+from ingest.ports import Coverage, Format
+from ingest.sources.webhook import WebhookRules, WebhookSource
+
+
+@dataclass(frozen=True, slots=True)
+class SourceParts:
+    """What every source is made with."""
+
+    inbox: Inbox
+    metrics: Metrics
+    coverage: Coverage
+    clock: Callable[[], datetime]
+    forbids: Callable[[Mapping[str, str]], bool]  # requests of web pages, while /ingest is open on loopback
+
+
+def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> WebhookSource:
+    """The webhook source of a label."""
+    origin = Origin(settings.product, label, Mode.WEBHOOK)
+    return WebhookSource(
+        origin=origin,
+        rules=WebhookRules(
+            max_body=settings.webhook.max_body,
+            refuse_rejects=settings.webhook.on_reject == "refuse",
+            forbids=parts.forbids,
+        ),
+        credentials=make_credentials(settings.webhook.auth),
+        format_=make_format(origin, settings),
+        intake=SourceIntake(parts.inbox, parts.metrics, label, Mode.WEBHOOK),
+        coverage=parts.coverage,
+        metrics=parts.metrics,
+        clock=parts.clock,
+    )
+
+
+def make_format(origin: Origin, settings: SourceSettings) -> Format:
+    """What the source's senders write."""
+    if settings.format == "particle":
+        return ParticleFormat(origin, settings.ignore)
+    given = settings.fields.model_dump(exclude_none=True) if settings.fields else {}
+    return GenericFormat(origin, settings.ignore, Fields(**given))
+
+
+def make_credentials(auth: AuthSettings) -> credentials.Credentials:
+    """How the source's senders prove who they are."""
+    secrets = auth.current_secrets
+    makers: dict[str, Callable[[], credentials.Credentials]] = {
+        "none": credentials.Anyone,
+        "header": lambda: credentials.Header(auth.name, secrets),
+        "query": lambda: credentials.Query(auth.name, secrets),
+        "bearer": lambda: credentials.Bearer(secrets),
+        "basic": lambda: credentials.Basic(secrets),
+        "hmac": lambda: credentials.Hmac(auth.header, auth.prefix, auth.encoding, secrets),
+        "github": lambda: credentials.github(secrets),
+        "stripe": lambda: credentials.Stripe(secrets, time.time),
+        "standard-webhooks": lambda: credentials.StandardWebhooks(secrets, time.time),
+    }
+    return makers[auth.type]()
