@@ -1,0 +1,66 @@
+"""Dead letters shown, and given back to their handler, whether a server runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+from app.cli import shapes
+from app.cli.faults import Fault
+from app.cli.output import show, show_json, show_table
+from app.cli.reading import Stretch
+from app.cli.store import ask
+from app.row_json import dead_json
+from app.settings import Settings
+from storage import queries
+from storage.cursors import SqlCursors
+from storage.engine import Database
+from storage.queries import DeadLetterRow, Page
+
+
+def show_dead(settings: Settings, handler: str | None, stretch: Stretch, *, as_json: bool) -> None:
+    """Print the dead letters of a handler, or of every one that ever ran. Raises Fault where the handler never did."""
+
+    async def question(database: Database) -> dict[str, Page[DeadLetterRow]]:
+        names = await _handlers(database, handler)
+        return {name: await database.read(queries.dead_page, name, stretch.span) for name in names}
+
+    pages = asyncio.run(ask(settings, question))
+    found = {name: stretch.extract(page, lambda row: row.position) for name, page in pages.items()}
+    if as_json:
+        each = [{"handler": name, **some.document("dead", dead_json)} for name, some in found.items()]
+        show_json(each[0] if handler else {"handlers": each})
+        return
+    cells = [(name, *shapes.dead_cells(row)) for name, some in found.items() for row in some.rows]
+    show_table(("handler", *shapes.DEAD_HEADINGS), cells, empty="There are no dead letters.")
+    for some in found.values():
+        some.hint()
+
+
+def give_back(settings: Settings, handler: str, ids: Sequence[UUID] | None) -> None:
+    """Redrive the dead letters of these events, or all. Raises Fault for a handler that never ran, or ids not dead."""
+
+    async def question(database: Database) -> tuple[int, Sequence[UUID]]:
+        await _handlers(database, handler)
+        if not ids:
+            return await SqlCursors(database).redrive(handler), ()
+        positions = {id_: await database.read(queries.dead_positions, handler, [id_]) for id_ in ids}
+        found = [position for some in positions.values() for position in some]
+        return await SqlCursors(database).redrive(handler, found), [id_ for id_, some in positions.items() if not some]
+
+    count, unknown = asyncio.run(ask(settings, question))
+    show(f"{handler} gets {count} dead letter{'' if count == 1 else 's'} again.")
+    if unknown:
+        raise Fault(f"these are no dead letters of {handler}: {', '.join(map(str, unknown))}")
+
+
+async def _handlers(database: Database, wanted: str | None) -> list[str]:
+    """Every handler that ever ran, or only `wanted`."""
+    names = [row.standing.handler for row in await database.read(queries.handler_rows)]
+    if wanted is None:
+        return names
+    if wanted not in names:
+        known = f"the ones that did are {', '.join(names)}" if names else "none did"
+        raise Fault(f"no handler {wanted} ran on this store yet: {known}")
+    return [wanted]

@@ -1,0 +1,63 @@
+"""`serve --demo`: which webhook the fleet posts to, and handlers where the configuration has none."""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from app.settings import AuthSettings, HandlerSettings, RetrySettings, Settings, SourceSettings
+from app.simulator.fleet import Fleet
+from ingest.errors import ConfigurationError
+from ingest.event import Mode
+
+_SATISFIABLE = ("none", "header", "bearer", "query", "basic")
+# Short, so that a newcomer sees events retried and given up within ten seconds.
+_RETRY = RetrySettings(base=timedelta(milliseconds=200), cap=timedelta(seconds=1), attempts=3)
+
+
+def with_demo_handlers(settings: Settings) -> Settings:
+    """The settings with two handlers that only the demo has, where none are configured."""
+    if settings.handlers:
+        return settings
+    handlers = {
+        label: HandlerSettings(type="python", call=f"app.simulator.demo:{function}", retry=_RETRY)
+        for label, function in (("steady", "on_event"), ("shaky", "on_event_now_and_then"))
+    }
+    return settings.model_copy(update={"handlers": handlers})
+
+
+def demo_fleet(settings: Settings, address: str) -> Fleet:
+    """Fifty devices that post to the first webhook they can satisfy, at a server's URL. Raises ConfigurationError."""
+    if not settings.server.port:
+        raise ConfigurationError("server.port: expected a port above 0 with --demo, so that the fleet finds the server")
+    if settings.server.tls_cert:
+        raise ConfigurationError(
+            "server.tls_cert: leave it out with --demo, the fleet speaks plain HTTP to this machine"
+        )
+    for source in settings.sources.values():
+        if _is_satisfiable(source):
+            query, headers = credentials_for(source.webhook.auth)
+            return Fleet(f"{address}{source.webhook.path}{query}", headers)
+    raise ConfigurationError(
+        "sources: expected one with mode webhook, format particle and webhook.auth.type none, header, bearer, query or "
+        "basic: the fleet of --demo can satisfy no other"
+    )
+
+
+def credentials_for(auth: AuthSettings) -> tuple[str, dict[str, str]]:
+    """The query string (with its question mark, or empty) and the headers that satisfy `auth`."""
+    secret = next(iter(auth.current_secrets()), "")
+    if auth.type == "header":
+        return "", {auth.name: secret}
+    if auth.type == "bearer":
+        return "", {"authorization": f"Bearer {secret}"}
+    if auth.type == "query":
+        return f"?{urlencode({auth.name: secret})}", {}
+    if auth.type == "basic":
+        return "", {"authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+    return "", {}
+
+
+def _is_satisfiable(source: SourceSettings) -> bool:
+    return Mode.WEBHOOK in source.modes and source.format == "particle" and source.webhook.auth.type in _SATISFIABLE

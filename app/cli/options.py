@@ -1,0 +1,71 @@
+"""Options that several commands share, and the times that people write. Quick to import, as --help needs them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingest.times import parse_rfc3339
+
+_LARGEST = 2**63 - 1  # the databases' integers
+
+
+def _remember_debug(context: typer.Context, debug: bool) -> bool:
+    context.find_root().obj["debug"] = debug
+    return debug
+
+
+def parse_time(text: str) -> datetime:
+    """The aware time of an option's value, by this machine's clock. Raises BadParameter."""
+    try:
+        return time_of(text, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def time_of(text: str, now: datetime) -> datetime:
+    """An RFC 3339 time, or a duration before `now` such as "30m", "2h" or "3d". Raises ValueError."""
+    from app.settings.quantities import parse_duration
+
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return parse_rfc3339(text).at
+    except ValueError:
+        raise ValueError('expected a time such as "2026-07-28T16:53:05Z", or "2h", "3d" for that long ago') from None
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="HEADRACE_CONFIG",
+        help="The configuration file. Default: headrace.toml in this folder, where there is one.",
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", envvar="HEADRACE_DEBUG", callback=_remember_debug, help="Show tracebacks of errors."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document for programs instead of a table for people.")]
+Source = Annotated[str | None, typer.Option(metavar="LABEL", help="Only what came by this source.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=parse_time, metavar="TIME", help="Published at or after: RFC 3339, or 2h, 3d, 30m ago."),
+]
+Until = Annotated[
+    datetime | None, typer.Option(parser=parse_time, metavar="TIME", help="Published before: RFC 3339, or 2h, 3d ago.")
+]
+Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")]
+After = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=_LARGEST, metavar="N", help="Go on behind this position, oldest first; default: the newest ones."
+    ),
+]

@@ -1,0 +1,92 @@
+"""Rows of the store as JSON, in the shapes of the HTTP API, and as cells of tables."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from app.event_json import EventJson, event_json
+from app.row_json import handler_json, time_json
+from app.settings import Settings
+from ingest.event import DUPLICATES, Event, Mode
+from ingest.times import rfc3339
+from storage.queries import DeadLetterRow, HandlerRow, RejectRow, SourceTotals
+
+EVENT_HEADINGS = ("position", "published at", "source", "device", "name", "data")
+REJECT_HEADINGS = ("id", "received at", "source", "mode", "reason", "body")
+SOURCE_HEADINGS = (
+    *("source", "mode", "product", "stored", "duplicate", "rejected", "ignored", "expired", "last minute"),
+    "covered until",
+)
+HANDLER_HEADINGS = ("handler", "state", "position", "head", "lag", "lag s", "retries", "dead", "holder")
+DEAD_HEADINGS = ("position", "id", "device", "name", "attempts", "error")
+
+_SHOWN_BYTES = 200
+
+
+def event_cells(event: Event) -> tuple[object, ...]:
+    """An event under EVENT_HEADINGS."""
+    json = event_json(event)
+    return (event.position, json["published_at"], event.source, event.device, event.name, _data_cell(json))
+
+
+def reject_cells(row: RejectRow) -> tuple[object, ...]:
+    """A reject under REJECT_HEADINGS; bytes that are no UTF-8 are spelled out."""
+    reject = row.reject
+    body = reject.body[:_SHOWN_BYTES].decode(errors="backslashreplace")
+    return (row.id, rfc3339(reject.received_at), reject.source, reject.mode.value, reject.reason.value, body)
+
+
+def source_json(source: str, mode: Mode, totals: SourceTotals | None, settings: Settings) -> dict[str, Any]:
+    """What a source and mode brought, over all processes and restarts; `product` is null where it is not configured."""
+    counts = totals.counts if totals else {}
+    kinds = {kind.value: counts.get(kind, 0) for kind in sorted(DUPLICATES)}
+    return {
+        "source": source,
+        "mode": mode.value,
+        "product": settings.sources[source].product if source in settings.sources else None,
+        "counts": {
+            "stored": counts.get("stored", 0),
+            "duplicate": sum(kinds.values()),
+            "rejected": counts.get("rejected", 0),
+            "ignored": counts.get("ignored", 0),
+            "expired": counts.get("expired", 0),
+        },
+        "duplicate_kinds": kinds,
+        "last_minute": time_json(totals.last_minute if totals else None),
+        "covered_since": time_json(totals.covered_since if totals else None),
+        "covered_until": time_json(totals.covered_until if totals else None),
+    }
+
+
+def source_cells(json: dict[str, Any]) -> tuple[object, ...]:
+    """What `source_json` gave, under SOURCE_HEADINGS."""
+    totals = (json["last_minute"], json["covered_until"])
+    return (json["source"], json["mode"], json["product"] or "(gone)", *json["counts"].values(), *totals)
+
+
+def configured_handler_json(row: HandlerRow, settings: Settings) -> dict[str, Any]:
+    """A handler as the API shows it. State `removed`: it has a cursor, and the configuration does not name it."""
+    json = handler_json(row)
+    if not row.running and row.standing.handler not in settings.handlers:
+        json["state"] = "removed"
+    return json
+
+
+def handler_cells(json: dict[str, Any]) -> tuple[object, ...]:
+    """What `configured_handler_json` gave, under HANDLER_HEADINGS."""
+    *shown, _expires = json.values()
+    return tuple(round(value, 1) if isinstance(value, float) else value for value in shown)
+
+
+def dead_cells(row: DeadLetterRow) -> tuple[object, ...]:
+    """A dead letter under DEAD_HEADINGS."""
+    event = row.event
+    of_event = (None, None, "(expired)") if event is None else (event.id, event.device, event.name)
+    return (row.position, *of_event, row.attempts, row.error)
+
+
+def _data_cell(json: EventJson) -> str | None:
+    if "data_base64" in json:
+        return f"({len(base64.b64decode(json['data_base64']))} bytes)"
+    return json["data"]

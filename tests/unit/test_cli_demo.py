@@ -1,0 +1,130 @@
+"""`serve --demo`: the fleet satisfies the webhook it posts to, and the demo's handlers fail as promised."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+
+from app.cli.demo import credentials_for, demo_fleet, with_demo_handlers
+from app.cli.serving import address
+from app.handlers import build
+from app.settings import Settings, load
+from app.simulator.demo import on_event_now_and_then
+from app.simulator.device import Device
+from app.sources import make_credentials
+from ingest import DeadLetter
+from ingest.errors import ConfigurationError
+from ingest.event import Event, Mode
+
+
+def settings_of(tmp_path: Path, text: str = "", **listening: str | int) -> Settings:
+    """The settings of a file with this text."""
+    file = tmp_path / "headrace.toml"
+    file.write_text(text)
+    return load(file, {}, **listening)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        '{ type = "none" }',
+        '{ type = "header", name = "X-Particle-Key", secrets = "s3 cret/é" }',
+        '{ type = "bearer", secrets = ["first", "second"] }',
+        '{ type = "query", name = "key", secrets = ["a&b=c +%"] }',
+        '{ type = "basic", secrets = ["ann:pass:word"] }',
+    ],
+)
+def test_the_fleet_is_admitted(auth: str, tmp_path: Path) -> None:
+    """What the fleet sends satisfies the webhook's own check, for each type of auth it knows."""
+    settings = settings_of(tmp_path, f"[sources.fleet.webhook]\nauth = {auth}\n")
+    wanted = settings.sources["fleet"].webhook.auth
+    query, headers = credentials_for(wanted)
+    lowered = {name.lower(): value.encode().decode("latin-1") for name, value in headers.items()}
+    assert make_credentials(wanted).admits(lowered, query.removeprefix("?").encode(), b"")
+    demo_fleet(settings, address(settings))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[sources.a.webhook]\nauth = { type = "github", secrets = "x" }\n', "webhook.auth.type"),
+        ('[sources.a]\nformat = "generic"\n', "format particle"),
+        ("[server]\nport = 0\n", "server.port"),
+        ('[server]\ntls_cert = "headrace.toml"\ntls_key = "headrace.toml"\n', "server.tls_cert"),
+    ],
+)
+def test_a_demo_that_could_not_send_is_refused(
+    text: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the fleet could reach no webhook, that is said before anything starts."""
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of(tmp_path, text)
+    with pytest.raises(ConfigurationError, match=key):
+        demo_fleet(settings, address(settings))
+
+
+def test_handlers_of_the_configuration_stay_alone(tmp_path: Path) -> None:
+    """The demo brings handlers only where there are none, and those can be built."""
+    mine = settings_of(tmp_path, '[handlers.mine]\ntype = "log"\n')
+    assert list(with_demo_handlers(mine).handlers) == ["mine"]
+    bare = with_demo_handlers(settings_of(tmp_path))
+    assert len(bare.handlers) == 2
+    assert bare.folder == tmp_path
+    for label, handler in bare.handlers.items():
+        build(label, handler, bare.folder)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("::", "[::1]"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_the_address_can_be_opened(host: str, expected: str, tmp_path: Path) -> None:
+    """The address that is shown and posted to is one that this machine can open, also where all are listened on."""
+    settings = settings_of(tmp_path, "[access]\nopen = true\n", host=host, port=8123)
+    assert urlsplit(address(settings)).netloc == f"{expected}:8123"
+
+
+async def fate(name: str, device: str) -> str:
+    """What the demo's shaky handler does with an event."""
+    at = datetime(2026, 7, 28, tzinfo=UTC)
+    event = Event(
+        id=UUID(int=1),
+        product="default",
+        device=device,
+        name=name,
+        data=None,
+        content_type=None,
+        published_at=at,
+        received_at=at,
+        source="default",
+        mode=Mode.WEBHOOK,
+        attributes={},
+    )
+    try:
+        await on_event_now_and_then(event)
+    except DeadLetter:
+        return "dead"
+    except ConnectionError:
+        return "failed"
+    return "delivered"
+
+
+async def test_the_shaky_handler_shows_every_outcome() -> None:
+    """When the demo's devices go online some are given up, some fail however often, and most get through."""
+    devices = [Device(number, seed=1).id for number in range(50)]
+    fates = [await fate("spark/status", device) for device in devices]
+    assert 1 <= fates.count("dead") <= 6
+    failing = [device for device, what in zip(devices, fates, strict=True) if what == "failed"]
+    assert {await fate("spark/status", device) for device in failing[:1] * 3} == {"failed"}
+    assert fates.count("delivered") > 35
+    assert [await fate("temperature", devices[0]) for _ in range(100)].count("delivered") > 80

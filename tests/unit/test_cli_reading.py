@@ -1,0 +1,273 @@
+"""What the reading commands show of a store, and redrive; on a database that the product itself filled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.cli import run
+from ingest.event import Event, Mode, Reason, Record, Reject
+from ingest.ports import Parked
+from storage.cursors import SqlCursors
+from storage.engine import open_database
+from storage.migrate import migrate
+from storage.store import SqlStore
+
+START = datetime(2026, 7, 28, 12, tzinfo=UTC)
+HOSTILE = "\x1b[31m[bold]x[/bold]\x9b2J\u202etxt.exe\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def id_of(number: int) -> UUID:
+    """The id of the event of this number: as in every id, the time of publication comes first."""
+    return UUID(int=((int(START.timestamp()) + number) * 1000 << 80) + number)
+
+
+def event(number: int, *, device: str | None = "dev-1", name: str = "temperature", data: bytes | None = b"1") -> Event:
+    """The event of this number, published so many seconds after START."""
+    at = START + timedelta(seconds=number)
+    return Event(
+        id=id_of(number),
+        product="tracker",
+        device=device,
+        name=name,
+        data=data,
+        content_type="text/plain",
+        published_at=at,
+        received_at=at,
+        source="fleet",
+        mode=Mode.WEBHOOK,
+        attributes={},
+    )
+
+
+def reject(body: bytes, source: str = "fleet") -> Reject:
+    """What could not be read."""
+    return Reject(source=source, mode=Mode.WEBHOOK, received_at=START, reason=Reason.MALFORMED_JSON, body=body)
+
+
+def fill(*records: Record, dead: Sequence[Parked] = (), handler: str = "alerts") -> None:
+    """Make the store in this folder, with these records and these dead letters."""
+
+    async def work() -> None:
+        database = open_database("sqlite:///headrace.db")
+        await migrate(database)
+        if records:
+            await SqlStore(database, lambda: START).commit(records)
+        if dead:
+            cursor = await SqlCursors(database).acquire(handler, holder="test", begin="beginning")
+            assert cursor is not None
+            await cursor.advance(max(row.position for row in dead), dead)
+            await cursor.release()
+        await database.close()
+
+    asyncio.run(work())
+
+
+def dead_letter(position: int, error: str = "ValueError: no such rule") -> Parked:
+    """A delivery that was given up."""
+    return Parked(position, "dev-1", attempts=3, first_failed_at=START, due_at=None, error=error)
+
+
+def asked(capsys: pytest.CaptureFixture[str], command: str) -> Any:
+    """The JSON document that a command prints."""
+    assert run([*command.split(), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def positions(document: Any) -> list[int]:
+    """The positions of the events in a document."""
+    return [row["position"] for row in document["events"]]
+
+
+def test_events_are_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """Events come one a line under headings, the newest last; bytes are told by their number."""
+    fill(event(1), event(2, data=b"\xff\xfe"), event(3, device=None, data=None))
+    assert run(["events"]) == 0
+    captured = capsys.readouterr()
+    heading, first, second, third = captured.out.splitlines()
+    assert heading.split("  ")[0] == "position"
+    assert first.split() == ["1", "2026-07-28T12:00:01.000Z", "fleet", "dev-1", "temperature", "1"]
+    assert second.endswith("(2 bytes)")
+    assert third.split() == ["3", "2026-07-28T12:00:03.000Z", "fleet", "temperature"]
+    assert captured.err == ""
+
+
+def test_what_devices_send_does_not_reach_the_terminal_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters and overrides are spelled out, and markup is shown as it is, in every table."""
+    text = HOSTILE
+    fill(event(1, name="[red]a[/red]", data=text.encode()), reject(text.encode()), dead=[dead_letter(1, text)])
+    for command in ("events", "rejects", "dead"):
+        assert run([command]) == 0
+        shown = capsys.readouterr().out
+        assert r"\x1b[31m[bold]x[/bold]\x9b2J\u202etxt.exe\n" in shown
+        assert shown.replace("\n", "").isprintable()
+    assert run(["events"]) == 0
+    assert "[red]a[/red]" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_cuts_the_last_column_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal the data is cut to fit, and what identifies an event never is; without one nothing is cut."""
+    fill(event(1, device="e00fce682e79a004f1e69a2b", data=b"x" * 150))
+    assert run(["events"]) == 0
+    assert "x" * 150 in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns, longest in (("120", 120), ("60", 109)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run(["events"]) == 0
+        line = capsys.readouterr().out.splitlines()[1]
+        assert "2026-07-28T12:00:01.000Z  fleet   e00fce682e79a004f1e69a2b  temperature  xxxx" in line
+        assert len(line) <= longest
+
+
+def test_json_is_ascii_and_the_event_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    """--json prints one document that any program and any terminal can take; nothing is shortened."""
+    data = ("é" + HOSTILE) * 1000
+    fill(event(1, data=data.encode()))
+    assert run(["events", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert "\x1b" not in text
+    (shown,) = json.loads(text)["events"]
+    assert shown["data"] == data
+    assert shown["id"] == str(id_of(1))
+    assert shown["received_at"] == "2026-07-28T12:00:01.000Z"
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("--device dev-2", [2]),
+        ("--name spark/", [3]),
+        ("--product other", []),
+        ("--source fleet --limit 1", [4]),
+        ("--since 2026-07-28T12:00:03Z", [3, 4]),
+        ("--until 2026-07-28T12:00:03Z", [1, 2]),
+        ("--since 36500d --until 2026-07-28T12:00:02Z", [1]),
+    ],
+)
+def test_events_are_filtered(options: str, found: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every filter leaves only what it names."""
+    fill(event(1), event(2, device="dev-2"), event(3, name="spark/status"), event(4))
+    assert positions(asked(capsys, f"events {options}")) == found
+
+
+def test_events_can_be_followed_from_page_to_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest come first asked, in ascending order; --after walks on, and `next` ends when there is no more now."""
+    fill(*map(event, range(1, 8)))
+    newest = asked(capsys, "events --limit 3")
+    assert (positions(newest), newest["next"], newest["last"]) == ([5, 6, 7], None, 7)
+    seen, after = [], 0
+    while after is not None:
+        page = asked(capsys, f"events --limit 3 --after {after}")
+        seen += positions(page)
+        after = page["next"]
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    assert page["last"] == 7
+
+
+def test_people_are_told_that_there_is_more(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a limit cut the list, a line on stderr says how to see the rest; stdout stays the table."""
+    fill(*map(event, range(1, 8)))
+    assert run(["events", "--limit", "3"]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4
+    assert "--after 0" in captured.err
+    assert run(["events", "--limit", "3", "--after", "0"]) == 0
+    assert "--after 3" in capsys.readouterr().err
+
+
+def test_rejects_with_reason_and_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    """A reject is shown with its reason; programs get the bytes as they were sent."""
+    fill(reject(b'{"event":\xff'), reject(b"", source="other"))
+    document = asked(capsys, "rejects --source fleet")
+    assert [(row["reason"], row["body_base64"]) for row in document["rejects"]] == [
+        ("malformed_json", "eyJldmVudCI6/w==")
+    ]
+    assert run(["rejects"]) == 0
+    assert r'malformed_json  {"event":\xff' in capsys.readouterr().out
+
+
+def test_sources_with_what_they_brought(capsys: pytest.CaptureFixture[str]) -> None:
+    """Counts are those of the store; a source that is configured shows even before it brought anything."""
+    Path("headrace.toml").write_text("[sources.fresh]\n")
+    fill(event(1), event(1), event(2), reject(b"?"))
+    fresh, fleet = asked(capsys, "sources")["sources"]
+    assert (fresh["source"], fresh["product"], fresh["counts"]["stored"]) == ("fresh", "fresh", 0)
+    assert (fleet["source"], fleet["product"]) == ("fleet", None)
+    assert fleet["counts"] == {"stored": 2, "duplicate": 1, "rejected": 1, "ignored": 0, "expired": 0}
+    assert fleet["duplicate_kinds"]["redelivery"] == 1
+    assert run(["sources"]) == 0
+    assert "(gone)" in capsys.readouterr().out
+
+
+def test_handlers_with_their_lag(capsys: pytest.CaptureFixture[str]) -> None:
+    """A handler that ran shows how far it is; one that the configuration does not name any more is called removed."""
+    fill(*map(event, range(1, 5)), dead=[dead_letter(2)])
+    (row,) = asked(capsys, "handlers")["handlers"]
+    assert (row["handler"], row["state"]) == ("alerts", "removed")
+    assert (row["position"], row["head"], row["lag_events"], row["dead"], row["retries"]) == (2, 4, 2, 1, 0)
+    Path("headrace.toml").write_text('[handlers.alerts]\ntype = "log"\n')
+    assert run(["handlers"]) == 0
+    assert " ".join(capsys.readouterr().out.splitlines()[1].split()).startswith("alerts stopped 2 4 2 ")
+
+
+def test_dead_letters_say_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """Dead letters come with their event and error: of one handler in the API's shape, or of every one."""
+    fill(event(1), event(2), dead=[dead_letter(1), dead_letter(2, "KeyError: 'x'")])
+    document = asked(capsys, "dead alerts")
+    assert [(row["event"]["id"][-1], row["error"]) for row in document["dead"]] == [
+        ("1", "ValueError: no such rule"),
+        ("2", "KeyError: 'x'"),
+    ]
+    assert [handler["handler"] for handler in asked(capsys, "dead")["handlers"]] == ["alerts"]
+    assert run(["dead"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["alerts", "1", str(id_of(1))]
+
+
+@pytest.mark.parametrize("command", ["dead rules", "redrive rules --all"])
+def test_a_handler_that_never_ran_is_a_fault(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt handler ends with 1, and the sentence names those that there are."""
+    fill(event(1), dead=[dead_letter(1)])
+    assert run(command.split()) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "no handler rules ran on this store yet: the ones that did are alerts\n"
+
+
+def test_redrive_gives_dead_letters_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are named, or all, wait for another try and are dead no more."""
+    fill(*map(event, range(1, 4)), dead=[dead_letter(1), dead_letter(2), dead_letter(3)])
+    assert run(["redrive", "alerts", "--id", str(id_of(1))]) == 0
+    assert capsys.readouterr().out == "alerts gets 1 dead letter again.\n"
+    (row,) = asked(capsys, "handlers")["handlers"]
+    assert (row["retries"], row["dead"]) == (1, 2)
+    assert run(["redrive", "alerts", "--all"]) == 0
+    capsys.readouterr()
+    (row,) = asked(capsys, "handlers")["handlers"]
+    assert (row["retries"], row["dead"]) == (3, 0)
+
+
+def test_redrive_names_what_is_no_dead_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    """An id that is none of the dead letters is a fault (1); the others are redriven all the same."""
+    fill(event(1), event(2), dead=[dead_letter(1)])
+    assert run(["redrive", "alerts", "--id", str(id_of(2)), "--id", str(id_of(1))]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("alerts gets 1 ")
+    assert captured.err == f"these are no dead letters of alerts: {id_of(2)}\n"
