@@ -42,6 +42,6 @@ def test_the_installed_package_runs_outside_of_the_checkout(tmp_path: Path) -> N
 
 def _answers(url: str) -> bool:
     try:
-        return urllib.request.urlopen(url, timeout=2).status == 200
+        return bool(urllib.request.urlopen(url, timeout=2).status == 200)
     except OSError:
         return False
