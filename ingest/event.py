@@ -1,6 +1,6 @@
 """What arrives and what becomes of it, as frozen values; this module imports nothing of ours.
 
-The values are msgspec structs and not dataclasses because one is made per event: 0.2 µs against 1.9 µs. They refer to
+The values are msgspec structs and not dataclasses because one is made per event: 0.4 µs against 2.7 µs. They refer to
 no containers but their own attributes, so the garbage collector need not look at them.
 """
 
