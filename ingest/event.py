@@ -43,6 +43,7 @@ class Reason(StrEnum):
     BAD_DEVICE = "bad_device"
     BAD_TIME = "bad_time"
     BAD_ID = "bad_id"  # the sender's own id, where one is configured, is not text or a number
+    TOO_LARGE = "too_large"  # a frame of a stream over its bound; its beginning is kept
     REFUSED_BY_STORE = "refused_by_store"  # the database calls the data itself an error
 
 
@@ -56,6 +57,20 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     IGNORED = "ignored"
     DEFERRED = "deferred"  # not stored; the sender is told to send it again
+
+
+class Cause(StrEnum):
+    """Why nothing was listening: what opened a gap in a source's coverage. The list is closed: it labels a metric."""
+
+    IDLE = "idle"  # no byte for the idle timeout
+    CLOSED = "closed"  # upstream ended the stream in good order
+    ERROR = "error"  # reset, broken TLS, an answer that is no stream
+    REFUSED = "refused"  # no connection could be made
+    RATE_LIMITED = "rate_limited"  # 429, 529
+    UNAUTHORIZED = "unauthorized"  # 401, 403, 404: trying again does not help
+    STOPPED = "stopped"  # we were told to stop
+    DOWN = "down"  # the process was gone: nobody was there to write the cause
+    OVERFLOW = "overflow"  # reading was held because nothing more could be taken in
 
 
 DUPLICATES = frozenset({Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT})
@@ -73,7 +88,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event of a device, normalised: equal whichever mode delivered it, apart from source, mode, times of receipt.
 
     `id` is the identity (see ingest.identity). `data` is the value exactly as the sender wrote it, None where there was
-    none. `received_at` and `published_at` are aware, UTC; `published_at` is None where the sender gave no time.
+    none. `stream` tells apart the connections of a source that receive the same events.
+    `received_at` and `published_at` are aware, UTC; `published_at` is None where the sender gave no time.
     `position` is the order of commit, dense from 1, and None before the commit.
     """
 
@@ -88,6 +104,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: str
     mode: Mode
     attributes: Mapping[str, str]
+    stream: int = 0
     position: int | None = None
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from ingest.event import Event, Origin, Outcome, Record
+from ingest.event import Cause, Event, Origin, Outcome, Record
 
 LEASE_SECONDS = 10
 
@@ -42,6 +42,14 @@ class Intake(Protocol):
         """As `settle`, for a caller that has no task to wait in: `tell` is called once with the outcomes."""
         ...
 
+    async def offer(self, records: Sequence[Record], tell: Callable[[Sequence[Outcome]], None]) -> None:
+        """As `submit`, where nobody will send the records again: they are held until they can be committed.
+
+        Returns when the inbox has room for them, so a reader that waits here reads no more meanwhile. DEFERRED is
+        told only where the inbox closes while the store is away. Raises TooLarge.
+        """
+        ...
+
 
 class Source(Protocol):
     """One delivery mode of one configured source. It is run by the supervisor and feeds an Intake."""
@@ -70,13 +78,47 @@ class LastSeen:
 class Coverage(Protocol):
     """The record of when a stream of a source was listening: what no interval covers is a gap."""
 
-    async def open(self, origin: Origin, stream: int) -> int:
-        """Begin an interval now, by the database's clock; return its number. Raises StoreUnavailable."""
+    async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
+        """Begin an interval, `ago` seconds before now, by the database's clock. Raises StoreUnavailable.
+
+        The first interval of a source and mode in a process takes over from one that died: what its streams left open
+        ends where they last listened, and what no interval covers since then is a gap with cause DOWN.
+        """
         ...
 
-    async def extend(self, interval: int) -> None:
-        """The stream has been listening until now. Raises StoreUnavailable."""
+    async def extend(self, interval: int, ago: float = 0.0) -> None:
+        """The stream listened until `ago` seconds before now; never moves an end back. Raises StoreUnavailable."""
         ...
+
+    async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
+        """As `extend`, for the last time; returns the gaps that begin or show by it. Raises StoreUnavailable.
+
+        While another stream of the source and mode listens there is none, unless that one began less than a second
+        before this one ended, or is known by now to have been deaf itself.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch in which nothing of a source and mode was listening; `until` is None while it lasts.
+
+    `suspected` is how many events it may have cost: its length times the usual rate; 0 while it lasts.
+    """
+
+    since: datetime
+    until: datetime | None
+    cause: Cause
+    suspected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An interval that began, and what that did to the gaps: `ended` was open until now, `found` was not known."""
+
+    interval: int
+    ended: Sequence[Gap]
+    found: Sequence[Gap]
 
 
 class Store(Protocol):

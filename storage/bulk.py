@@ -47,24 +47,24 @@ def insert(
         run(connection, _insert_unnest(table, columns, suffix), arrays)
 
 
-def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[UUID, int, str, str]]:
-    """(id, position, source, mode) of those ids that are in the store already."""
+def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[UUID, int, str, str, int]]:
+    """(id, position, source, mode, stream) of those ids that are in the store already."""
     if connection.dialect.name != "sqlite":
         found = run(
-            connection, "SELECT id, position, source, mode FROM events WHERE id = ANY($1::uuid[])", (list(ids),)
+            connection, "SELECT id, position, source, mode, stream FROM events WHERE id = ANY($1::uuid[])", (list(ids),)
         )
-        return [(UUID(int=row[0].int), row[1], row[2], row[3]) for row in found]
-    known: list[tuple[UUID, int, str, str]] = []
+        return [(UUID(int=row[0].int), *row[1:]) for row in found]
+    known: list[tuple[UUID, int, str, str, int]] = []
     for start in range(0, len(ids), _ROWS):
         some = ids[start : start + _ROWS]
         rows = run(connection, _select_known(len(some)), tuple(id_.bytes for id_ in some))
-        known.extend((UUID(bytes=row[0]), row[1], row[2], row[3]) for row in rows)
+        known.extend((UUID(bytes=row[0]), *row[1:]) for row in rows)
     return known
 
 
 @cache
 def _select_known(count: int) -> str:
-    return f"SELECT id, position, source, mode FROM events WHERE id IN ({', '.join('?' * count)})"  # noqa: S608 - marks
+    return f"SELECT id, position, source, mode, stream FROM events WHERE id IN ({', '.join('?' * count)})"  # noqa: S608 - marks
 
 
 @cache

@@ -47,12 +47,14 @@ def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
         event.source,
         event.mode.value,
         _attributes_text(event.attributes),
+        event.stream,
     )
 
 
 def event_of(row: Any) -> Event:
     """The Event of a row of EVENT_COLUMNS."""
-    position, id_, product, device, name, data, content_type, published_at, received_at, source, mode, attributes = row
+    position, id_, product, device, name, data, content_type, published_at, received_at, *rest = row
+    source, mode, attributes, stream = rest
     return Event(
         id=id_,
         product=product,
@@ -65,6 +67,7 @@ def event_of(row: Any) -> Event:
         source=source,
         mode=Mode(mode),
         attributes=_NO_ATTRIBUTES if attributes == "{}" else _attributes_of(attributes),
+        stream=stream,
         position=position,
     )
 

@@ -35,6 +35,8 @@ ADD_UP = "ON CONFLICT (source, mode, minute, outcome) DO UPDATE SET count = tall
 _LOOKUPS = 3
 _LOOKUP_PAUSE_SECONDS = 0.5  # a server that starts again refuses connections at once
 
+_First = tuple[int, str, str, int]  # position, source, mode and stream of an event that is there already
+
 log = structlog.get_logger(__name__)
 
 
@@ -101,7 +103,7 @@ class _Batch:
         """Everything between BEGIN and COMMIT."""
         position = _lock_head(connection)
         ids = [record.id for record in self._records if isinstance(record, Event)]
-        known = {id_: (at, source, mode) for id_, at, source, mode in (bulk.known_ids(connection, ids) if ids else ())}
+        known = {id_: tuple(first) for id_, *first in (bulk.known_ids(connection, ids) if ids else ())}
         sorted_out = _sort_out(self._records, known, position)
         self._insert(connection, sorted_out)
         _move_head(connection, position + len(sorted_out.stored))
@@ -141,7 +143,7 @@ class _Sorted:
     rejects: list[Reject]
 
 
-def _sort_out(records: Sequence[Record], known: dict[UUID, tuple[int, str, str]], position: int) -> _Sorted:
+def _sort_out(records: Sequence[Record], known: dict[UUID, _First], position: int) -> _Sorted:
     """Give new events the positions after `position`; a second copy in the batch is a duplicate like any other."""
     rows = _Sorted([], [], [], [])
     for record in records:
@@ -149,20 +151,26 @@ def _sort_out(records: Sequence[Record], known: dict[UUID, tuple[int, str, str]]
             first = known.get(record.id)
             if first is None:
                 position += 1
-                known[record.id] = (position, record.source, record.mode)
+                known[record.id] = (position, record.source, record.mode, record.stream)
                 rows.stored.append(msgspec.structs.replace(record, position=position))
                 rows.outcomes.append(Outcome.STORED)
             else:
-                at, source, mode = first
-                same_way = source == record.source and mode == record.mode
-                rows.outcomes.append(Outcome.REDELIVERY if same_way else Outcome.OVERLAP)
-                rows.sightings.append((at, record.source, record.mode.value, micros(record.received_at)))
+                rows.outcomes.append(_duplicate(record, first))
+                rows.sightings.append((first[0], record.source, record.mode.value, micros(record.received_at)))
         elif isinstance(record, Reject):
             rows.rejects.append(record)
             rows.outcomes.append(Outcome.REJECTED)
         else:
             rows.outcomes.append(Outcome.IGNORED)
     return rows
+
+
+def _duplicate(record: Event, first: _First) -> Outcome:
+    """What kind of duplicate a later copy is, by the way the first one came."""
+    _, source, mode, stream = first
+    if (source, mode) != (record.source, record.mode):
+        return Outcome.OVERLAP
+    return Outcome.REDELIVERY if stream == record.stream else Outcome.REDUNDANT
 
 
 def _lock_head(connection: Connection) -> int:

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -86,6 +89,7 @@ events = Table(
     Column("source", Text, nullable=False),
     Column("mode", Text, nullable=False),
     Column("attributes", Text, nullable=False),
+    Column("stream", Integer, nullable=False, server_default="0"),
     Index("uq_events_id", "id", unique=True),
     Index("ix_events_device_position", "device", "position"),
 )
@@ -152,7 +156,7 @@ deliveries = Table(
     Index("ix_deliveries_handler_device_position_due_at", "handler", "device", "position", "due_at"),
 )
 
-# Stretches of time in which a stream of a source was listening. What no row covers is a gap.
+# Stretches of time in which a stream of a source was listening; `ended` is set when it is known to listen no more.
 coverage = Table(
     "coverage",
     metadata,
@@ -162,5 +166,21 @@ coverage = Table(
     Column("stream", Integer, nullable=False),
     Column("since", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
+    Column("ended", Boolean, nullable=False, server_default=false()),
     Index("ix_coverage_source_mode_until", "source", "mode", "until"),
+)
+
+# What no stretch of a source and mode covers, with its cause; until is null while it lasts.
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("id", Position, primary_key=True, autoincrement=True),
+    Column("source", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),
+    Column("cause", Text, nullable=False),
+    Column("suspected", Float, nullable=False, server_default="0"),
+    Index("ix_gaps_source_mode_since", "source", "mode", "since"),
+    sqlite_autoincrement=True,
 )

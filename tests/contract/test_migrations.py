@@ -25,6 +25,7 @@ from tests.support.postgres import fresh_database
 from tests.support.records import NOW, numbered
 from tests.support.stored import positions, run
 
+NEWEST = newest_revision()
 NEXT = '''
 """A later schema."""
 import sqlalchemy as sa
@@ -148,10 +149,10 @@ async def test_processes_that_start_together_migrate_once(url: str, empty: Datab
 @pytest.mark.usefixtures("a_later_version")
 async def test_sqlite_is_copied_before_a_change(empty: Database, tmp_path: Path) -> None:
     """Before its schema changes a SQLite database is copied whole; the copy is a way back with the old version."""
-    await empty.write(upgrade_to, "0001")
+    await empty.write(upgrade_to, NEWEST)
     await SqlStore(empty, lambda: NOW).commit(numbered(3))
 
-    assert await migrate(empty) == ("0001", "9999")
+    assert await migrate(empty) == (NEWEST, "9999")
 
     assert "later" in await empty.read(tables_of)
     assert await positions(empty) == [1, 2, 3]
@@ -161,7 +162,7 @@ async def test_sqlite_is_copied_before_a_change(empty: Database, tmp_path: Path)
         return
     with closing(sqlite3.connect(copies[0])) as copy:
         assert copy.execute("SELECT count(*) FROM events").fetchone() == (3,)
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == (NEWEST,)
         assert copy.execute("SELECT name FROM sqlite_master WHERE name = 'later'").fetchone() is None
 
 
