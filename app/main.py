@@ -209,7 +209,7 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     listening = _listen(settings.server.host, settings.server.port)
-    database = open_database(settings.store.url.value())
+    database = open_database(settings.store.url.value(), write_apart=True)
     await prepare_store(database)
     headrace = Headrace(settings, database)
     loop = asyncio.get_running_loop()

@@ -84,7 +84,7 @@ class Origin(msgspec.Struct, frozen=True):
     mode: Mode
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):
     """One event of a device, normalised: equal whichever mode delivered it, apart from source, mode, times of receipt.
 
     `id` is the identity (see ingest.identity). `data` is the value exactly as the sender wrote it, None where there was
@@ -113,7 +113,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.published_at is not None or self.id.int >> 80 == 0
 
 
-class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):
     """An authentic element that could not become an Event, kept with the bytes that were sent."""
 
     source: str
@@ -123,7 +123,7 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     body: bytes
 
 
-class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):
     """An element whose name the configuration says to leave out; counted, not kept."""
 
     source: str

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
-from storage import engine
+from storage import sqlite
 from storage.engine import Database, Work, open_database
 from storage.store import SqlStore
 from tests.support.postgres_proxy import Proxy, proxied
@@ -91,7 +91,7 @@ async def test_nothing_is_left_while_another_process_holds_the_lock(
     url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that has to wait too long for the lock raises StoreUnavailable, leaves nothing, and can be repeated."""
-    monkeypatch.setattr(engine, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     impatient = open_database(url)
     held, release = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

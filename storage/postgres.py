@@ -1,0 +1,55 @@
+"""PostgreSQL through asyncpg, on the event loop. Nothing outlives a transaction: a pooler may stand between."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from storage.database import P, T, Work, translated
+
+_CONNECT_SECONDS = 5
+_COMMAND_SECONDS = 10  # a frozen server must not hold a sender longer than it waits (Particle: 20 s)
+
+
+class PostgresDatabase:
+    """storage.database.Database."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL) -> None:
+        self._writer = _postgres_engine(url)
+        # Slow readers must not keep the ingestion from a connection. A reader is told 503 where its connection broke
+        # in an outage, so each is tried first; the ingestion's sender is told to send again anyway.
+        self._reader = _postgres_engine(url, pool_pre_ping=True)
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._run(self._writer, work, *args, **kwargs)
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._run(self._reader, work, *args, **kwargs)
+
+    async def close(self) -> None:
+        """See Database."""
+        for engine in (self._writer, self._reader):
+            await engine.dispose()
+
+    async def _run(self, engine: AsyncEngine, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(work, *args, **kwargs)
+        except (SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
+            raise translated(error) from error
+
+
+def _postgres_engine(url: URL, *, pool_pre_ping: bool = False) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_pre_ping=pool_pre_ping,
+        pool_size=5,
+        max_overflow=5,
+        pool_timeout=_CONNECT_SECONDS,
+        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS},
+    )

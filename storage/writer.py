@@ -1,0 +1,170 @@
+"""The process that writes to SQLite, so that commits and the event loop do not wait for one interpreter lock.
+
+The service sends a pickled function of a Connection; the process runs it in a transaction and sends back what it
+returned. Only our own process is at the other end of the socket. It ends when that one is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, cast
+
+from sqlalchemy import URL, make_url
+
+from ingest.errors import StoreUnavailable
+from storage.database import P, T, Work
+from storage.sqlite import WritingConnection
+
+_LENGTH = Struct("<I")
+_STOP_SECONDS = 10
+
+_Transaction = tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]
+
+
+class WriterProcess:
+    """Writer in a process of its own. One that dies fails what it was asked and is replaced at the next write."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._line: _Line | None = None
+        self._starting = asyncio.Lock()
+
+    async def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Writer. `work`, what it is given and what it returns have to be picklable."""
+        line = self._line
+        if line is None or line.gone:
+            line = await self._start()
+        return cast("T", await line.ask((work, args, kwargs)))
+
+    async def close(self) -> None:
+        """Let what was asked be answered, and the process end."""
+        if self._line is not None:
+            await self._line.close()
+
+    async def _start(self) -> _Line:
+        async with self._starting:
+            if self._line is None or self._line.gone:
+                self._line = await _Line.open(self._url)
+            return self._line
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The answer of a transaction that changed nothing."""
+
+    error: Exception
+
+
+class _Line(asyncio.Protocol):
+    """The socket to one process; answers come in the order of the questions."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._transport: asyncio.Transport | None = None
+        self._unanswered: deque[asyncio.Future[object]] = deque()
+        self._received = bytearray()
+        self._closed = asyncio.Event()
+
+    @classmethod
+    async def open(cls, url: URL) -> _Line:
+        """Start a process and connect to it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            address = url.render_as_string(hide_password=False)
+            # -P: a module of the working directory must not be taken for one of ours.
+            command = [sys.executable, "-P", "-m", "storage.writer", str(theirs.fileno()), address]
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - asyncio's own waits for it by a thread or a signal handler
+        loop = asyncio.get_running_loop()
+        _, line = await loop.create_connection(lambda: cls(process), sock=ours)
+        return line
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody will answer any more."""
+        return self._closed.is_set()
+
+    def ask(self, transaction: _Transaction) -> asyncio.Future[object]:
+        """The answer to come."""
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        assert self._transport is not None  # noqa: S101 - `open` returns a connected line
+        question = pickle.dumps(transaction, pickle.HIGHEST_PROTOCOL)
+        self._transport.write(_LENGTH.pack(len(question)) + question)
+        self._unanswered.append(answer)
+        return answer
+
+    async def close(self) -> None:
+        """Half-close: the process answers what it was asked, and ends."""
+        if self._transport is not None and not self.gone:
+            self._transport.write_eof()
+            await self._closed.wait()
+        await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._received += data
+        while len(self._received) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                return
+            outcome = pickle.loads(memoryview(self._received)[_LENGTH.size : end])  # noqa: S301 - our own process
+            del self._received[:end]
+            self._settle(outcome)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._closed.set()
+        self._process.poll()
+        while self._unanswered:
+            self._settle(_Failure(StoreUnavailable("the process that writes to the database has ended")))
+
+    def _settle(self, outcome: object) -> None:
+        answer = self._unanswered.popleft()
+        if answer.done():  # who asked no longer waits
+            return
+        if isinstance(outcome, _Failure):
+            answer.set_exception(outcome.error)
+        else:
+            answer.set_result(outcome)
+
+
+def serve(connection: WritingConnection, line: socket.socket) -> None:
+    """Answer until the other end is closed."""
+    with line, line.makefile("rb", buffering=1 << 18) as questions:
+        while head := questions.read(_LENGTH.size):
+            question = questions.read(_LENGTH.unpack(head)[0])
+            answer = pickle.dumps(_answer(connection, question), pickle.HIGHEST_PROTOCOL)
+            line.sendall(_LENGTH.pack(len(answer)) + answer)
+
+
+def _answer(connection: WritingConnection, question: bytes) -> object:
+    work, args, kwargs = pickle.loads(question)  # noqa: S301 - our own process asks
+    try:
+        return connection.run(work, *args, **kwargs)
+    except Exception as error:  # whatever it is, who asked has to hear it
+        return _Failure(error)
+
+
+def main() -> None:
+    """Serve the socket and the database that the command line names."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # the service decides: it has records to drain first
+        signal.signal(stop, signal.SIG_IGN)
+    connection = WritingConnection(make_url(sys.argv[2]))
+    serve(connection, socket.socket(fileno=int(sys.argv[1])))
+    connection.close()
+
+
+if __name__ == "__main__":
+    main()
