@@ -1,11 +1,13 @@
 """The bounded queue before the store, and the group commit: nothing is acknowledged before it, everything is settled.
 
-While one batch commits the next one gathers, so the group grows with the load and nobody waits for it to fill.
+While one batch commits the next one gathers, so the group grows with the load and nobody waits for it to fill. What was
+committed is told while the next batch is already on its way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,12 +17,13 @@ import structlog
 from ingest.errors import StoreUnavailable, TooLarge
 from ingest.event import Event, Outcome, Record, Reject
 from ingest.metrics import Metrics
-from ingest.ports import Store
+from ingest.ports import Commit, Store
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
 _GROUP_BYTES = 8 * 1024 * 1024
 _RECORD_BYTES = 600  # what a record weighs in memory besides its data and attributes
 _ATTRIBUTE_BYTES = 150  # what an attribute weighs besides its characters
+_RETRY_SECONDS = 1.0  # between attempts to commit what is held, while the store is away
 
 Settled = Callable[[Sequence[Outcome]], None]
 
@@ -28,15 +31,20 @@ log = structlog.get_logger(__name__)
 
 
 class Submission:
-    """Records that commit together, and who is to be told: `settled` is called exactly once after it was submitted."""
+    """Records that commit together, and who is to be told: `settled` is called exactly once after it was submitted.
 
-    __slots__ = ("bytes", "overdue", "records", "settled")
+    What is `held` will not be sent again by anybody: it waits for room and for the store as long as that takes.
+    """
 
-    def __init__(self, records: Sequence[Record], settled: Settled) -> None:
+    __slots__ = ("bytes", "entered", "held", "overdue", "records", "settled")
+
+    def __init__(self, records: Sequence[Record], settled: Settled, *, held: bool = False) -> None:
         self.records = records
         self.settled = settled
+        self.held = held
         self.bytes = sum(map(weight, records))
         self.overdue: asyncio.TimerHandle | None = None
+        self.entered: asyncio.Future[None] | None = None  # where somebody waits for it to leave the line
 
 
 class Inbox:
@@ -66,7 +74,7 @@ class Inbox:
         self._bytes = 0
         self._waiting: deque[Submission] = deque()  # in line: who needs much room is not overtaken by who needs little
         self._work = asyncio.Event()
-        self._closing = False
+        self._closed = asyncio.Event()
         metrics.inbox_events.set_function(lambda: self._events)
 
     def require_possible(self, submission: Submission) -> None:
@@ -79,31 +87,49 @@ class Inbox:
     def submit(self, submission: Submission) -> None:
         """Queue a submission; it is told its outcomes, in order, in a later turn of the event loop or at once.
 
-        All are DEFERRED where there is no room in time, the store is away, or the inbox is closing.
+        All are DEFERRED where there is no room in time, the store is away, or the inbox is closing. What is held is
+        DEFERRED only where the inbox closes.
         """
-        if self._closing:
+        if self._closed.is_set():
             self._defer(submission)
         elif not self._waiting and self._fits(submission):
             self._enter(submission)
         else:
-            loop = asyncio.get_running_loop()
-            submission.overdue = loop.call_later(self._patience_seconds, self._give_up, submission)
+            if not submission.held:
+                loop = asyncio.get_running_loop()
+                submission.overdue = loop.call_later(self._patience_seconds, self._give_up, submission)
             self._waiting.append(submission)
+
+    async def admit(self, submission: Submission) -> None:
+        """As `submit`, but return when the submission has room, or was deferred."""
+        self.submit(submission)
+        if self._waiting and self._waiting[-1] is submission:
+            submission.entered = asyncio.get_running_loop().create_future()
+            await submission.entered
 
     async def run(self) -> None:
         """Commit group after group until closed and empty."""
+        tell_last: Callable[[], None] = _nobody
         while True:
+            if self._queue:
+                group = self._take()
+                records = [record for submission in group for record in submission.records]
+                committing = asyncio.create_task(self._store.commit(records))
+                await asyncio.sleep(0)  # the store has this group before those of the last one are told
+                tell_last()
+                tell_last = await self._result(group, committing)
+                continue
+            tell_last()
+            tell_last = _nobody
             if not self._queue:
-                if self._closing:
+                if self._closed.is_set():
                     return
                 self._work.clear()
                 await self._work.wait()
-                continue
-            await self._commit(self._take())
 
     def close(self) -> None:
         """Take nothing more; `run` returns when what is queued is settled."""
-        self._closing = True
+        self._closed.set()
         self._work.set()
         while self._waiting:
             self._defer(self._leave_line(self._waiting.popleft()))
@@ -127,6 +153,8 @@ class Inbox:
     def _leave_line(self, submission: Submission) -> Submission:
         if submission.overdue is not None:
             submission.overdue.cancel()
+        if submission.entered is not None and not submission.entered.done():
+            submission.entered.set_result(None)
         return submission
 
     def _enter(self, submission: Submission) -> None:
@@ -145,24 +173,37 @@ class Inbox:
             group.append(self._queue.popleft())
         return group
 
-    async def _commit(self, group: list[Submission]) -> None:
-        records = [record for submission in group for record in submission.records]
+    async def _result(self, group: list[Submission], committing: asyncio.Task[Commit]) -> Callable[[], None]:
+        """Wait for a commit; what remains to be done is to tell those of the group."""
         started = time.perf_counter()
         try:
-            commit = await self._store.commit(records)
+            commit = await committing
         except StoreUnavailable as error:
-            group += self._queue  # whoever waits behind would wait once more as long, for the same answer
-            self._queue.clear()
-            log.warning("store_unavailable", error=str(error), deferred=self._events)
-            self._settle(group, [Outcome.DEFERRED] * self._events)
+            await self._store_away(group, error)
+            return _nobody
         except Exception:  # a fault of ours must not end the only committer; the senders will send again
-            log.exception("commit_failed", deferred=len(records))
-            self._settle(group, [Outcome.DEFERRED] * len(records))
-        else:
-            self._metrics.commit_seconds.observe(time.perf_counter() - started)
-            self._metrics.commit_events.observe(len(records))
-            self._settle(group, commit.outcomes)
-            self._publish(commit.events)
+            log.exception("commit_failed", deferred=len(group))
+            self._settle(group, [Outcome.DEFERRED] * sum(len(submission.records) for submission in group))
+            return _nobody
+        self._metrics.commit_seconds.observe(time.perf_counter() - started)
+        self._metrics.commit_events.observe(len(commit.outcomes))
+        return lambda: self._committed(group, commit)
+
+    def _committed(self, group: list[Submission], commit: Commit) -> None:
+        self._settle(group, commit.outcomes)
+        self._publish(commit.events)
+
+    async def _store_away(self, group: list[Submission], error: StoreUnavailable) -> None:
+        """Defer what will be sent again, keep what will not for another attempt, unless we close."""
+        group += self._queue  # whoever waits behind would wait once more as long, for the same answer
+        closing = self._closed.is_set()
+        deferred = [submission for submission in group if closing or not submission.held]
+        self._queue = deque(submission for submission in group if submission.held and not closing)
+        log.warning("store_unavailable", error=str(error), deferred=len(deferred), held=len(self._queue))
+        self._settle(deferred, [Outcome.DEFERRED] * sum(len(submission.records) for submission in deferred))
+        if self._queue:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _RETRY_SECONDS)
 
     def _settle(self, group: list[Submission], outcomes: Sequence[Outcome]) -> None:
         start = 0
@@ -171,7 +212,7 @@ class Inbox:
             self._tell(submission, outcomes[start:end])
             start = end
             self._bytes -= submission.bytes
-        self._events -= end
+        self._events -= start
         self._admit()
 
     def _defer(self, submission: Submission) -> None:
@@ -182,6 +223,10 @@ class Inbox:
             submission.settled(outcomes)
         except Exception:  # one waiter's fault must not harm those who are told after it
             log.exception("outcome_not_told")
+
+
+def _nobody() -> None:
+    """There is nobody to tell."""
 
 
 def weight(record: Record) -> int:

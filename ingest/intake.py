@@ -24,7 +24,7 @@ class SourceIntake:
         labels = (source, mode.value)
         metrics.declare_source(*labels)
         metrics.in_flight.labels(*labels).set_function(lambda: self._in_flight)
-        self._received = metrics.received.labels(*labels)
+        self._count_received = metrics.received.labels(*labels).inc
         self._count = {
             Outcome.STORED: metrics.stored.labels(*labels).inc,
             Outcome.IGNORED: metrics.ignored.labels(*labels).inc,
@@ -56,6 +56,17 @@ class SourceIntake:
         if not records:
             tell(())
             return
+        self._inbox.submit(self._received_now(records, tell, held=False))
+
+    async def offer(self, records: Sequence[Record], tell: Settled) -> None:
+        """See ports.Intake."""
+        if records:
+            await self._inbox.admit(self._received_now(records, tell, held=True))
+        else:
+            tell(())
+
+    def _received_now(self, records: Sequence[Record], tell: Settled, *, held: bool) -> Submission:
+        """Count the arrivals, and make what counts their outcomes. Raises TooLarge, having counted nothing."""
         started = time.perf_counter()
 
         def settled(outcomes: Sequence[Outcome]) -> None:
@@ -65,14 +76,14 @@ class SourceIntake:
                 self._settled(record, outcome)
             tell(outcomes)
 
-        submission = Submission(records, settled)
+        submission = Submission(records, settled, held=held)
         self._inbox.require_possible(submission)
-        self._received.inc(len(records))
+        self._count_received(len(records))
         self._in_flight += len(records)
         if self.last_event_at is None:
             self._declare_last_event()
         self.last_event_at = time.time()
-        self._inbox.submit(submission)
+        return submission
 
     def _settled(self, record: Record, outcome: Outcome) -> None:
         if outcome is Outcome.REJECTED:
