@@ -120,7 +120,7 @@ class _Batch:
         """Everything between BEGIN and COMMIT: the last position before, and what became of each record."""
         position = _lock_head(connection)
         ids = [record.id for record in self._records if isinstance(record, Event)]
-        known = {id_: tuple(first) for id_, *first in (bulk.known_ids(connection, ids) if ids else ())}
+        known: dict[UUID, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
         sorted_out = _sort_out(self._records, known, position)
         self._insert(connection, sorted_out)
         _move_head(connection, position + len(sorted_out.stored))
@@ -147,8 +147,9 @@ class _Batch:
 
 def _placed(records: Sequence[Record], outcomes: Sequence[Outcome], position: int) -> list[Event]:
     """The stored events, with the positions after `position`."""
-    stored = (record for record, outcome in zip(records, outcomes, strict=True) if outcome is Outcome.STORED)
-    return [msgspec.structs.replace(event, position=at) for at, event in enumerate(stored, position + 1)]  # type: ignore[type-var]
+    pairs = zip(records, outcomes, strict=True)
+    stored = (record for record, outcome in pairs if outcome is Outcome.STORED and isinstance(record, Event))
+    return [msgspec.structs.replace(event, position=at) for at, event in enumerate(stored, position + 1)]
 
 
 def _whose(settled: tuple[Record, Outcome]) -> tuple[str, Mode, Outcome]:

@@ -1,21 +1,22 @@
-"""Events by filter and by id. A device's page is read from one index, however many events there are."""
+"""Events by filter and by id. A device's page is read block by block from one index, however many events there are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select
+from sqlalchemy import ColumnElement, Connection, func, literal, select, true
 
 from ingest.event import Event, Mode
 from storage.queries.page import Page, Span, ordered, select_keys
 from storage.rows import event_of, micros, moment
-from storage.tables import events, head, sightings
+from storage.tables import BLOCK_BITS, block, events, head, sightings
 
 # Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
 _FEW_IDS = 10_000
+_MOST_BLOCKS = 512  # in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,13 @@ def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page
     stretch = _id_stretch(wanted)
     conditions = [*_conditions(wanted), events.c.position <= read_to]
     key: ColumnElement[int] = events.c.position
-    if stretch and wanted.device is None and _few(connection, stretch):
+    parts: Iterable[ColumnElement[bool]] = (true(),)
+    if wanted.device is not None:
+        first = connection.execute(select(func.min(key))).scalar() or 0
+        parts = _blocks(max(span.after + 1, first), _ceiling(read_to, span), descending=span.descending)
+    elif stretch and _few(connection, stretch):
         conditions, key = [*conditions[:-1], key + 0 <= read_to, *stretch], key + 0  # hides the key's own index
-    keys = select_keys(connection, key, events.c.data, conditions, span)
+    keys = select_keys(connection, key, events.c.data, conditions, span, parts)
     return keys.page(_events_at(connection, keys.keys, span), span, read_to=_ceiling(read_to, span))
 
 
@@ -70,6 +75,20 @@ def event_by_id(connection: Connection, id_: UUID) -> tuple[Event, list[Sighting
         .order_by(sightings.c.id)
     )
     return event_of(row), [Sighting(source, Mode(mode), moment(at)) for source, mode, at in connection.execute(further)]
+
+
+def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:
+    """The blocks from one position to another, a few and then ever more at a time, in the order of reading.
+
+    A device with many events has a page in the first blocks; one with hardly any is looked for in hundreds at once.
+    """
+    blocks = range(first >> BLOCK_BITS, (last >> BLOCK_BITS) + 1)
+    if descending:
+        blocks = blocks[::-1]
+    start, count = 0, 1
+    while start < len(blocks):
+        yield block.in_(blocks[start : start + count])
+        start, count = start + count, min(count * 2, _MOST_BLOCKS)
 
 
 def _ceiling(read_to: int, span: Span) -> int:

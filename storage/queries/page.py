@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select, true
 
 T = TypeVar("T")
 Columns = TypeVarTuple("Columns")
@@ -55,13 +55,23 @@ def select_keys(
     content: ColumnElement[Any],
     conditions: Sequence[ColumnElement[bool]],
     span: Span,
+    parts: Iterable[ColumnElement[bool]] = (true(),),
 ) -> Keys:
-    """The keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one."""
+    """The keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one.
+
+    `parts` cut the table into pieces in the span's order, which are looked through until the page is full.
+    """
     size = func.coalesce(func.length(content), 0)
-    query = select(key, size).where(key > span.after, *conditions).limit(span.limit + 1)
+    query = ordered(select(key, size).where(key > span.after, *conditions), key, span)
     if span.before is not None:
         query = query.where(key < span.before)
-    return _fitting([(row[0], row[1]) for row in connection.execute(ordered(query, key, span))], span.limit)
+    found: list[tuple[int, int]] = []
+    for part in parts:
+        missing = span.limit + 1 - len(found)
+        found += [(row[0], row[1]) for row in connection.execute(query.where(part).limit(missing))]
+        if len(found) > span.limit:
+            break
+    return _fitting(found, span.limit)
 
 
 def ordered(query: Select[*Columns], key: ColumnElement[int], span: Span) -> Select[*Columns]:
