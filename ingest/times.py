@@ -28,7 +28,8 @@ class Instant(NamedTuple):
 
 def instant_of(at: datetime) -> Instant:
     """The instant of an aware datetime."""
-    return Instant((at - EPOCH) // _ONE_MICROSECOND * 1000, at)
+    since = at - EPOCH
+    return Instant((since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000, at)
 
 
 def parse_rfc3339(text: str) -> Instant:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -44,6 +44,8 @@ class Broken(msgspec.Struct, frozen=True):
 
 Element = Document | Form | Broken
 
+_Object = TypeVar("_Object")
+
 
 class MalformedGzip(ValueError):
     """The body says it is gzip (RFC 1952), and is cut off or something else."""
@@ -76,57 +78,63 @@ def gunzip(body: bytes, max_bytes: int) -> bytes:
     return b"".join(inflated)
 
 
-def split(body: bytes, content_type: str = "") -> Sequence[Element]:
+def document(text: bytes) -> Document:
+    """A JSON object. Raises Undecodable."""
+    return Document(text, members(text))
+
+
+def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) -> Sequence[_Object | Form | Broken]:
     """The elements of an inflated body, in order: a JSON object, an array's items, lines of NDJSON, or one form.
 
-    What cannot be split is one Broken with the whole body. `content_type` only helps to name its reason. Raises
-    TooLarge for more than 10,000 elements.
+    What cannot be split is one Broken with the whole body. `content_type` only helps to name its reason. `opened` is
+    `document`, or makes something else of an object's text, and raises Undecodable. Raises TooLarge for more than
+    10,000 elements.
     """
     text = body.strip().removeprefix(_BOM).strip()
     first = text[:1]
     try:
         if first == b"{":
-            return _objects(text)
+            return _objects(text, opened)
         if first == b"[":
-            return [_item(bytes(item)) for item in _counted(items(text))]
+            return [_item(bytes(item), opened) for item in _counted(items(text))]
         return [_form(text, content_type)]
     except Undecodable as fault:
         reason = Reason.MALFORMED_JSON if fault.reason is Reason.TRUNCATED else fault.reason
         return [Broken(body, reason)]
 
 
-def _objects(text: bytes) -> Sequence[Document | Broken]:
+def _objects(text: bytes, opened: Callable[[bytes], _Object]) -> Sequence[_Object | Broken]:
     try:
-        return [Document(text, members(text))]
+        return [opened(text)]
     except Undecodable:
         lines = [line for line in map(bytes.strip, text.split(b"\n")) if line]
-        if (elements := _lines(lines)) is None:
+        if (elements := _lines(lines, opened)) is None:
             raise
         return elements
 
 
-def _lines(lines: list[bytes]) -> Sequence[Document | Broken] | None:
+def _lines(lines: list[bytes], opened: Callable[[bytes], _Object]) -> Sequence[_Object | Broken] | None:
     """NDJSON; None where the lines are a single document that is written over several lines, and malformed.
 
     Such a document never ends on its first line, and hardly has a `{` at the start of each. So either tells NDJSON,
     if there is a whole object at all.
     """
-    if len(lines) < 2 or not (_is_whole(_item(lines[0])) or all(line.startswith(b"{") for line in lines)):
+    if len(lines) < 2 or not (all(line.startswith(b"{") for line in lines) or _is_whole(_item(lines[0], opened))):
         return None
-    elements = [_item(line) for line in _counted(lines)]
+    elements = [_item(line, opened) for line in _counted(lines)]
     return elements if any(map(_is_whole, elements)) else None
 
 
-def _is_whole(element: Document | Broken) -> bool:
-    return isinstance(element, Document) or element.reason is Reason.TOO_DEEP
+def _is_whole(element: object) -> bool:
+    return not isinstance(element, Broken) or element.reason is Reason.TOO_DEEP
 
 
-def _item(text: bytes) -> Document | Broken:
+def _item(text: bytes, opened: Callable[[bytes], _Object]) -> _Object | Broken:
     if text[:1] != b"{":
         is_other = text[:1] == b"[" or is_scalar(text)
         return Broken(text, Reason.NOT_AN_OBJECT if is_other else Reason.MALFORMED_JSON)
     try:
-        return Document(text, members(text))
+        return opened(text)
     except Undecodable as fault:
         return Broken(text, fault.reason)
 

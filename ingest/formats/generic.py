@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from ingest.event import Origin, Reason, Record
-from ingest.formats.body import Broken, Document, Element, Form, split
+from ingest.formats.body import Broken, Document, Element, Form, document, split
 from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
 from ingest.formats.reading import Reading, record
 from ingest.formats.undecodable import Undecodable
@@ -51,7 +51,7 @@ class GenericFormat:
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See ports.Format."""
-        elements = split(body, headers.get("content-type", ""))
+        elements = split(body, headers.get("content-type", ""), document)
         return [
             record(
                 partial(self._read, headers, number if len(elements) > 1 else None),

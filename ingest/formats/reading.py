@@ -11,7 +11,7 @@ import msgspec
 
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS, Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.undecodable import Undecodable
-from ingest.identity import canonical, content_type_of, event_id, random_id, sender_value
+from ingest.identity import described, event_id, random_id, sender_value
 from ingest.times import Instant, instant_of
 
 _Element = TypeVar("_Element")
@@ -59,8 +59,9 @@ def _event(reading: Reading, origin: Origin, ignore: tuple[str, ...], received_a
     if device and _unfit(device, MAX_DEVICE_CHARACTERS):
         raise Undecodable(Reason.BAD_DEVICE)
     sender_id, instant = reading.sender_id, reading.instant
+    value, content_type = described(reading.data)
     if sender_id or instant:
-        value = sender_value(sender_id) if sender_id else canonical(reading.data)
+        value = sender_value(sender_id) if sender_id else value
         identity = event_id(origin.product, device, name, instant, value)
     else:
         identity = random_id(instant_of(received_at))
@@ -70,7 +71,7 @@ def _event(reading: Reading, origin: Origin, ignore: tuple[str, ...], received_a
         device=device,
         name=name,
         data=reading.data,
-        content_type=content_type_of(reading.data),
+        content_type=content_type,
         published_at=instant.at if instant else None,
         received_at=received_at,
         source=origin.source,

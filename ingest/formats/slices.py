@@ -37,7 +37,7 @@ def members(text: bytes) -> dict[str, msgspec.Raw]:
     except (ValueError, RecursionError):
         found = _members_carefully(text)
     else:
-        _check_depth(text)
+        check_depth(text)
     return found
 
 
@@ -67,15 +67,15 @@ def is_scalar(text: bytes) -> bool:
     return True
 
 
-def _check_depth(text: bytes) -> None:
-    """The element's own braces are one level above the 64 of a value."""
+def check_depth(text: bytes) -> None:
+    """Raise Undecodable(TOO_DEEP) where a value nests over 64 levels; the element's own braces are one level above."""
     if text.count(b"{") + text.count(b"[") > MAX_NESTING + 1 and nesting(text) > MAX_NESTING + 1:
         raise Undecodable(Reason.TOO_DEEP)
 
 
 def _members_carefully(text: bytes) -> dict[str, msgspec.Raw]:
     pieces = _pieces(text)
-    _check_depth(text)
+    check_depth(text)
     found = {}
     for piece in pieces:
         member = _MEMBER.fullmatch(piece)
