@@ -48,6 +48,24 @@ def _head(answer: Answer) -> bytes:
 _HEADS = {code: _head(answer) for code, answer in ANSWERS.items()}
 
 
+class _CommonLines:
+    """The header lines that every answer has. uvicorn makes a new list of them when the second changes."""
+
+    def __init__(self) -> None:
+        self._headers: object = None
+        self._lines = b""
+
+    def of(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The lines of uvicorn's list."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._lines
+
+
+_common_lines = _CommonLines()
+
+
 class Exchange:
     """One request and its answer, in the shape in which uvicorn's protocol keeps them (RequestResponseCycle)."""
 
@@ -70,13 +88,12 @@ class Exchange:
         if self.disconnected or transport.is_closing():
             return
         stays = self.keep_alive and answer.code != 413
-        lines = [b"%b: %b\r\n" % header for header in self.protocol.server_state.default_headers]
-        if not stays and answer.code != 413:
-            lines.append(b"connection: close\r\n")
-        transport.write(b"".join((_HEADS[answer.code], *lines, b"\r\n", answer.body.get("body", b""))))
+        last = b"\r\n" if stays or answer.code == 413 else b"connection: close\r\n\r\n"
+        common = _common_lines.of(self.protocol.server_state.default_headers)
+        transport.write(_HEADS[answer.code] + common + last + answer.body.get("body", b""))
         if not stays:
             transport.close()
-        self.protocol.on_response_complete()
+        self.protocol.on_exchange_complete()
 
 
 class PlainProtocol(HttpToolsProtocol):
@@ -88,23 +105,29 @@ class PlainProtocol(HttpToolsProtocol):
         self._endpoints: Mapping[bytes, Endpoint] = front.plain_endpoints
         self._endpoint: Endpoint | None = None
         self._query = b""
-        self._unfinished_bytes = 0  # of a head, a trailer or a chunk's extension: what only the parser keeps
+        self.unfinished_bytes = 0  # of a head, a trailer or a chunk's extension: what only the parser keeps
 
     def data_received(self, data: bytes) -> None:
         """Parse; a head that never ends is refused, because neither the parser nor uvicorn has a bound for it."""
-        self._unfinished_bytes += len(data)
+        self.unfinished_bytes += len(data)
         super().data_received(data)
-        if self._unfinished_bytes > _LARGEST_HEAD and not self.transport.is_closing():
+        if self.unfinished_bytes > _LARGEST_HEAD and not self.transport.is_closing():
             self.send_400_response("Request header fields too large.")
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
-        self._unfinished_bytes = 0
+        self.unfinished_bytes = 0
         super().on_body(body)
+
+    def on_message_begin(self) -> None:
+        """A request; its scope is made where the short way is not taken."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """Take the short way where the request is plain."""
-        self._unfinished_bytes = 0
+        self.unfinished_bytes = 0
         if len(self.pipeline) >= _MOST_PIPELINED:
             self.transport.abort()
             return
@@ -112,13 +135,17 @@ class PlainProtocol(HttpToolsProtocol):
         self._endpoint = self._endpoints.get(path)
         answering = self.cycle is not None and not self.cycle.response_complete
         if self._endpoint is None or answering or not self._is_plain():
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.headers, self.expect_100_continue = url, headers, expects
+            self.scope["headers"] = headers
             super().on_headers_complete()
         else:
             self.cycle = Exchange(self)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """Answer a request that came the short way."""
-        self._unfinished_bytes = 0
+        self.unfinished_bytes = 0
         exchange: Any = self.cycle
         if type(exchange) is not Exchange or self._endpoint is None:
             super().on_message_complete()
@@ -127,6 +154,13 @@ class PlainProtocol(HttpToolsProtocol):
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
         method = self.parser.get_method().decode("ascii")
         self._endpoint.answer(method, headers, self._query, bytes(exchange.body), exchange.reply)
+
+    def on_exchange_complete(self) -> None:
+        """An answer was written. No timer is set: whoever looks after the connection closes it when it is idle."""
+        if self.pipeline:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
 
     def _is_plain(self) -> bool:
         headers = dict(self.headers)

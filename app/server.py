@@ -66,11 +66,14 @@ class PatientProtocol(PlainProtocol):
     """Closes a connection on which a request does not get finished: a byte a minute, or none at all.
 
     One timer a connection and none a request: it looks every `_PATIENCE_SECONDS`, and what was unfinished at one look
-    and still is at the next has had its time.
+    and still is at the next has had its time. A connection on which nothing new is asked for `_KEEP_ALIVE_SECONDS` is
+    closed in good order.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _unfinished: object = None
+    _last_cycle: object = None
+    _idle_looks = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to look after the connection."""
@@ -89,14 +92,22 @@ class PatientProtocol(PlainProtocol):
             self.transport.abort()
             return
         self._unfinished = receiving
+        self._idle_looks = self._idle_looks + 1 if receiving is None and self.cycle is self._last_cycle else 0
+        self._last_cycle = self.cycle
+        if self._idle_looks * _PATIENCE_SECONDS >= _KEEP_ALIVE_SECONDS and self._is_idle():
+            self.transport.close()
+            return
         self._timer = self.loop.call_later(_PATIENCE_SECONDS, self._look)
 
     def _receiving(self) -> object:
         """What of a request is being waited for: a body, a head; None where nothing is due."""
         if self.cycle is not None and not self.cycle.response_complete:
             return self.cycle if self.cycle.more_body else None
-        idle = self.timeout_keep_alive_task is not None  # between requests uvicorn's own timer runs
-        return None if idle else (self.cycle or self)
+        return None if self._is_idle() else (self.cycle or self)
+
+    def _is_idle(self) -> bool:
+        """Whether an answer was given, and nothing of a further request has come."""
+        return self.cycle is not None and self.cycle.response_complete and not self.unfinished_bytes
 
 
 def make_server(app: Asgi, settings: ServerSettings) -> Server:

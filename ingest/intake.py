@@ -72,8 +72,7 @@ class SourceIntake:
         def settled(outcomes: Sequence[Outcome]) -> None:
             self._in_flight -= len(records)
             self._observe_ack(time.perf_counter() - started)
-            for record, outcome in zip(records, outcomes, strict=True):
-                self._settled(record, outcome)
+            self._count_outcomes(records, outcomes)
             tell(outcomes)
 
         submission = Submission(records, settled, held=held)
@@ -85,13 +84,18 @@ class SourceIntake:
         self.last_event_at = time.time()
         return submission
 
-    def _settled(self, record: Record, outcome: Outcome) -> None:
-        if outcome is Outcome.REJECTED:
-            self._count_rejected[record.reason if isinstance(record, Reject) else Reason.REFUSED_BY_STORE]()
-            return
-        self._count[outcome]()
-        if outcome is Outcome.STORED and isinstance(record, Event):
-            if record.published_at is not None:
-                self._observe_transit(max(0.0, (record.received_at - record.published_at).total_seconds()))
-            if not record.identified:
-                self._count_unidentified()
+    def _count_outcomes(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
+        for outcome in set(outcomes):
+            if outcome is not Outcome.REJECTED:
+                self._count[outcome](outcomes.count(outcome))
+        for record, outcome in zip(records, outcomes, strict=True):
+            if outcome is Outcome.STORED and isinstance(record, Event):
+                self._stored(record)
+            elif outcome is Outcome.REJECTED:
+                self._count_rejected[record.reason if isinstance(record, Reject) else Reason.REFUSED_BY_STORE]()
+
+    def _stored(self, event: Event) -> None:
+        if event.published_at is not None:
+            self._observe_transit(max(0.0, (event.received_at - event.published_at).total_seconds()))
+        elif not event.identified:
+            self._count_unidentified()

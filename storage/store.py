@@ -147,9 +147,10 @@ class _Batch:
 
 def _placed(records: Sequence[Record], outcomes: Sequence[Outcome], position: int) -> list[Event]:
     """The stored events, with the positions after `position`."""
+    place = msgspec.structs.replace
     pairs = zip(records, outcomes, strict=True)
     stored = (record for record, outcome in pairs if outcome is Outcome.STORED and isinstance(record, Event))
-    return [msgspec.structs.replace(event, position=at) for at, event in enumerate(stored, position + 1)]
+    return [place(event, position=at) for at, event in enumerate(stored, position + 1)]
 
 
 def _whose(settled: tuple[Record, Outcome]) -> tuple[str, Mode, Outcome]:
