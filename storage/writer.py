@@ -26,6 +26,7 @@ from storage.sqlite import WritingConnection
 
 _LENGTH = Struct("<I")
 _STOP_SECONDS = 10
+_PROGRAM = "from storage.writer import main; main()"
 
 _Transaction = tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]
 
@@ -81,7 +82,8 @@ class _Line(asyncio.Protocol):
         with theirs:
             address = url.render_as_string(hide_password=False)
             # -P: a module of the working directory must not be taken for one of ours.
-            command = [sys.executable, "-P", "-m", "storage.writer", str(theirs.fileno()), address]
+            # Not -m: what it pickles must belong to the module of this name.
+            command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), address]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - asyncio's own waits for it by a thread or a signal handler
         loop = asyncio.get_running_loop()
         _, line = await loop.create_connection(lambda: cls(process), sock=ours)
@@ -150,8 +152,8 @@ def serve(connection: WritingConnection, line: socket.socket) -> None:
 
 
 def _answer(connection: WritingConnection, question: bytes) -> object:
-    work, args, kwargs = pickle.loads(question)  # noqa: S301 - our own process asks
     try:
+        work, args, kwargs = pickle.loads(question)  # noqa: S301 - our own process asks
         return connection.run(work, *args, **kwargs)
     except Exception as error:  # whatever it is, who asked has to hear it
         return _Failure(error)
@@ -164,7 +166,3 @@ def main() -> None:
     connection = WritingConnection(make_url(sys.argv[2]))
     serve(connection, socket.socket(fileno=int(sys.argv[1])))
     connection.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -329,3 +329,86 @@ async def test_one_waiters_fault_harms_nobody(make: Make) -> None:
     assert await in_line == [DEFERRED] * 2
     await rig.running
     assert rig.waiting() == 0
+
+
+def hold(rig: Rig, *records: Record) -> list[Sequence[Outcome]]:
+    """Submit what nobody will send again; what it was told, so far."""
+    told: list[Sequence[Outcome]] = []
+    rig.inbox.submit(Submission(records, told.append, held=True))
+    return told
+
+
+async def test_what_is_held_waits_for_the_store(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store is away it is kept, in its order, and tried again; who will send again is told so at once."""
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    rig = make()
+    attempts = 0
+
+    def away_twice(records: Sequence[Record]) -> Sequence[Outcome]:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise StoreUnavailable("away")
+        return [STORED] * len(records)
+
+    rig.store.decide = away_twice
+    first, sender, second = hold(rig, an_event("a")), rig.submit(an_event("b")), hold(rig, *numbered(2))
+
+    assert await sender == [DEFERRED]
+    assert (first, second) == ([], [])
+    assert rig.waiting() == 3
+    async with asyncio.timeout(5):
+        while not second:  # noqa: ASYNC110 - it is told in its own time
+            await asyncio.sleep(0.001)
+    assert (first, second) == ([[STORED]], [[STORED] * 2])
+    assert [event.name for event in rig.published][:1] == ["a"]
+    assert rig.waiting() == 0
+
+
+async def test_what_is_held_is_deferred_where_we_close_without_a_store(make: Make) -> None:
+    """A stop does not wait for a store that is away: it is told that it was not committed."""
+    rig = make()
+
+    def away(records: Sequence[Record]) -> Sequence[Outcome]:
+        raise StoreUnavailable("away")
+
+    rig.store.decide = away
+    told = hold(rig, an_event())
+    await turns()
+    assert told == []
+    rig.inbox.close()
+
+    async with asyncio.timeout(0.9):  # not even the pause between two attempts
+        await rig.running
+    assert told == [[DEFERRED]]
+
+
+async def test_who_offers_to_a_full_inbox_waits_for_room(make: Make) -> None:
+    """However long it takes: a reader reads no more meanwhile, and nothing is deferred."""
+    rig = make(max_events=1, patience_seconds=0.001)
+    first = await rig.busy()
+    told: list[Sequence[Outcome]] = []
+    offering = asyncio.create_task(rig.inbox.admit(Submission([an_event("next")], told.append, held=True)))
+    await asyncio.sleep(0.01)
+    assert not offering.done()
+
+    rig.store.open_gate()
+    await offering
+    assert await first == [STORED]
+    await rig.submit(an_event("last"))
+    assert told == [[STORED]]
+
+
+async def test_a_group_is_told_while_the_next_one_commits(make: Make) -> None:
+    """The store is not idle while answers are written."""
+    rig = make()
+    rig.store.close_gate()
+    begun_when_told: list[int] = []
+    rig.inbox.submit(Submission([an_event("first")], lambda _: begun_when_told.append(len(rig.store.batches))))
+    await rig.store.begun()
+    second = rig.submit(an_event("second"))
+    await turns()
+    rig.store.open_gate()
+
+    assert await second == [STORED]
+    assert begun_when_told == [2]

@@ -1,0 +1,119 @@
+"""The process that writes to SQLite: the same store, and what happens when one of the two processes goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import StoreUnavailable
+from ingest.event import Outcome
+from storage.database import Database, DataRefused
+from storage.engine import open_database
+from storage.migrate import migrate
+from storage.store import SqlStore
+from tests.contract.test_store import RULES, Rule
+from tests.support.records import NOW, an_event, numbered
+from tests.support.stored import positions
+from tests.support.written_apart import broken, pid_of_writer, refused
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def until_gone(pid: int) -> None:
+    """Return when the process has ended."""
+    async with asyncio.timeout(20):
+        while alive(pid):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """SQLite, written apart."""
+    database = open_database(f"sqlite:///{tmp_path}/test.db", write_apart=True)
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_the_store_keeps_the_rule(rule: Rule, database: Database) -> None:
+    """What holds for the store holds where it is written by another process."""
+    await rule(SqlStore(database, lambda: NOW), database)
+
+
+async def test_the_writer_is_another_process_that_ends_with_the_database(tmp_path: Path) -> None:
+    """It is one, whoever asks first, and nothing is left running."""
+    database = open_database(f"sqlite:///{tmp_path}/test.db", write_apart=True)
+    pids = set(await asyncio.gather(*(database.write(pid_of_writer) for _ in range(5))))
+
+    assert len(pids) == 1
+    assert os.getpid() not in pids
+    await database.close()
+    assert not any(map(alive, pids))
+
+
+async def test_what_a_transaction_raises_is_raised_and_undone(database: Database) -> None:
+    """In our terms where they are the database's errors; a fault of ours as it is."""
+    with pytest.raises(ZeroDivisionError):
+        await database.write(broken)
+    with pytest.raises(DataRefused):
+        await database.write(refused)
+
+    await SqlStore(database, lambda: NOW).commit(numbered(1))
+    assert await positions(database) == [1]
+
+
+async def test_records_that_msgspec_cannot_write_travel_too(database: Database) -> None:
+    """A lone surrogate reaches the database, which refuses it; its neighbour is stored."""
+    commit = await SqlStore(database, lambda: NOW).commit([an_event("half \ud800"), an_event("whole")])
+
+    assert list(commit.outcomes) == [Outcome.REJECTED, Outcome.STORED]
+    assert [(event.name, event.position) for event in commit.events] == [("whole", 1)]
+
+
+async def test_a_writer_that_dies_costs_what_it_was_asked_and_is_replaced(database: Database) -> None:
+    """Whoever waits hears StoreUnavailable, not nothing; the next write starts another."""
+    first = await database.write(pid_of_writer)
+    os.kill(first, signal.SIGSTOP)  # so that the questions are under way when it dies
+    asked = [asyncio.create_task(database.write(pid_of_writer)) for _ in range(3)]
+    await asyncio.sleep(0)
+    os.kill(first, signal.SIGKILL)
+
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers), answers
+    assert await database.write(pid_of_writer) != first
+    assert await SqlStore(database, lambda: NOW).commit(numbered(2))
+
+
+async def test_signals_to_the_group_leave_the_writer_to_the_service(database: Database) -> None:
+    """Ctrl+C and a service manager's SIGTERM reach every process of a group: the service has records to drain first."""
+    pid = await database.write(pid_of_writer)
+    os.kill(pid, signal.SIGINT)
+    os.kill(pid, signal.SIGTERM)
+
+    assert await database.write(pid_of_writer) == pid
+
+
+async def test_a_service_that_is_killed_takes_its_writer_along(tmp_path: Path) -> None:
+    """No orphan holds the file when the service starts again."""
+    program = f"from tests.support.written_apart import serve; serve('sqlite:///{tmp_path}/test.db')"
+    service = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE)
+    assert service.stdout is not None
+    pid = int(await service.stdout.readline())
+    service.kill()
+    await service.wait()
+    await until_gone(pid)

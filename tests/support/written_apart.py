@@ -1,0 +1,39 @@
+"""Transactions for another process: it has to find them by name, and it does not know the test files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+from sqlalchemy import Connection, text
+
+from storage.engine import open_database
+
+
+def pid_of_writer(_connection: Connection) -> int:
+    """The process that this runs in."""
+    return os.getpid()
+
+
+def broken(connection: Connection) -> None:
+    """A fault of ours after something was written."""
+    connection.execute(text("UPDATE head SET position = 999"))
+    raise ZeroDivisionError
+
+
+def refused(_connection: Connection) -> None:
+    """What the database does with data it cannot take."""
+    raise OverflowError
+
+
+def serve(url: str) -> None:
+    """A service that has written, says which process did it, and is there for a minute."""
+
+    async def write() -> int:
+        return await open_database(url, write_apart=True).write(pid_of_writer)
+
+    sys.stdout.write(f"{asyncio.run(write())}\n")
+    sys.stdout.flush()
+    time.sleep(60)
