@@ -234,6 +234,8 @@ def weight(record: Record) -> int:
     if isinstance(record, Event):
         data = len(record.data) if record.data else 0
         attributes = record.attributes
+        if not attributes:
+            return _RECORD_BYTES + data
         characters = sum(map(len, attributes)) + sum(map(len, attributes.values()))
         return _RECORD_BYTES + data + _ATTRIBUTE_BYTES * len(attributes) + characters
     return _RECORD_BYTES + (len(record.body) if isinstance(record, Reject) else 0)
