@@ -46,7 +46,7 @@ from storage.store import SqlStore
 
 # How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
 _PATIENCE_SECONDS = 5.0
-# Short turns: the thread that commits must not wait five milliseconds for a busy event loop at every statement.
+# Short turns: a thread that reads must not wait five milliseconds for a busy event loop at every statement.
 _SWITCH_SECONDS = 0.001
 _BACKLOG = 4096
 _STOP_SECONDS = 24.0  # orchestrators kill after 30; a frozen database must not make us wait for that
