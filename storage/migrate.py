@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +13,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
-from ingest.errors import HeadraceError
+from ingest.errors import HeadraceError, StoreUnavailable
 from storage.engine import Database
 
+_LOOKS = 50
+_LOOK_PAUSE_SECONDS = 0.1
 _MIGRATION_LOCK = 0x4865_6164_7261_6365  # "Headrace"
 
 
@@ -30,7 +33,7 @@ def migrations_folder() -> Path:
 
 async def migrate(database: Database) -> tuple[str | None, str]:
     """Bring the schema to the newest revision; return the revision before (None: empty) and after."""
-    before = await revision(database)
+    before = await _first_look(database)
     newest = newest_revision()
     if not _known(before):
         raise SchemaBehind(f"the database is at schema {before}, which a newer version made: install that version")
@@ -52,6 +55,18 @@ async def require_newest(database: Database) -> None:
 async def revision(database: Database) -> str | None:
     """The schema revision a database is at; None where there is none yet."""
     return await database.read(lambda connection: MigrationContext.configure(connection).get_current_revision())
+
+
+async def _first_look(database: Database) -> str | None:
+    """The revision, asked again while another process turns a new SQLite file to WAL: there nobody waits by itself."""
+    for _ in range(_LOOKS):
+        try:
+            return await revision(database)
+        except StoreUnavailable as error:
+            if database.dialect != "sqlite" or "locked" not in str(error):
+                raise
+            await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+    return await revision(database)
 
 
 def newest_revision() -> str:

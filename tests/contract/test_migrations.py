@@ -168,6 +168,21 @@ async def test_processes_that_start_together_migrate_once(url: str, empty: Datab
         await database.close()
 
 
+async def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite turns a new file to WAL for one process at a time and lets nobody wait: the others ask again."""
+    path = tmp_path / "new.db"
+    database = open_database(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        migrating = asyncio.create_task(migrate(database))
+        done, _ = await asyncio.wait([migrating], timeout=0.3)
+        other.execute("COMMIT")
+
+    assert not done
+    assert await migrating == (None, NEWEST)
+    await database.close()
+
+
 @pytest.mark.usefixtures("a_later_version")
 async def test_sqlite_is_copied_before_a_change(empty: Database, tmp_path: Path) -> None:
     """Before its schema changes a SQLite database is copied whole; the copy is a way back with the old version."""
