@@ -1,12 +1,25 @@
-"""When each stream of a source was listening, as intervals by the database's clock."""
+"""When each stream of a source was listening, by the database's clock, and the gaps that follow from it.
+
+A call is one transaction, so a process may die at any point. The calls for one source and mode take turns, in all
+processes. What counts is the tail: no statement reads all history.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, update
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from hashlib import blake2b
 
-from ingest.event import Origin
+from sqlalchemy import Case, Connection, case, func, insert, select, update
+
+from ingest.event import Cause, Origin
+from ingest.ports import Gap, Opened
+from storage import bulk
 from storage.clock import database_now
 from storage.engine import Database
+from storage.gaps import Way, add_gaps, begin_gap, close_gaps, known_gaps
+from storage.ledger import SEAM_MICROS, Stretch, after, subtract, uncovered
 from storage.tables import coverage
 
 
@@ -15,21 +28,141 @@ class SqlCoverage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._held: dict[int, Way] = {}  # the intervals that this process has not ended
+        # Where it is certain that no other interval was left open, by a process that died or an answer that was lost.
+        self._certain: set[Way | None] = set()
+        self._turns: defaultdict[Way | None, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def open(self, origin: Origin, stream: int) -> int:
+    async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
         """See ports.Coverage."""
-        return await self._database.write(_open, origin, stream)
+        way = _way_of(origin)
+        async with self._turns[way]:
+            held = tuple(interval for interval, other in self._held.items() if other == way)
+            certain = way in self._certain
+            self._certain.discard(way)
+            opened = await self._database.write(_open, origin, stream, _micros(ago), None if certain else held)
+            self._certain.add(way)
+            self._held[opened.interval] = way
+        return opened
 
-    async def extend(self, interval: int) -> None:
+    async def extend(self, interval: int, ago: float = 0.0) -> None:
         """See ports.Coverage."""
-        await self._database.write(_extend, interval)
+        await self._database.write(_extend, interval, _micros(ago), interval in self._held)
+
+    async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
+        """See ports.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
+        way = self._held.pop(interval, None)
+        async with self._turns[way]:
+            certain = self._certain & {way}
+            self._certain -= certain
+            gaps = await self._database.write(_end, interval, cause, _micros(ago))
+            self._certain |= certain
+        return gaps
 
 
-def _open(connection: Connection, origin: Origin, stream: int) -> int:
+def _open(connection: Connection, origin: Origin, stream: int, ago: int, held: tuple[int, ...] | None) -> Opened:
+    """Begin an interval. Unless `held` is None, intervals that are neither ended nor held are taken over from the dead.
+
+    What lasts of a gap ends; what nobody wrote down is a gap with cause DOWN.
+    """
+    way = _way_of(origin)
+    _take_turn(connection, way)
     now = database_now(connection)
-    row = {"source": origin.source, "mode": origin.mode.value, "stream": stream, "since": now, "until": now}
+    since = now - ago
+    start = (since if held is None else _take_over(connection, way, held, since)) - SEAM_MICROS
+    interval = _insert(connection, way, stream, since)
+    ended = close_gaps(connection, way, since)
+    intervals, _ = _intervals(connection, way, start, now)
+    found = _unknown(connection, way, intervals, start)
+    return Opened(interval, ended, add_gaps(connection, way, found, ended[0].cause if ended else Cause.DOWN))
+
+
+def _extend(connection: Connection, interval: int, ago: int, held: bool) -> None:
+    """Move an end. A `held` interval that another process took for one of the dead is alive again."""
+    moved: dict[str, object] = {"until": _at_least(database_now(connection) - ago)}
+    if held:
+        moved["ended"] = False
+    connection.execute(update(coverage).where(coverage.c.id == interval).values(moved))
+
+
+def _end(connection: Connection, interval: int, cause: Cause, ago: int) -> list[Gap]:
+    """End an interval, and write down what is uncovered by that: up to now, and what only shows now."""
+    whose = select(coverage.c.source, coverage.c.mode).where(coverage.c.id == interval)
+    way = Way(*connection.execute(whose).one())
+    _take_turn(connection, way)
+    now = database_now(connection)
+    ending = update(coverage).where(coverage.c.id == interval).values(until=_at_least(now - ago), ended=True)
+    start = int(connection.execute(ending.returning(coverage.c.until)).scalar_one()) - SEAM_MICROS
+    intervals, listening = _intervals(connection, way, start, now)
+    gaps = add_gaps(connection, way, _unknown(connection, way, intervals, start), cause)
+    known = known_gaps(connection, way, start)
+    if listening or known.open_since is not None:
+        return gaps
+    since = max(stretch.until for stretch in (*intervals, *known.closed))
+    return [*gaps, begin_gap(connection, way, since, cause)]
+
+
+def _take_turn(connection: Connection, way: Way) -> None:
+    """Wait until no other transaction works on the source and mode: two that end at once must see each other.
+
+    A process that freezes in its turn is cut off after two seconds.
+    """
+    if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
+        return
+    bulk.run(
+        connection,
+        "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true)",
+    )
+    name = "\0".join(("coverage", *way)).encode()
+    lock = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
+    connection.execute(select(func.pg_advisory_xact_lock(lock)))
+
+
+def _take_over(connection: Connection, way: Way, held: tuple[int, ...], since: int) -> int:
+    """End what is neither ended nor held where it last listened; return since when something may be missing."""
+    ours = coverage.c.source == way.source, coverage.c.mode == way.mode
+    left = update(coverage).where(*ours, ~coverage.c.ended, coverage.c.id.not_in(held)).values(ended=True)
+    instants: list[int] = [since, *connection.execute(left.returning(coverage.c.until)).scalars()]
+    last: int | None = connection.execute(select(func.max(coverage.c.until)).where(*ours)).scalar()
+    return min(instants if last is None else [*instants, last])
+
+
+def _insert(connection: Connection, way: Way, stream: int, since: int) -> int:
+    row = {"source": way.source, "mode": way.mode, "stream": stream, "since": since, "until": since}
     return int(connection.execute(insert(coverage).values(row).returning(coverage.c.id)).scalar_one())
 
 
-def _extend(connection: Connection, interval: int) -> None:
-    connection.execute(update(coverage).where(coverage.c.id == interval).values(until=database_now(connection)))
+def _intervals(connection: Connection, way: Way, start: int, now: int) -> tuple[list[Stretch], bool]:
+    """The intervals that reach beyond `start`, and whether one of them still listens: it covers until now."""
+    tail = select(coverage.c.since, coverage.c.until).where(
+        coverage.c.source == way.source, coverage.c.mode == way.mode
+    )
+    # Two questions, each with an index of its own: an OR would be answered by reading all that there ever was.
+    ended = connection.execute(tail.where(coverage.c.ended, coverage.c.until >= start)).all()
+    listening = connection.execute(tail.where(~coverage.c.ended)).all()
+    stretches = [Stretch(*row) for row in ended]
+    stretches += [Stretch(since, max(until, now)) for since, until in listening]
+    return stretches, bool(listening)
+
+
+def _unknown(connection: Connection, way: Way, intervals: Sequence[Stretch], start: int) -> list[Stretch]:
+    """What is uncovered behind `start` and stands in no gap row yet."""
+    holes = after(uncovered(intervals), start)
+    if not holes:
+        return []
+    known = known_gaps(connection, way, start)
+    lasting = [] if known.open_since is None else [Stretch(known.open_since, holes[-1].until)]
+    return subtract(holes, [*known.closed, *lasting])
+
+
+def _at_least(instant: int) -> Case[int]:
+    """The new end of an interval: it never moves back."""
+    return case((coverage.c.until < instant, instant), else_=coverage.c.until)
+
+
+def _way_of(origin: Origin) -> Way:
+    return Way(origin.source, origin.mode.value)
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Uuid,
     false,
     literal_column,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -174,6 +175,7 @@ coverage = Table(
     Column("until", BigInteger, nullable=False),
     Column("ended", Boolean, nullable=False, server_default=false()),
     Index("ix_coverage_source_mode_until", "source", "mode", "until"),
+    Index("ix_coverage_open", "source", "mode", sqlite_where=text("ended = 0"), postgresql_where=text("NOT ended")),
 )
 
 # What no stretch of a source and mode covers, with its cause; until is null while it lasts.
@@ -188,5 +190,6 @@ gaps = Table(
     Column("cause", Text, nullable=False),
     Column("suspected", Float, nullable=False, server_default="0"),
     Index("ix_gaps_source_mode_since", "source", "mode", "since"),
+    Index("ix_gaps_open", "source", "mode", sqlite_where=text("until IS NULL"), postgresql_where=text("until IS NULL")),
     sqlite_autoincrement=True,
 )

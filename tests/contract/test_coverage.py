@@ -1,50 +1,376 @@
-"""What ingest.ports.Coverage promises: intervals of listening, by the database's clock."""
+"""What ingest.ports.Coverage promises: intervals of listening by the database's clock, and a gap row for all between.
+
+A process that was killed is a SqlCoverage that nobody asks again. Times are made with `ago`, so nothing waits.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import pytest
 
 from ingest.errors import StoreUnavailable
-from ingest.event import Mode, Origin
+from ingest.event import Cause, Mode, Origin
+from ingest.ports import Gap
 from storage.clock import database_now
 from storage.coverage import SqlCoverage
-from storage.engine import Database, open_database
+from storage.engine import Database, Work, open_database
+from storage.rows import micros
+from tests.support.gated_database import GatedDatabase
 from tests.support.postgres_proxy import proxied
-from tests.support.stored import rows
+from tests.support.stored import rows, run
 
-FLEET = Origin("tracker", "fleet", Mode.WEBHOOK)
-INTERVALS = "SELECT source, mode, stream, since, until FROM coverage ORDER BY id"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLEET = Origin("tracker", "fleet", Mode.SSE)
+OTHER = Origin("tracker", "other", Mode.SSE)
+INTERVALS = "SELECT id, source, mode, stream, since, until, ended FROM coverage ORDER BY id"
+GAPS = "SELECT source, since, until, cause FROM gaps ORDER BY since, id"
 
 
-async def test_an_interval_begins_now(database: Database) -> None:
-    """A stream that begins to listen has an interval from now to now."""
+@dataclass(frozen=True)
+class Interval:
+    """A row of coverage."""
+
+    id: int
+    source: str
+    mode: str
+    stream: int
+    since: int
+    until: int
+    ended: bool
+
+
+async def intervals(database: Database) -> list[Interval]:
+    """Every interval, in the order in which they were opened."""
+    return [Interval(*row) for row in await rows(database, INTERVALS)]
+
+
+async def gaps(database: Database) -> list[tuple[int, int | None, str]]:
+    """The gaps of FLEET: since, until and cause."""
+    return [(since, until, cause) for source, since, until, cause in await rows(database, GAPS) if source == "fleet"]
+
+
+def told(*found: Gap) -> list[tuple[int, int | None, str]]:
+    """Gaps as `gaps` shows the rows."""
+    return [(micros(g.since), None if g.until is None else micros(g.until), g.cause.value) for g in found]
+
+
+async def test_an_interval_begins_now_and_the_first_start_opens_no_gap(database: Database) -> None:
+    """A stream that begins to listen has an interval from now to now; nobody listened before, and nobody claims it."""
     before = await database.read(database_now)
-    await SqlCoverage(database).open(FLEET, 1)
+    opened = await SqlCoverage(database).open(FLEET, 1)
     after = await database.read(database_now)
 
-    ((source, mode, stream, since, until),) = await rows(database, INTERVALS)
-    assert (source, mode, stream) == ("fleet", "webhook", 1)
-    assert before <= since == until <= after
+    (row,) = await intervals(database)
+    assert (row.id, row.source, row.mode, row.stream) == (opened.interval, "fleet", "sse", 1)
+    assert before <= row.since == row.until <= after
+    assert (list(opened.ended), list(opened.found), await gaps(database)) == ([], [], [])
 
 
-async def test_listening_on_moves_the_end_only(database: Database) -> None:
-    """Extending reaches until now and leaves the beginning, and other streams' intervals, alone."""
+async def test_listening_on_moves_the_end_only_and_never_back(database: Database) -> None:
+    """Extending reaches until so long ago and leaves the beginning, and other streams' intervals, alone."""
     coverage = SqlCoverage(database)
-    first, second = await coverage.open(FLEET, 0), await coverage.open(FLEET, 1)
-    begun = await rows(database, INTERVALS)
-    now = begun[1][3]
-    while now <= begun[1][3]:  # SQLite's clock has whole milliseconds
-        now = await database.read(database_now)
+    first = (await coverage.open(FLEET, 0, ago=100)).interval
+    await coverage.open(FLEET, 1, ago=100)
+    begun = await intervals(database)
 
-    await coverage.extend(first)
+    await coverage.extend(first, ago=10)
+    extended = await intervals(database)
+    await coverage.extend(first, ago=50)
 
-    extended = await rows(database, INTERVALS)
-    assert second > first
-    assert extended[0][:4] == begun[0][:4]
-    assert extended[0][4] >= now
+    assert extended[0].since == begun[0].since
+    assert 90e6 <= extended[0].until - begun[0].until < 100e6
     assert extended[1] == begun[1]
+    assert await intervals(database) == extended
+
+
+async def test_what_ends_begins_a_gap_and_what_begins_ends_it(database: Database) -> None:
+    """A gap lasts from the last instant of listening to the next first one, and keeps the cause it began with."""
+    coverage = SqlCoverage(database)
+    first = await coverage.open(FLEET, 0, ago=100)
+    await coverage.extend(first.interval, ago=50)
+
+    begun = await coverage.end(first.interval, Cause.IDLE, ago=60)
+    lasting = await gaps(database)
+    second = await coverage.open(FLEET, 0, ago=5)
+
+    one, two = await intervals(database)
+    assert (one.ended, two.ended) == (True, False)
+    assert lasting == [(one.until, None, "idle")] == told(*begun)
+    assert await gaps(database) == [(one.until, two.since, "idle")] == told(*second.ended)
+    assert list(second.found) == []
+
+
+async def test_an_end_is_never_before_the_beginning(database: Database) -> None:
+    """However long ago a stream is said to have listened last, its interval has no negative length."""
+    coverage = SqlCoverage(database)
+    opened = await coverage.open(FLEET, 0, ago=10)
+    await coverage.end(opened.interval, Cause.ERROR, ago=1000)
+
+    (row,) = await intervals(database)
+    assert row.since == row.until
+    assert await gaps(database) == [(row.since, None, "error")]
+
+
+async def test_a_process_that_was_killed_leaves_a_gap(database: Database) -> None:
+    """The next process ends what the dead one left open where it last listened: from there on it was down."""
+    killed = SqlCoverage(database)
+    left = await killed.open(FLEET, 0, ago=100)
+    await killed.extend(left.interval, ago=50)
+
+    opened = await SqlCoverage(database).open(FLEET, 0)
+
+    one, two = await intervals(database)
+    assert (one.ended, two.ended) == (True, False)
+    assert await gaps(database) == [(one.until, two.since, "down")] == told(*opened.found)
+    assert list(opened.ended) == []
+
+
+async def test_a_clean_stop_is_no_crash(database: Database) -> None:
+    """Where the last process said that it stops, the gap has that cause and not another one beside it."""
+    stopped = SqlCoverage(database)
+    await stopped.end((await stopped.open(FLEET, 0, ago=100)).interval, Cause.STOPPED, ago=50)
+
+    opened = await SqlCoverage(database).open(FLEET, 0)
+
+    one, two = await intervals(database)
+    assert await gaps(database) == [(one.until, two.since, "stopped")] == told(*opened.ended)
+    assert list(opened.found) == []
+
+
+async def test_killed_again_and_again_every_stretch_is_told_once(database: Database) -> None:
+    """Whatever a process was doing when it died, gaps and intervals of the history never overlap and leave no hole."""
+    for ago in range(1000, 0, -100):
+        coverage = SqlCoverage(database)
+        opened = await coverage.open(FLEET, 0, ago=ago)
+        if ago % 300 == 100:
+            await coverage.end(opened.interval, Cause.CLOSED, ago=ago - 20)
+            opened = await coverage.open(FLEET, 0, ago=ago - 30)
+        await coverage.extend(opened.interval, ago=ago - 50)
+        if ago % 200 == 0:
+            await coverage.end(opened.interval, Cause.IDLE, ago=ago - 60)
+
+    *told_first, last = await intervals(database)
+    covered = [(row.since, row.until) for row in told_first]
+    missing = [(since, until) for since, until, _ in await gaps(database)]
+    parts = sorted([*covered, *missing])
+    assert [until for _, until in parts] == [*[since for since, _ in parts[1:]], last.since]
+
+
+async def test_while_another_stream_listens_there_is_no_gap(database: Database) -> None:
+    """Of two streams one may end and begin again."""
+    coverage = SqlCoverage(database)
+    first = (await coverage.open(FLEET, 0, ago=100)).interval
+    await coverage.open(FLEET, 1, ago=98)
+
+    assert list(await coverage.end(first, Cause.CLOSED, ago=50)) == []
+    again = await coverage.open(FLEET, 0, ago=40)
+    assert (list(again.ended), list(again.found), await gaps(database)) == ([], [], [])
+
+
+async def test_a_stream_that_was_deaf_did_not_cover_for_the_other(database: Database) -> None:
+    """A hole in one stream shows as a gap when the other, believed to listen, turns out to have been deaf before it."""
+    coverage = SqlCoverage(database)
+    first = (await coverage.open(FLEET, 0, ago=100)).interval
+    deaf = (await coverage.open(FLEET, 1, ago=100)).interval
+    await coverage.end(first, Cause.CLOSED, ago=50)
+    await coverage.open(FLEET, 0, ago=47)
+
+    found = await coverage.end(deaf, Cause.IDLE, ago=55)
+
+    one, _, three = await intervals(database)
+    assert await gaps(database) == [(one.until, three.since, "idle")] == told(*found)
+
+
+async def test_when_the_last_stream_ends_the_gap_begins_where_anybody_last_listened(database: Database) -> None:
+    """Two streams that die of the same make one gap, from the later end on."""
+    coverage = SqlCoverage(database)
+    first = (await coverage.open(FLEET, 0, ago=100)).interval
+    second = (await coverage.open(FLEET, 1, ago=100)).interval
+    assert list(await coverage.end(first, Cause.IDLE, ago=50)) == []
+
+    found = await coverage.end(second, Cause.IDLE, ago=52)
+
+    one, _ = await intervals(database)
+    assert await gaps(database) == [(one.until, None, "idle")] == told(*found)
+
+
+async def test_less_than_a_second_together_is_a_gap(database: Database) -> None:
+    """Where a stream ends just after another began, what was under way may have reached neither."""
+    coverage = SqlCoverage(database)
+    first = (await coverage.open(FLEET, 0, ago=100)).interval
+    await coverage.open(FLEET, 1, ago=10.4)
+
+    found = await coverage.end(first, Cause.CLOSED, ago=10)
+
+    one, two = await intervals(database)
+    assert 0 < one.until - two.since < 1e6
+    assert await gaps(database) == [(two.since, one.until, "closed")] == told(*found)
+
+
+async def test_ending_twice_tells_nothing_twice(database: Database) -> None:
+    """A caller that heard no answer may end again; the gap is there once."""
+    coverage = SqlCoverage(database)
+    interval = (await coverage.open(FLEET, 0, ago=100)).interval
+    await coverage.end(interval, Cause.IDLE, ago=50)
+    before = await gaps(database)
+
+    assert list(await coverage.end(interval, Cause.ERROR, ago=50)) == []
+    assert await gaps(database) == before
+
+
+async def test_only_the_tail_is_looked_at(database: Database) -> None:
+    """What lies before the last interval is history: it is neither read again nor judged again."""
+    await run(
+        database,
+        "INSERT INTO coverage (source, mode, stream, since, until, ended) "
+        "VALUES ('fleet', 'sse', 0, 10, 20, true), ('fleet', 'sse', 0, 900000000, 950000000, true)",
+    )
+    coverage = SqlCoverage(database)
+    opened = await coverage.open(FLEET, 0, ago=100)
+    await coverage.end(opened.interval, Cause.IDLE)
+
+    *_, last = await intervals(database)
+    assert await gaps(database) == [(950000000, last.since, "down"), (last.until, None, "idle")]
+
+
+async def test_sources_do_not_cover_for_one_another(database: Database) -> None:
+    """Each source and mode has gaps of its own."""
+    coverage = SqlCoverage(database)
+    fleet = await coverage.open(FLEET, 0, ago=100)
+    await coverage.open(OTHER, 0, ago=100)
+    await coverage.end(fleet.interval, Cause.IDLE, ago=50)
+
+    assert [source for source, *_ in await rows(database, GAPS)] == ["fleet"]
+
+
+async def test_streams_that_start_together_take_nothing_from_each_other(database: Database) -> None:
+    """Two streams of one process that open at once both listen, whichever takes over from the dead."""
+    coverage = SqlCoverage(database)
+    await asyncio.gather(coverage.open(FLEET, 0, ago=9), coverage.open(FLEET, 1, ago=9))
+
+    assert [row.ended for row in await intervals(database)] == [False, False]
+
+
+async def test_streams_of_two_processes_that_end_together_leave_one_gap(database: Database, another: Database) -> None:
+    """Neither takes the other for one that still listens."""
+    for _ in range(5):
+        one, two = SqlCoverage(database), SqlCoverage(another)
+        first = await one.open(FLEET, 0)
+        second = await two.open(FLEET, 1)
+        await one.extend(first.interval)
+        await asyncio.gather(one.end(first.interval, Cause.IDLE), two.end(second.interval, Cause.IDLE))
+
+        assert [until for _, until, _ in await gaps(database)].count(None) == 1
+
+
+async def test_who_was_taken_for_dead_and_listens_on_covers(database: Database, another: Database) -> None:
+    """A second process that starts beside the first cannot know that it lives; its next extension says so."""
+    one, two = SqlCoverage(database), SqlCoverage(another)
+    first = await one.open(FLEET, 0, ago=100)
+    second = await two.open(FLEET, 0)
+    await one.extend(first.interval)
+
+    assert list(await two.end(second.interval, Cause.STOPPED)) == []
+
+
+class Forgetful:
+    """A database that commits and, when told to, does not say so."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.dialect = database.dialect
+        self.silent = False
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        result = await self._database.write(work, *args, **kwargs)
+        if self.silent:
+            raise StoreUnavailable("the answer was lost")
+        return result
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._database.read(work, *args, **kwargs)
+
+    async def close(self) -> None:
+        """See Database."""
+
+
+async def test_an_interval_whose_opening_went_unanswered_does_not_cover(database: Database) -> None:
+    """Nobody extends or ends it: the next opening does, and leaves the other stream's interval alone."""
+    forgetful = Forgetful(database)
+    coverage = SqlCoverage(forgetful)
+    first = (await coverage.open(FLEET, 0, ago=100)).interval
+    forgetful.silent = True
+    with pytest.raises(StoreUnavailable):
+        await coverage.open(FLEET, 1, ago=90)
+    forgetful.silent = False
+
+    await coverage.open(FLEET, 1, ago=80)
+    assert [row.ended for row in await intervals(database)] == [False, True, False]
+    await coverage.end(first, Cause.IDLE, ago=90)
+
+    one, _, three = await intervals(database)
+    assert await gaps(database) == [(one.until, three.since, "idle")]
+
+
+async def test_an_interval_whose_end_was_not_recorded_does_not_cover(database: Database) -> None:
+    """Where the store was away at the end and nobody tried again, the next opening finds the hole."""
+    away = GatedDatabase(database)
+    coverage = SqlCoverage(away)
+    interval = (await coverage.open(FLEET, 0, ago=100)).interval
+    await coverage.extend(interval, ago=50)
+    away.away = True
+    with pytest.raises(StoreUnavailable):
+        await coverage.end(interval, Cause.IDLE)
+    away.away = False
+
+    opened = await coverage.open(FLEET, 0)
+
+    one, two = await intervals(database)
+    assert told(*opened.found) == [(one.until, two.since, "down")] == await gaps(database)
+
+
+async def test_what_a_gap_may_have_cost(database: Database) -> None:
+    """Suspected is the gap's length times the arrivals per covered second before it; copies and others do not count."""
+    coverage = SqlCoverage(database)
+    first = await coverage.open(FLEET, 0, ago=3700)
+    await coverage.end(first.interval, Cause.IDLE, ago=3100)
+    second = await coverage.open(FLEET, 0, ago=3000)
+    minute = (await database.read(database_now)) // 60_000_000
+    counted = [(61, "stored", 500), (40, "redelivery", 60), (30, "overlap", 40)]
+    ignored = [(40, "redundant", 7000), (40, "rejected", 7000), (3, "stored", 7000), (70, "stored", 7000)]
+    values = [f"('fleet', 'sse', {minute - ago}, '{what}', {count})" for ago, what, count in [*counted, *ignored]]
+    values.append(f"('other', 'sse', {minute - 40}, 'stored', 7000)")
+    await run(database, f"INSERT INTO tallies (source, mode, minute, outcome, count) VALUES {', '.join(values)}")  # noqa: S608
+
+    (lasting,) = await coverage.end(second.interval, Cause.IDLE, ago=600)
+    (ended,) = (await coverage.open(FLEET, 0, ago=480)).ended
+
+    assert lasting.suspected == 0
+    # 3,100 seconds from the first start to the gap, of which 100 are a gap themselves; 600 events in these.
+    assert ended.suspected == pytest.approx(120 * 600 / 3000, rel=0.01)
+    assert await rows(database, "SELECT suspected FROM gaps WHERE suspected > 0") == [(ended.suspected,)]
+
+
+async def test_what_is_usual_is_what_came_within_a_day(database: Database) -> None:
+    """What came longer ago says nothing of today."""
+    coverage = SqlCoverage(database)
+    opened = await coverage.open(FLEET, 0, ago=100 * 3600)
+    minute = (await database.read(database_now)) // 60_000_000
+    values = f"('fleet', 'sse', {minute - 60}, 'stored', 8640), ('fleet', 'sse', {minute - 30 * 60}, 'stored', 7000)"
+    await run(database, f"INSERT INTO tallies (source, mode, minute, outcome, count) VALUES {values}")  # noqa: S608
+
+    await coverage.end(opened.interval, Cause.IDLE, ago=100)
+    (ended,) = (await coverage.open(FLEET, 0)).ended
+
+    assert ended.suspected == pytest.approx(10, rel=0.1)
 
 
 async def test_the_databases_clock_is_a_clock(database: Database) -> None:
@@ -53,14 +379,19 @@ async def test_the_databases_clock_is_a_clock(database: Database) -> None:
 
 
 async def test_a_store_that_is_away_is_said_so(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Neither opening nor extending hides that nothing was recorded."""
+    """None of the calls hides that nothing was recorded."""
     async with proxied(postgres_url, tmp_path_factory.mktemp("p")) as (proxy, through):
         database = open_database(through)
         coverage = SqlCoverage(database)
-        interval = await coverage.open(FLEET, 0)
-        for attempt in (coverage.open(FLEET, 1), coverage.extend(interval)):
+        interval = (await coverage.open(FLEET, 0)).interval
+        for attempt in (
+            coverage.open(FLEET, 1),
+            coverage.extend(interval),
+            coverage.end(interval, Cause.IDLE),
+        ):
             proxy.cut_before(b"COMMIT")
             with pytest.raises(StoreUnavailable):
                 await attempt
-        await coverage.extend(interval)
+        await coverage.end(interval, Cause.IDLE)
+        assert len(await gaps(database)) == 1
         await database.close()

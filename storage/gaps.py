@@ -1,0 +1,141 @@
+"""Gap rows: found, written and closed within a transaction, with the number of events that each may have cost.
+
+The rows of a source and mode never overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from ingest.event import Cause, Outcome
+from ingest.ports import Gap
+from storage.ledger import Stretch
+from storage.rows import moment
+from storage.tables import coverage, gaps, tallies
+
+_USUAL_MICROS = 24 * 3600 * 1_000_000  # the time before a gap that says how much usually comes
+_LEAST_MICROS = 1_000_000  # of less than a second nothing is usual
+_MINUTE_MICROS = 60_000_000
+# A redundant copy is the event that the other stream brought: it would have been lost once.
+_ARRIVALS = (Outcome.STORED.value, Outcome.REDELIVERY.value, Outcome.OVERLAP.value)
+
+
+class Way(NamedTuple):
+    """Whose gaps: a source and one of its modes."""
+
+    source: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The gap rows of a stretch of time: closed ones, and since when one is open."""
+
+    closed: Sequence[Stretch]
+    open_since: int | None
+
+
+def known_gaps(connection: Connection, way: Way, start: int) -> Known:
+    """The gap rows of a source and mode that reach beyond `start`."""
+    query = select(gaps.c.since, gaps.c.until).where(*_reaching(way, start)).order_by(gaps.c.since)
+    rows = connection.execute(query).all()
+    still_open = [since for since, until in rows if until is None]
+    closed = [Stretch(since, until) for since, until in rows if until is not None]
+    return Known(closed, still_open[0] if still_open else None)
+
+
+def begin_gap(connection: Connection, way: Way, since: int, cause: Cause) -> Gap:
+    """Write a gap that lasts."""
+    connection.execute(insert(gaps).values(_row(way, since, None, cause, 0.0)))
+    return Gap(moment(since), None, cause, 0.0)
+
+
+def add_gaps(connection: Connection, way: Way, stretches: Iterable[Stretch], cause: Cause) -> list[Gap]:
+    """Write gaps that are over already."""
+    added = []
+    for stretch in stretches:
+        suspected = _suspected(connection, way, stretch)
+        connection.execute(insert(gaps).values(_row(way, stretch.since, stretch.until, cause, suspected)))
+        added.append(Gap(moment(stretch.since), moment(stretch.until), cause, suspected))
+    return added
+
+
+def close_gaps(connection: Connection, way: Way, until: int) -> list[Gap]:
+    """End the gap that lasts, if there is one; never before it began."""
+    query = select(gaps.c.id, gaps.c.since, gaps.c.cause).where(*_of(way), gaps.c.until.is_(None))
+    ended = []
+    for id_, since, cause in connection.execute(query).all():
+        stretch = Stretch(since, max(since, until))
+        suspected = _suspected(connection, way, stretch)
+        closing = update(gaps).where(gaps.c.id == id_).values(until=stretch.until, suspected=suspected)
+        connection.execute(closing)
+        ended.append(Gap(moment(stretch.since), moment(stretch.until), Cause(cause), suspected))
+    return ended
+
+
+def _row(way: Way, since: int, until: int | None, cause: Cause, suspected: float) -> dict[str, object]:
+    return {
+        "source": way.source,
+        "mode": way.mode,
+        "since": since,
+        "until": until,
+        "cause": cause.value,
+        "suspected": suspected,
+    }
+
+
+def _of(way: Way) -> tuple[ColumnElement[bool], ...]:
+    return gaps.c.source == way.source, gaps.c.mode == way.mode
+
+
+def _reaching(way: Way, start: int) -> tuple[ColumnElement[bool], ...]:
+    """As rows do not overlap, of those that began before `start` only the last one can reach beyond it."""
+    before = select(func.max(gaps.c.since)).where(*_of(way), gaps.c.since <= start).scalar_subquery()
+    return *_of(way), gaps.c.since >= func.coalesce(before, start)
+
+
+def _suspected(connection: Connection, way: Way, gap: Stretch) -> float:
+    """Its length times the arrivals per covered second in the 24 hours before; 0 where nothing is known of these."""
+    start = _usual_start(connection, way, gap.since)
+    if start is None:
+        return 0.0
+    covered = gap.since - start - _gap_micros(connection, way, Stretch(start, gap.since))
+    if covered < _LEAST_MICROS:
+        return 0.0
+    return (gap.until - gap.since) * _arrivals(connection, way, Stretch(start, gap.since)) / covered
+
+
+def _usual_start(connection: Connection, way: Way, until: int) -> int | None:
+    """24 hours before, or when the oldest interval began; None where there is none."""
+    oldest = (
+        select(coverage.c.since)
+        .where(coverage.c.source == way.source, coverage.c.mode == way.mode)
+        .order_by(coverage.c.until)
+        .limit(1)
+    )
+    since = connection.execute(oldest).scalar_one_or_none()
+    return None if since is None else max(since, until - _USUAL_MICROS)
+
+
+def _gap_micros(connection: Connection, way: Way, within: Stretch) -> int:
+    """How much of a stretch lies in gaps that are over. Summed up here: SQLite and PostgreSQL name `least` unlike."""
+    query = select(gaps.c.since, gaps.c.until).where(
+        *_reaching(way, within.since), gaps.c.since < within.until, gaps.c.until.is_not(None)
+    )
+    rows = connection.execute(query)
+    return sum(max(min(until, within.until) - max(since, within.since), 0) for since, until in rows)
+
+
+def _arrivals(connection: Connection, way: Way, within: Stretch) -> int:
+    """What arrived in the minutes that a stretch touches."""
+    query = select(func.sum(tallies.c.count)).where(
+        tallies.c.source == way.source,
+        tallies.c.mode == way.mode,
+        tallies.c.minute.between(within.since // _MINUTE_MICROS, within.until // _MINUTE_MICROS),
+        tallies.c.outcome.in_(_ARRIVALS),
+    )
+    return int(connection.execute(query).scalar_one() or 0)
