@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Table, delete, func, select
 
 from ingest.errors import StoreUnavailable
 from storage import bulk
 from storage.engine import Database
 from storage.rows import micros
 from storage.store import ADD_UP, TALLY_COLUMNS
-from storage.tables import cursors, deliveries, events, rejects, sightings, tallies
+from storage.tables import coverage, cursors, deliveries, events, gaps, rejects, sightings, tallies
 
 _STEP_ROWS = 500
 _ROUND_SECONDS = 60.0
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Retention:
-    """Deletes events and rejects received longer than `keep` ago.
+    """Deletes events and rejects received, and coverage and gaps that were over, longer than `keep` ago.
 
     What a handler of `handlers` has not passed stays: retention never takes an event away from a configured handler.
     """
@@ -56,17 +56,20 @@ class Retention:
         total = 0
         while True:
             started = time.monotonic()
-            events_gone, rejects_gone = await self._database.write(
+            events_gone, others_gone = await self._database.write(
                 _step, before, self._handlers, micros(now) // 60_000_000
             )
             total += events_gone
-            if not events_gone and not rejects_gone:
+            if not events_gone and not others_gone:
                 return total
             await asyncio.sleep(time.monotonic() - started)  # half of the time belongs to the ingestion
 
 
 def _step(connection: Connection, before: int, handlers: tuple[str, ...], minute: int) -> tuple[int, int]:
-    return _forget_events(connection, before, handlers, minute), _forget_rejects(connection, before)
+    others = (
+        _forget_rejects(connection, before) + _forget_coverage(connection, before) + _forget_gaps(connection, before)
+    )
+    return _forget_events(connection, before, handlers, minute), others
 
 
 def _forget_events(connection: Connection, before: int, handlers: tuple[str, ...], minute: int) -> int:
@@ -91,10 +94,37 @@ def _forget_events(connection: Connection, before: int, handlers: tuple[str, ...
 
 def _forget_rejects(connection: Connection, before: int) -> int:
     first = select(rejects.c.id, rejects.c.received_at).order_by(rejects.c.id).limit(_STEP_ROWS)
-    old = [row.id for row in connection.execute(first) if row.received_at < before]
-    if old:
-        connection.execute(delete(rejects).where(rejects.c.id.in_(old)))
-    return len(old)
+    return _delete(connection, rejects, [row.id for row in connection.execute(first) if row.received_at < before])
+
+
+def _forget_coverage(connection: Connection, before: int) -> int:
+    """Never the newest interval of a source and mode: the next process reads there since when nobody listened."""
+    first = select(coverage).order_by(coverage.c.id).limit(_STEP_ROWS)
+    old = [row for row in connection.execute(first) if row.ended and row.until < before]
+    newest = {(row.source, row.mode): _newest_interval(connection, row.source, row.mode) for row in old}
+    return _delete(connection, coverage, [row.id for row in old if row.id != newest[row.source, row.mode]])
+
+
+def _newest_interval(connection: Connection, source: str, mode: str) -> int | None:
+    newest = (
+        select(coverage.c.id)
+        .where(coverage.c.source == source, coverage.c.mode == mode)
+        .order_by(coverage.c.until.desc(), coverage.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(newest).scalar()
+
+
+def _forget_gaps(connection: Connection, before: int) -> int:
+    first = select(gaps.c.id, gaps.c.until).order_by(gaps.c.id).limit(_STEP_ROWS)
+    old = [row.id for row in connection.execute(first) if row.until is not None and row.until < before]
+    return _delete(connection, gaps, old)
+
+
+def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> int:
+    if ids:
+        connection.execute(delete(table).where(table.c.id.in_(ids)))
+    return len(ids)
 
 
 def _first_needed(connection: Connection, handlers: tuple[str, ...]) -> int:

@@ -15,6 +15,7 @@ from ingest.event import Outcome
 from storage import retention
 from storage.engine import Database, Work
 from storage.retention import Retention
+from storage.rows import micros
 from storage.store import SqlStore
 from tests.support.records import NOW, a_reject, an_event, numbered
 from tests.support.stored import positions, rows, run, tallies
@@ -85,6 +86,30 @@ async def test_the_old_goes_and_is_tallied(database: Database) -> None:
     assert await rows(database, "SELECT source, mode, count FROM tallies WHERE outcome = 'expired'") == [
         ("fleet", "webhook", 5)
     ]
+
+
+async def test_coverage_and_gaps_go_when_they_are_over(database: Database) -> None:
+    """Old intervals and gaps go; what lasts stays, and so does each source's newest interval: a gap may begin there."""
+    old, new = micros(OLD), micros(NOW)
+    intervals = [
+        *[("fleet", old + number, old + number, "true") for number in range(1200)],
+        ("fleet", old, old + 5000, "true"),
+        *[("fleet", old, old, "false"), ("fleet", new, new, "true"), ("idle", old, old, "true")],
+        *[("idle", old + 1, old + 1, "true"), ("idle", old, old, "true")],
+    ]
+    listed = ", ".join(
+        f"('{source}', 'sse', 0, {since}, {until}, {ended})" for source, since, until, ended in intervals
+    )
+    await run(database, f"INSERT INTO coverage (source, mode, stream, since, until, ended) VALUES {listed}")  # noqa: S608
+    stretches = [*[(old, old)] * 1200, (old, "NULL"), (old, new)]
+    listed = ", ".join(f"('fleet', 'sse', {since}, {until}, 'down')" for since, until in stretches)
+    await run(database, f"INSERT INTO gaps (source, mode, since, until, cause) VALUES {listed}")  # noqa: S608
+
+    assert await retention_of(database).forget() == 0
+
+    left = await rows(database, "SELECT source, since, until FROM coverage ORDER BY id")
+    assert left == [("fleet", old, old), ("fleet", new, new), ("idle", old + 1, old + 1)]
+    assert await rows(database, "SELECT since, until FROM gaps ORDER BY id") == [(old, None), (old, new)]
 
 
 async def test_it_forgets_in_steps_of_at_most_five_hundred(database: Database) -> None:
