@@ -16,7 +16,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from ingest.event import Outcome, Reason
+from ingest.event import Cause, Mode, Outcome, Reason
 
 DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
 WEBHOOK_CODES = ("204", "401", "403", "405", "413", "415", "422", "503")
@@ -61,6 +61,18 @@ class Metrics:
         )
         self.last_byte = Gauge(
             "headrace_source_last_byte_timestamp_seconds", "When the last byte arrived", source, registry=registry
+        )
+        caused = [*source, "cause"]
+        self.gaps = Counter("headrace_gaps", "Times that nothing was listening, begun", caused, registry=registry)
+        self.gap_seconds = Counter(
+            "headrace_gap_seconds", "How long those lasted that ended", caused, registry=registry
+        )
+        self.gap_open = Gauge("headrace_gap_open", "1 while nothing is listening", source, registry=registry)
+        self.suspected_lost = Counter(
+            "headrace_events_suspected_lost", "Gap time × the usual rate", ["source"], registry=registry
+        )
+        self.reconnects = Counter(
+            "headrace_source_reconnects", "Connections that were begun anew", caused, registry=registry
         )
         self.transit = Histogram(
             "headrace_transit_seconds", "published_at to received", source, registry=registry, buckets=_TRANSIT_BUCKETS
@@ -111,6 +123,16 @@ class Metrics:
         self.auth_failures.labels(source)
         for code in WEBHOOK_CODES:
             self.responses.labels(source, code)
+
+    def declare_coverage(self, source: str, mode: Mode) -> None:
+        """Start the label sets of gaps at 0, and of reconnects where the mode has connections of its own."""
+        self.suspected_lost.labels(source)
+        self.gap_open.labels(source, mode.value)
+        for cause in Cause:
+            self.gaps.labels(source, mode.value, cause.value)
+            self.gap_seconds.labels(source, mode.value, cause.value)
+            if mode is not Mode.WEBHOOK:
+                self.reconnects.labels(source, mode.value, cause.value)
 
     def declare_handlers(self, handlers: Iterable[str]) -> None:
         """Start every label set of the handlers at 0."""

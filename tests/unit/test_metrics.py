@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from ingest.event import Reason
+from ingest.event import Cause, Mode, Reason
 from ingest.metrics import WEBHOOK_CODES, Metrics
 from ingest.sources.answers import ANSWERS
 
@@ -25,6 +25,11 @@ NAMES: dict[str, tuple[str, set[str]]] = {
     "headrace_ingest_responses": ("counter", {"source", "code"}),
     "headrace_auth_failures": ("counter", {"source"}),
     "headrace_source_up": ("gauge", SOURCE),
+    "headrace_gaps": ("counter", SOURCE | {"cause"}),
+    "headrace_gap_seconds": ("counter", SOURCE | {"cause"}),
+    "headrace_gap_open": ("gauge", SOURCE),
+    "headrace_events_suspected_lost": ("counter", {"source"}),
+    "headrace_source_reconnects": ("counter", SOURCE | {"cause"}),
     "headrace_transit_seconds": ("histogram", SOURCE),
     "headrace_ack_seconds": ("histogram", SOURCE),
     "headrace_commit_seconds": ("histogram", set()),
@@ -45,6 +50,8 @@ def metrics() -> Metrics:
     metrics = Metrics(CollectorRegistry())
     metrics.declare_source("fleet", "webhook")
     metrics.declare_webhook("fleet")
+    metrics.declare_coverage("fleet", Mode.WEBHOOK)
+    metrics.declare_coverage("fleet", Mode.SSE)
     metrics.declare_handlers(["alerts"])
     return metrics
 
@@ -89,6 +96,9 @@ def test_every_label_value_is_known_beforehand(metrics: Metrics) -> None:
     assert values("headrace_events_duplicate", "kind") == {"redelivery", "overlap", "redundant"}
     assert values("headrace_events_rejected", "reason") == {reason.value for reason in Reason}
     assert values("headrace_ingest_responses", "code") == {str(code) for code in ANSWERS} == set(WEBHOOK_CODES)
+    for name in ("headrace_gaps", "headrace_gap_seconds", "headrace_source_reconnects"):
+        assert values(name, "cause") == {cause.value for cause in Cause}
+    assert values("headrace_source_reconnects", "mode") == {"sse"}  # nobody connects again to a webhook but the sender
     assert values("headrace_handler_deliveries", "outcome") == {"delivered", "retried", "dead"}
 
 

@@ -1,0 +1,83 @@
+"""Coverage that counts: gaps as they begin, their seconds and what they may have cost as they end, each with a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from ingest.event import Cause, Mode, Origin
+from ingest.metrics import Metrics
+from ingest.ports import Coverage, Gap, Opened
+from ingest.times import rfc3339
+
+log = structlog.get_logger(__name__)
+
+
+class CountedCoverage:
+    """ports.Coverage around another one."""
+
+    def __init__(self, coverage: Coverage, metrics: Metrics) -> None:
+        self._coverage = coverage
+        self._metrics = metrics
+        self._origins: dict[int, Origin] = {}
+        self._open: dict[tuple[str, str], Gap] = {}
+
+    def take_up(self, source: str, mode: Mode, gap: Gap) -> None:
+        """A gap lasts that an earlier process began, and counted."""
+        self._open[source, mode.value] = gap
+        self._metrics.gap_open.labels(source, mode.value).set(1)
+
+    def open_gap(self, source: str, mode: str) -> Gap | None:
+        """The gap that lasts, as far as this process knows."""
+        return self._open.get((source, mode))
+
+    async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
+        """See ports.Coverage."""
+        opened = await self._coverage.open(origin, stream, ago)
+        self._origins[opened.interval] = origin
+        for gap in opened.ended:
+            self._count_end(origin, gap)
+        for gap in opened.found:
+            self._count_begin(origin, gap)
+        self._open.pop((origin.source, origin.mode.value), None)
+        self._metrics.gap_open.labels(origin.source, origin.mode.value).set(0)
+        return opened
+
+    async def extend(self, interval: int, ago: float = 0.0) -> None:
+        """See ports.Coverage."""
+        await self._coverage.extend(interval, ago)
+
+    async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
+        """See ports.Coverage."""
+        gaps = await self._coverage.end(interval, cause, ago)
+        if (origin := self._origins.pop(interval, None)) is not None:
+            for gap in gaps:
+                self._count_begin(origin, gap)
+        return gaps
+
+    def _count_begin(self, origin: Origin, gap: Gap) -> None:
+        labels = origin.source, origin.mode.value
+        self._metrics.gaps.labels(*labels, gap.cause.value).inc()
+        say = log.info if gap.cause is Cause.STOPPED else log.warning
+        say("gap_began", source=labels[0], mode=labels[1], cause=gap.cause.value, since=rfc3339(gap.since))
+        if gap.until is None:
+            self._open[labels] = gap
+            self._metrics.gap_open.labels(*labels).set(1)
+        else:
+            self._count_end(origin, gap)
+
+    def _count_end(self, origin: Origin, gap: Gap) -> None:
+        labels = origin.source, origin.mode.value
+        assert gap.until is not None, "a gap that lasts has not ended"  # noqa: S101 - a broken Coverage
+        seconds = (gap.until - gap.since).total_seconds()
+        self._metrics.gap_seconds.labels(*labels, gap.cause.value).inc(seconds)
+        self._metrics.suspected_lost.labels(labels[0]).inc(gap.suspected)
+        log.info(
+            "gap_ended",
+            source=labels[0],
+            mode=labels[1],
+            cause=gap.cause.value,
+            seconds=round(seconds, 3),
+            suspected=round(gap.suspected, 1),
+        )
