@@ -80,7 +80,7 @@ class Supervisor:
         self._draining = True
         for supervised in self._sources:
             self._enter(supervised, State.DRAINING)
-            await supervised.source.pause()
+        await asyncio.gather(*(supervised.source.pause() for supervised in self._sources))
 
     def statuses(self) -> list[SourceStatus]:
         """How each source does, in the order of the configuration."""

@@ -7,6 +7,7 @@ be the cost. Our own server takes the shorter way in (`answer`) for small whole 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,20 +16,20 @@ from typing import Any
 import structlog
 
 from ingest.credentials import Credentials
-from ingest.errors import StoreUnavailable, TooLarge
+from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
 from ingest.formats.body import MalformedGzip, gunzip
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Coverage, Format, LastSeen
 from ingest.sources.answers import ANSWERS, Answer
+from ingest.sources.attendance import Attendance
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_COVERAGE_SECONDS = 2.0
 # What is read and thrown away of a body that is too large, so that the sender hears 413 and not a broken pipe.
 _DISCARD_BYTES = 16 * 1024 * 1024
 
@@ -65,13 +66,14 @@ class WebhookSource:
         coverage: Coverage,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
         self._rules = rules
         self._credentials = credentials
         self._format = format_
         self._intake = intake
-        self._coverage = coverage
+        self._attendance = Attendance(coverage, origin, clock, monotonic)
         self._metrics = metrics
         self._clock = clock
         self._paused = False
@@ -114,20 +116,12 @@ class WebhookSource:
 
     async def run(self) -> None:
         """Record, until cancelled, that this endpoint is listening."""
-        interval: int | None = None
-        while True:
-            try:
-                if interval is None:
-                    interval = await self._coverage.open(self._origin, stream=0)
-                else:
-                    await self._coverage.extend(interval)
-            except StoreUnavailable as error:
-                log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
-            await asyncio.sleep(_COVERAGE_SECONDS)
+        await self._attendance.run()
 
     async def pause(self) -> None:
-        """Answer 503 from now on."""
+        """Answer 503 from now on, and record that nothing is taken any more."""
         self._paused = True
+        await self._attendance.stop()
 
     def last_seen(self) -> LastSeen:
         """See ports.Source."""

@@ -14,7 +14,7 @@ import pytest
 from ingest.event import Mode, Outcome, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Source, Store
-from ingest.sources import webhook
+from ingest.sources import attendance
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
 from tests.support.stored import rows
@@ -22,6 +22,7 @@ from tests.support.webhook_rig import WebhookRig, webhook_rig
 
 EVENTS = "SELECT name, device, source, mode, product FROM events ORDER BY position"
 INTERVALS = "SELECT source, mode, since, until FROM coverage ORDER BY id"
+GAPS = "SELECT source, mode, since, until, cause FROM gaps ORDER BY id"
 PUBLISHED = "2026-07-28T16:53:05.616Z"
 
 
@@ -208,7 +209,7 @@ async def test_last_seen_is_nothing_until_something_came(upstream: Upstream) -> 
 
 async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it runs, a source has an interval of coverage whose end moves; a store away for a while ends neither."""
-    monkeypatch.setattr(webhook, "_COVERAGE_SECONDS", 0.01)
+    monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
     running = asyncio.create_task(upstream.source.run())
     await until_covered(upstream.database, 1)
     upstream.database.away = True
@@ -224,6 +225,34 @@ async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind, m
     ((source, mode, since, until),) = await rows(upstream.database, INTERVALS)
     assert (source, mode) == ("fleet", kind.mode.value)
     assert since < until
+
+
+async def test_a_clean_stop_leaves_a_gap_that_says_so(upstream: Upstream, kind: Kind) -> None:
+    """From `pause` on nobody listens, and that was meant: the record says since when, although `run` goes on."""
+    running = asyncio.create_task(upstream.source.run())
+    await until_covered(upstream.database, 1)
+
+    await upstream.source.pause()
+
+    ((source, mode, since, until, cause),) = await rows(upstream.database, GAPS)
+    assert (source, mode, until, cause) == ("fleet", kind.mode.value, None, "stopped")
+    assert [row[3] for row in await rows(upstream.database, INTERVALS)] == [since]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stop_that_cannot_be_recorded_holds_nothing_up(upstream: Upstream) -> None:
+    """With the store away `pause` returns all the same; the next process finds the gap."""
+    running = asyncio.create_task(upstream.source.run())
+    await until_covered(upstream.database, 1)
+    upstream.database.away = True
+
+    await upstream.source.pause()
+
+    upstream.database.away = False
+    assert await rows(upstream.database, GAPS) == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def until_covered(database: Database, instant: int) -> None:

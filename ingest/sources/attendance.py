@@ -1,0 +1,90 @@
+"""Keeps the record that an endpoint listens: while it runs, until it stops, and not while the process was suspended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from ingest.errors import StoreUnavailable
+from ingest.event import Cause, Origin
+from ingest.ports import Coverage
+
+_EXTEND_SECONDS = 2.0
+_SUSPENDED_SECONDS = 10.0  # a busy event loop may wake late, but not by so much
+_STOP_SECONDS = 3.0  # a frozen store must not hold up the shutdown; unsaid, the stop shows as `down` later
+
+log = structlog.get_logger(__name__)
+
+
+class Attendance:
+    """One interval of coverage, opened, extended and ended.
+
+    It looks at two clocks: a stopped process sees the time it lost on the monotonic one (seconds), a suspended
+    machine only on the wall clock.
+    """
+
+    def __init__(
+        self, coverage: Coverage, origin: Origin, clock: Callable[[], datetime], monotonic: Callable[[], float]
+    ) -> None:
+        self._coverage = coverage
+        self._origin = origin
+        self._clock = clock
+        self._monotonic = monotonic
+        self._interval: int | None = None
+        self._extended_at = (clock(), monotonic())
+        self._was_suspended = False
+        self._stopped = False
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Record, until cancelled, that the endpoint is listening; a store that is away is asked again."""
+        while True:
+            try:
+                async with self._turn:
+                    await self._attend()
+            except StoreUnavailable as error:
+                log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
+            await self._rest()
+
+    async def stop(self) -> None:
+        """Record that the endpoint listens no more, on purpose; give up after three seconds."""
+        self._stopped = True
+        silent = self._seconds_since(self._extended_at)  # long, where the process was suspended until just now
+        try:
+            async with asyncio.timeout(_STOP_SECONDS), self._turn:
+                await self._end(Cause.STOPPED, silent if silent > _SUSPENDED_SECONDS else 0.0)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("stop_not_recorded", source=self._origin.source, error=str(error) or "no answer in time")
+
+    async def _attend(self) -> None:
+        if self._stopped:
+            return
+        if self._was_suspended:
+            await self._end(Cause.DOWN, ago=self._seconds_since(self._extended_at))
+            self._was_suspended = False
+        looked_at = self._clock(), self._monotonic()
+        if self._interval is None:
+            self._interval = (await self._coverage.open(self._origin, 0)).interval
+        else:
+            await self._coverage.extend(self._interval)
+        self._extended_at = looked_at
+
+    async def _end(self, cause: Cause, ago: float = 0.0) -> None:
+        if self._interval is not None:
+            await self._coverage.end(self._interval, cause, ago)
+            self._interval = None
+
+    async def _rest(self) -> None:
+        """Wait; if that took far longer than asked, nobody can have listened meanwhile."""
+        before = self._clock(), self._monotonic()
+        await asyncio.sleep(_EXTEND_SECONDS)
+        if self._seconds_since(before) > _EXTEND_SECONDS + _SUSPENDED_SECONDS:
+            log.warning("suspended", source=self._origin.source, seconds=round(self._seconds_since(before), 1))
+            self._was_suspended = True
+
+    def _seconds_since(self, before: tuple[datetime, float]) -> float:
+        clock, monotonic = before
+        return max((self._clock() - clock).total_seconds(), self._monotonic() - monotonic)

@@ -1,0 +1,137 @@
+"""A webhook's record of listening, in a process that is stopped, killed or suspended; on a real store, with a clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ingest.event import Mode, Origin
+from ingest.sources import attendance
+from ingest.sources.attendance import Attendance
+from storage.coverage import SqlCoverage
+from storage.engine import Database
+from tests.support.gated_database import GatedDatabase
+from tests.support.stored import rows
+
+FLEET = Origin("tracker", "fleet", Mode.WEBHOOK)
+INTERVALS = "SELECT since, until FROM coverage ORDER BY id"
+GAPS = "SELECT since, until, cause FROM gaps ORDER BY id"
+
+
+class Clocks:
+    """The wall clock and the monotonic one, which go when the test says so."""
+
+    def __init__(self) -> None:
+        self.wall = datetime(2026, 7, 28, tzinfo=UTC)
+        self.seconds = 0.0
+
+    def attendance(self, database: Database) -> Attendance:
+        """Of a new process."""
+        return Attendance(SqlCoverage(database), FLEET, lambda: self.wall, lambda: self.seconds)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
+
+
+@asynccontextmanager
+async def running(attends: Attendance) -> AsyncIterator[None]:
+    """It runs inside the block; what comes after the block is as after kill -9."""
+    task = asyncio.create_task(attends.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    """Return when it holds."""
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - a table
+            await asyncio.sleep(0.005)
+
+
+async def until_extended(database: Database, number: int = 1) -> None:
+    """Return when this interval, from 1, has a length."""
+
+    async def extended() -> bool:
+        found = await rows(database, INTERVALS)
+        return len(found) >= number and found[number - 1][1] > found[number - 1][0]
+
+    await until(extended)
+
+
+async def test_a_kill_is_down_and_a_stop_is_stopped(database: Database) -> None:
+    """Whoever starts next ends the gap; only the kill has to be inferred."""
+    clocks = Clocks()
+    async with running(clocks.attendance(database)):
+        await until_extended(database)
+    stopping = clocks.attendance(database)
+    async with running(stopping):
+        await until_extended(database, 2)
+        await stopping.stop()
+    async with running(clocks.attendance(database)):
+        await until_extended(database, 3)
+
+    one, two, three = await rows(database, INTERVALS)
+    assert await rows(database, GAPS) == [(one[1], two[0], "down"), (two[1], three[0], "stopped")]
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "wall"])
+async def test_a_suspended_process_did_not_listen(clock: str, database: Database) -> None:
+    """Time that went by between two looks is a gap, whether this process was stopped or the whole machine slept."""
+    clocks = Clocks()
+    async with running(clocks.attendance(database)):
+        await until_extended(database)
+        if clock == "monotonic":
+            clocks.seconds += 60
+        else:
+            clocks.wall += timedelta(seconds=60)
+        await until_extended(database, 2)
+
+    one, two = await rows(database, INTERVALS)
+    assert await rows(database, GAPS) == [(one[1], two[0], "down")]
+
+
+async def test_a_suspended_process_that_stops_at_once_did_not_listen_either(database: Database) -> None:
+    """Where the stop comes before the next look, the interval still ends where it was extended last."""
+    clocks = Clocks()
+    stopping = clocks.attendance(database)
+    async with running(stopping):
+        await until_extended(database)
+    extended = await rows(database, INTERVALS)
+
+    clocks.seconds += 60
+    await stopping.stop()
+
+    assert await rows(database, INTERVALS) == extended
+    assert await rows(database, GAPS) == [(extended[0][1], None, "stopped")]
+
+
+async def test_a_store_that_is_away_interrupts_nothing(database: Database) -> None:
+    """Senders are told 503 meanwhile and send again: the endpoint listened, and the record is made up for."""
+    gated = GatedDatabase(database)
+    clocks = Clocks()
+    gated.away = True
+    async with running(clocks.attendance(gated)):
+        await asyncio.sleep(0.05)
+        gated.away = False
+        await until_extended(database)
+        gated.away = True
+        await asyncio.sleep(0.05)
+        gated.away = False
+        before = (await rows(database, INTERVALS))[0][1]
+
+        async def extended_on() -> bool:
+            return bool((await rows(database, INTERVALS))[0][1] > before)
+
+        await until(extended_on)
+
+    assert len(await rows(database, INTERVALS)) == 1
+    assert await rows(database, GAPS) == []
