@@ -30,12 +30,14 @@ from app.handlers import build
 from app.server import Front, make_server
 from app.settings import Settings, is_loopback
 from app.sources import SourceParts, make_webhook
+from ingest.counted_coverage import CountedCoverage
 from ingest.errors import ConfigurationError
 from ingest.event import Mode, Origin
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
 from ingest.sources.webhook import WebhookSource
 from ingest.supervisor import Supervised, Supervisor
+from storage import queries
 from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import Database, open_database
@@ -88,6 +90,7 @@ class Headrace:
             clock=utc_now,
             random=Random(),  # noqa: S311 - jitter is no secret
         )
+        self._coverage = CountedCoverage(SqlCoverage(database), metrics)
         webhooks = self._make_webhooks(metrics)
         self._supervisor = Supervisor(
             [
@@ -97,6 +100,9 @@ class Headrace:
             metrics,
             utc_now,
         )
+        for label, configured in settings.sources.items():
+            for mode in configured.modes:
+                metrics.declare_coverage(label, mode)
         paths = {settings.sources[label].webhook.path: source for label, source in webhooks.items()}
         api = create_api(
             database=database,
@@ -104,8 +110,10 @@ class Headrace:
             access=settings.access,
             loopback=is_loopback(settings.server.host),
             source_states=self._supervisor.statuses,
+            open_gap=self._coverage.open_gap,
             readiness=self._readiness,
             webhooks=[(path, label) for label, path in zip(webhooks, paths, strict=True)],
+            clock=utc_now,
         )
         self._server = make_server(Front(paths, api), settings.server)
         self._retention = self._make_retention()
@@ -115,7 +123,7 @@ class Headrace:
         parts = SourceParts(
             inbox=self._inbox,
             metrics=metrics,
-            coverage=SqlCoverage(self._database),
+            coverage=self._coverage,
             clock=utc_now,
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
         )
@@ -141,6 +149,7 @@ class Headrace:
 
     async def run(self, listening: socket.socket, companions: Sequence[Companion] = ()) -> None:
         """Serve on a bound socket until `stop`; companions run beside it and end first."""
+        await self._take_up_gaps()
         async with asyncio.TaskGroup() as tasks:
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
@@ -165,6 +174,12 @@ class Headrace:
             await dispatching
         await self._database.close()
         log.info("stopped")
+
+    async def _take_up_gaps(self) -> None:
+        """Show the gaps that an earlier process began, until the sources listen again."""
+        for row in await self._database.read(queries.open_gaps):
+            if row.source in self._settings.sources:
+                self._coverage.take_up(row.source, row.mode, row.gap)
 
     async def _drain_delay(self) -> None:
         """Give load balancers time to see that readyz fails; a second signal or SIGINT cuts it short."""

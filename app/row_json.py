@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from app.event_json import event_json
+from ingest.ports import Gap
 from ingest.times import rfc3339
-from storage.queries import DeadLetterRow, HandlerRow, RejectRow
+from storage.queries import DeadLetterRow, GapRow, HandlerRow, RejectRow
 
 
 def reject_json(row: RejectRow) -> dict[str, Any]:
@@ -22,6 +23,26 @@ def reject_json(row: RejectRow) -> dict[str, Any]:
         "reason": reject.reason.value,
         "body_base64": base64.b64encode(reject.body).decode(),
     }
+
+
+def gap_json(row: GapRow) -> dict[str, Any]:
+    """A gap; of one that lasts, `until` is null and `seconds` are up to now."""
+    gap = row.gap
+    return {
+        "id": row.id,
+        "source": row.source,
+        "mode": row.mode.value,
+        "since": rfc3339(gap.since),
+        "until": time_json(gap.until),
+        "cause": gap.cause.value,
+        "seconds": row.seconds,
+        "suspected": round(gap.suspected, 3),
+    }
+
+
+def open_gap_json(gap: Gap, seconds: float) -> dict[str, Any]:
+    """The gap that lasts, as a source shows it."""
+    return {"since": rfc3339(gap.since), "cause": gap.cause.value, "seconds": seconds}
 
 
 def handler_json(row: HandlerRow) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -16,7 +17,7 @@ from app.api.handlers import handlers_router
 from app.api.openapi import document_of
 from app.api.pages import add_pages
 from app.api.probes import Readiness, probes_router
-from app.api.sources import sources_router
+from app.api.sources import OpenGap, sources_router
 from ingest.supervisor import SourceStatus
 from storage.engine import Database
 
@@ -28,8 +29,10 @@ def create_api(
     access: AccessRules,
     loopback: bool,
     source_states: Callable[[], Sequence[SourceStatus]],
+    open_gap: OpenGap,
     readiness: Callable[[], Readiness],
     webhooks: Sequence[tuple[str, str]],
+    clock: Callable[[], datetime],
 ) -> FastAPI:
     """API, probes, metrics and pages. `webhooks`: (path, label) of the endpoints that stand in front of it.
 
@@ -39,7 +42,7 @@ def create_api(
     problems.install(api)
     api.add_middleware(Guard, rules=access, loopback=loopback)
     api.include_router(events_router(database))
-    api.include_router(sources_router(database, registry, source_states))
+    api.include_router(sources_router(database, registry, source_states, open_gap, clock))
     api.include_router(handlers_router(database))
     api.include_router(probes_router(database, registry, source_states, readiness))
     add_pages(api)

@@ -44,8 +44,25 @@ SOURCES = {
                 "in_flight": 0,
             },
             "duplicate_kinds": {"redelivery": 5, "overlap": 0, "redundant": 0},
+            "open_gap": None,
         }
     ]
+}
+GAPS_PAGE = {
+    "gaps": [
+        {
+            "id": 3,
+            "source": "fleet",
+            "mode": "webhook",
+            "since": "2026-07-28T07:58:21.104Z",
+            "until": "2026-07-28T08:00:00.000Z",
+            "cause": "down",
+            "seconds": 98.896,
+            "suspected": 11.5,
+        }
+    ],
+    "next": None,
+    "last": 3,
 }
 REJECTS_PAGE = {
     "rejects": [
@@ -96,6 +113,7 @@ OF_SCHEMA: dict[str, Any] = {
     "EventsPage": EVENTS_PAGE,
     "EventWithSightings": EVENT_WITH_SIGHTINGS,
     "SourcesList": SOURCES,
+    "GapsPage": GAPS_PAGE,
     "RejectsPage": REJECTS_PAGE,
     "HandlersList": HANDLERS,
     "DeadPage": DEAD_PAGE,

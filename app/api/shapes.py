@@ -31,6 +31,14 @@ class EventWithSightings(TypedDict):
     sightings: list[Sighting]
 
 
+class OpenGap(TypedDict):
+    """Since when nothing is listening, and why; `seconds` are up to now."""
+
+    since: Time
+    cause: str
+    seconds: float
+
+
 class Source(TypedDict):
     """One source and mode. `counts` are this process's: received is the sum of the other six."""
 
@@ -44,12 +52,37 @@ class Source(TypedDict):
     last_byte_at: Time | None
     counts: dict[str, int]
     duplicate_kinds: dict[str, int]
+    open_gap: OpenGap | None
 
 
 class SourcesList(TypedDict):
     """Every configured source and mode."""
 
     sources: list[Source]
+
+
+class GapJson(TypedDict):
+    """When nothing of a source and mode was listening. `until` is null while it lasts, and `seconds` are up to now.
+
+    `suspected` is how many events it may have cost: its length times the usual rate; 0 while it lasts.
+    """
+
+    id: int
+    source: str
+    mode: str
+    since: Time
+    until: Time | None
+    cause: str
+    seconds: float
+    suspected: float
+
+
+class GapsPage(TypedDict):
+    """A page of gaps."""
+
+    gaps: list[GapJson]
+    next: int | None
+    last: int
 
 
 class RejectJson(TypedDict):
@@ -149,7 +182,7 @@ class Problem(TypedDict):
 
 
 _SHAPES = (
-    *(EventsPage, EventWithSightings, SourcesList, RejectsPage, HandlersList, DeadPage, Redriven),
+    *(EventsPage, EventWithSightings, SourcesList, GapsPage, RejectsPage, HandlersList, DeadPage, Redriven),
     *(Live, Ready, Problem),
 )
 

@@ -1,8 +1,9 @@
-"""GET /api/v1/sources and /rejects: how each source does, and what it brought that could not be used."""
+"""GET /api/v1/sources, /gaps and /rejects: how each source does, when it did not listen, what could not be used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -12,8 +13,9 @@ from starlette.responses import Response
 
 from app.api.parameters import PageQuery, span_of
 from app.api.replies import describes, json_reply
-from app.api.shapes import RejectsPage, SourcesList
-from app.row_json import reject_json, time_json
+from app.api.shapes import GapsPage, RejectsPage, SourcesList
+from app.row_json import gap_json, open_gap_json, reject_json, time_json
+from ingest.ports import Gap
 from ingest.supervisor import SourceStatus
 from ingest.times import rfc3339
 from storage import queries
@@ -22,19 +24,38 @@ from storage.engine import Database
 _DUPLICATES = "headrace_events_duplicate"
 
 Kinds = dict[tuple[str, str], dict[str, int]]
+OpenGap = Callable[[str, str], Gap | None]  # of a source and mode
 
 
 def sources_router(
-    database: Database, registry: CollectorRegistry, states: Callable[[], Sequence[SourceStatus]]
+    database: Database,
+    registry: CollectorRegistry,
+    states: Callable[[], Sequence[SourceStatus]],
+    open_gap: OpenGap,
+    clock: Callable[[], datetime],
 ) -> APIRouter:
-    """Sources and rejects."""
+    """Sources, gaps and rejects."""
     router = APIRouter(prefix="/api/v1", tags=["sources"], default_response_class=JSONResponse)
 
     @router.get("/sources", responses=describes(SourcesList))
     async def list_sources() -> Response:
         """Every configured source and mode. Counts are this process's: received is the sum of the other six."""
         kinds = _duplicate_kinds(registry)
-        return json_reply({"sources": [_source_json(state, kinds) for state in states()]})
+        now = clock()
+        return json_reply(
+            {
+                "sources": [
+                    _source_json(state, kinds) | {"open_gap": _lasting(open_gap(state.source, state.mode), now)}
+                    for state in states()
+                ]
+            }
+        )
+
+    @router.get("/gaps", responses=describes(GapsPage, 422, 503))
+    async def list_gaps(query: Annotated[PageQuery, Query()]) -> Response:
+        """When nothing of a source and mode was listening, and why. The first start of a source opens no gap."""
+        page = await database.read(queries.gaps_page, span_of(query), source=query.source)
+        return json_reply({"gaps": list(map(gap_json, page.rows)), "next": page.next, "last": page.last})
 
     @router.get("/rejects", responses=describes(RejectsPage, 422, 503))
     async def list_rejects(query: Annotated[PageQuery, Query()]) -> Response:
@@ -58,6 +79,10 @@ def _source_json(status: SourceStatus, kinds: Kinds) -> dict[str, Any]:
         "counts": dict(status.counts),
         "duplicate_kinds": kinds.get((status.source, status.mode), {}),
     }
+
+
+def _lasting(gap: Gap | None, now: datetime) -> dict[str, Any] | None:
+    return None if gap is None else open_gap_json(gap, max((now - gap.since).total_seconds(), 0.0))
 
 
 def _duplicate_kinds(registry: CollectorRegistry) -> Kinds:

@@ -89,6 +89,25 @@ def events(
     show_events(_settings(config), wanted, Stretch(after, limit), as_json=as_json)
 
 
+def gaps(
+    source: Source = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Show gaps, the newest last: when nothing of a source was listening, why, and what that may have cost.
+
+    \b
+    Example:
+      headrace gaps --source fleet --limit 20
+    """
+    from app.cli.reading import Stretch, show_gaps
+
+    show_gaps(_settings(config), source, Stretch(after, limit), as_json=as_json)
+
+
 def rejects(
     source: Source = None,
     limit: Limit = 100,

@@ -17,7 +17,8 @@ from app.cli.output import hint
 
 _COMMANDS = (
     *(commands.serve, commands.check, commands.migrate),
-    *(commands.events, commands.rejects, commands.sources, commands.handlers, commands.dead, commands.redrive),
+    *(commands.events, commands.gaps, commands.rejects, commands.sources),
+    *(commands.handlers, commands.dead, commands.redrive),
 )
 _INTERRUPTED = 130  # what shells make of SIGINT
 

@@ -1,4 +1,4 @@
-"""What the store holds, shown: events, rejects, sources and handlers."""
+"""What the store holds, shown: events, gaps, rejects, sources and handlers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.cli import shapes
 from app.cli.output import hint, show_json, show_table
 from app.cli.store import ask
 from app.event_json import event_json
-from app.row_json import reject_json
+from app.row_json import gap_json, reject_json
 from app.settings import Settings
 from ingest.event import Event, Mode
 from storage import queries
 from storage.engine import Database
-from storage.queries import EventFilter, Page, RejectRow, SourceTotals, Span
+from storage.queries import EventFilter, GapRow, Page, RejectRow, SourceTotals, Span
 
 T = TypeVar("T")
 
@@ -76,6 +76,20 @@ def show_events(settings: Settings, wanted: EventFilter, stretch: Stretch, *, as
     found.hint()
 
 
+def show_gaps(settings: Settings, source: str | None, stretch: Stretch, *, as_json: bool) -> None:
+    """Print the gaps of a stretch, optionally of one source."""
+
+    async def question(database: Database) -> Page[GapRow]:
+        return await database.read(queries.gaps_page, stretch.span, source=source)
+
+    found = stretch.extract(asyncio.run(ask(settings, question)), lambda row: row.id)
+    if as_json:
+        show_json(found.document("gaps", gap_json))
+        return
+    show_table(shapes.GAP_HEADINGS, map(shapes.gap_cells, found.rows), empty="There are no gaps.")
+    found.hint()
+
+
 def show_rejects(settings: Settings, source: str | None, stretch: Stretch, *, as_json: bool) -> None:
     """Print the rejects of a stretch, optionally of one source."""
 
@@ -92,8 +106,11 @@ def show_rejects(settings: Settings, source: str | None, stretch: Stretch, *, as
 
 def show_sources(settings: Settings, *, as_json: bool) -> None:
     """Print what each source brought: the configured ones, and those that only the store knows."""
-    totals = asyncio.run(ask(settings, lambda database: database.read(queries.source_totals)))
-    rows = _every_source(settings, totals)
+
+    async def question(database: Database) -> tuple[list[SourceTotals], list[GapRow]]:
+        return await database.read(queries.source_totals), await database.read(queries.open_gaps)
+
+    rows = _every_source(settings, *asyncio.run(ask(settings, question)))
     if as_json:
         show_json({"sources": rows})
     else:
@@ -110,12 +127,13 @@ def show_handlers(settings: Settings, *, as_json: bool) -> None:
     show_table(shapes.HANDLER_HEADINGS, map(shapes.handler_cells, rows), empty="No handler ran on this store yet.")
 
 
-def _every_source(settings: Settings, totals: Sequence[SourceTotals]) -> list[dict[str, Any]]:
+def _every_source(settings: Settings, totals: Sequence[SourceTotals], gaps: Sequence[GapRow]) -> list[dict[str, Any]]:
     known = {(row.source, row.mode): row for row in totals}
+    lasting = {(row.source, row.mode): row for row in gaps}
     configured: list[tuple[str, Mode]] = [
         (label, mode) for label, source in settings.sources.items() for mode in source.modes
     ]
     return [
-        shapes.source_json(source, mode, known.get((source, mode)), settings)
+        shapes.source_json(source, mode, known.get((source, mode)), lasting.get((source, mode)), settings)
         for source, mode in dict.fromkeys([*configured, *sorted(known)])
     ]

@@ -6,17 +6,18 @@ import base64
 from typing import Any
 
 from app.event_json import EventJson, event_json
-from app.row_json import handler_json, time_json
+from app.row_json import handler_json, open_gap_json, time_json
 from app.settings import Settings
 from ingest.event import DUPLICATES, Event, Mode
 from ingest.times import rfc3339
-from storage.queries import DeadLetterRow, HandlerRow, RejectRow, SourceTotals
+from storage.queries import DeadLetterRow, GapRow, HandlerRow, RejectRow, SourceTotals
 
 EVENT_HEADINGS = ("position", "published at", "source", "device", "name", "data")
+GAP_HEADINGS = ("id", "since", "until", "source", "mode", "cause", "seconds", "suspected")
 REJECT_HEADINGS = ("id", "received at", "source", "mode", "reason", "body")
 SOURCE_HEADINGS = (
     *("source", "mode", "product", "stored", "duplicate", "rejected", "ignored", "expired", "last minute"),
-    "covered until",
+    *("covered until", "open gap"),
 )
 HANDLER_HEADINGS = ("handler", "state", "position", "head", "lag", "lag s", "retries", "dead", "holder")
 DEAD_HEADINGS = ("position", "id", "device", "name", "attempts", "error")
@@ -30,6 +31,14 @@ def event_cells(event: Event) -> tuple[object, ...]:
     return (event.position, json["published_at"], event.source, event.device, event.name, _data_cell(json))
 
 
+def gap_cells(row: GapRow) -> tuple[object, ...]:
+    """A gap under GAP_HEADINGS."""
+    gap = row.gap
+    until = time_json(gap.until) or "(open)"
+    counts = (round(row.seconds, 1), round(gap.suspected, 1))
+    return (row.id, rfc3339(gap.since), until, row.source, row.mode.value, gap.cause.value, *counts)
+
+
 def reject_cells(row: RejectRow) -> tuple[object, ...]:
     """A reject under REJECT_HEADINGS; bytes that are no UTF-8 are spelled out."""
     reject = row.reject
@@ -37,7 +46,9 @@ def reject_cells(row: RejectRow) -> tuple[object, ...]:
     return (row.id, rfc3339(reject.received_at), reject.source, reject.mode.value, reject.reason.value, body)
 
 
-def source_json(source: str, mode: Mode, totals: SourceTotals | None, settings: Settings) -> dict[str, Any]:
+def source_json(
+    source: str, mode: Mode, totals: SourceTotals | None, lasting: GapRow | None, settings: Settings
+) -> dict[str, Any]:
     """What a source and mode brought, over all processes and restarts; `product` is null where it is not configured."""
     counts = totals.counts if totals else {}
     kinds = {kind.value: counts.get(kind, 0) for kind in sorted(DUPLICATES)}
@@ -56,12 +67,14 @@ def source_json(source: str, mode: Mode, totals: SourceTotals | None, settings: 
         "last_minute": time_json(totals.last_minute if totals else None),
         "covered_since": time_json(totals.covered_since if totals else None),
         "covered_until": time_json(totals.covered_until if totals else None),
+        "open_gap": open_gap_json(lasting.gap, lasting.seconds) if lasting else None,
     }
 
 
 def source_cells(json: dict[str, Any]) -> tuple[object, ...]:
     """What `source_json` gave, under SOURCE_HEADINGS."""
-    totals = (json["last_minute"], json["covered_until"])
+    gap = json["open_gap"]
+    totals = (json["last_minute"], json["covered_until"], gap and f"{gap['cause']} since {gap['since']}")
     return (json["source"], json["mode"], json["product"] or "(gone)", *json["counts"].values(), *totals)
 
 

@@ -6,6 +6,7 @@ Nothing here writes. The same functions serve the HTTP API and the command line.
 from __future__ import annotations
 
 from storage.queries.events import EventFilter, Sighting, event_by_id, events_page, head_position
+from storage.queries.gaps import GapRow, gaps_page, open_gaps
 from storage.queries.handlers import DeadLetterRow, HandlerRow, dead_page, dead_positions, handler_exists, handler_rows
 from storage.queries.page import Page, Span
 from storage.queries.rejects import RejectRow, rejects_page
@@ -14,6 +15,7 @@ from storage.queries.sources import SourceTotals, source_totals
 __all__ = [
     "DeadLetterRow",
     "EventFilter",
+    "GapRow",
     "HandlerRow",
     "Page",
     "RejectRow",
@@ -24,9 +26,11 @@ __all__ = [
     "dead_positions",
     "event_by_id",
     "events_page",
+    "gaps_page",
     "handler_exists",
     "handler_rows",
     "head_position",
+    "open_gaps",
     "rejects_page",
     "source_totals",
 ]

@@ -15,8 +15,9 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from app.settings.secret import Secret
-from ingest.event import Mode, Reason, Reject
+from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
+from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate
 from tests.support.api import NOW, Rules, World, a_status, an_event
@@ -27,6 +28,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2500", "--dump-dom"),
 )
 PATIENCE_SECONDS = 60
+FLEET = Origin("tracker", "fleet", Mode.SSE)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def text_of(dom: str, table: str) -> str:
     return re.sub(r"<[^>]+>", " ", found[1])
 
 
-async def test_an_operator_sees_counters_sources_handlers_events_and_rejects(
+async def test_an_operator_sees_counters_sources_handlers_gaps_events_and_rejects(
     chromium: str, world: World, tmp_path: Path
 ) -> None:
     """Within seconds of opening the page everything is there, the counters adding up."""
@@ -86,6 +88,9 @@ async def test_an_operator_sees_counters_sources_handlers_events_and_rejects(
         Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.NOT_AN_OBJECT, body=b'"just text"')
     )
     await world.give_up(1)
+    coverage = SqlCoverage(world.database)
+    await coverage.end((await coverage.open(FLEET, 0, ago=9000)).interval, Cause.DOWN, ago=7260)
+    await coverage.end((await coverage.open(FLEET, 0, ago=60)).interval, Cause.IDLE, ago=30)
     world.states.append(a_status())
     async with serving(world) as url:
         dom = await dom_of(chromium, f"{url}/", tmp_path / "profile")
@@ -94,6 +99,10 @@ async def test_an_operator_sees_counters_sources_handlers_events_and_rejects(
     assert "Received is the sum of the other six" in dom
     assert text_of(dom, "sources").split()[:4] == ["fleet", "webhook", "tracker", "running"]
     assert text_of(dom, "handlers").split() == ["alerts", "running", "0", "0.0", "s", "0", "1"]
+    gaps = text_of(dom, "gaps").split()
+    assert gaps[:4] == ["fleet", "sse", "idle", "open"]
+    assert gaps[gaps.index("down") - 2 :][:4] == ["fleet", "sse", "down", "over"]
+    assert gaps[-3:] == ["2", "h", "0"]
     names = re.findall(r'class="key"[^>]*>([^<]+)', dom[dom.index('<table id="events"') :])
     assert names == ["spark/status", "temperature", "not_an_object"]
     assert '"just text"' in text_of(dom, "rejects")
@@ -133,6 +142,6 @@ async def test_the_documentation_is_readable_without_the_internet(chromium: str,
     async with serving(world) as url:
         dom = await dom_of(chromium, f"{url}/docs", tmp_path / "profile")
 
-    assert dom.count("<details") == 14
+    assert dom.count("<details") == 15
     for shown in ("/ingest/fleet", "/api/v1/events/{id}", "published before this time", "e00fce682e79a004f1e69a2b"):
         assert shown in dom

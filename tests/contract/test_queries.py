@@ -15,10 +15,11 @@ import pytest
 from sqlalchemy import Connection, insert, text
 from sqlalchemy import event as hooks
 
-from ingest.event import Event, Ignored, Mode, Reason, Record, Reject
+from ingest.event import Cause, Event, Ignored, Mode, Origin, Reason, Record, Reject
 from ingest.identity import canonical, event_id, random_id, sender_value
 from ingest.times import instant_of
 from storage import queries
+from storage.coverage import SqlCoverage
 from storage.engine import Database, open_database
 from storage.migrate import migrate
 from storage.queries import EventFilter, Span
@@ -330,6 +331,31 @@ async def test_rejects_come_in_pages_with_their_bytes(database: Database) -> Non
     assert (page.next, rest.next, rest.last) == (page.last, None, rest.rows[-1].id)
     assert [row.reject.body for row in of_fleet.rows] == [bodies[0], bodies[2]]
     assert page.rows[0].reject.received_at == NOW
+
+
+async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) -> None:
+    """Gaps are numbered as they begin; those that last are found by themselves, with their seconds up to now."""
+    listening = SqlCoverage(database)
+    for source, ago in (("fleet", 300), ("other", 200), ("fleet", 100)):
+        opened = await listening.open(Origin("tracker", source, Mode.SSE), 0, ago)
+        await listening.end(opened.interval, Cause.IDLE, ago - 20)
+
+    page = await database.read(queries.gaps_page, Span(limit=2))
+    rest = await database.read(queries.gaps_page, Span(limit=2, after=page.last))
+    newest = await database.read(queries.gaps_page, Span(limit=2, descending=True), source="fleet")
+    lasting = await database.read(queries.open_gaps)
+
+    assert [(row.id, row.source) for row in (*page.rows, *rest.rows)] == [(1, "fleet"), (2, "other"), (3, "fleet")]
+    assert (page.next, rest.next, rest.last) == (2, None, 3)
+    assert [row.id for row in newest.rows] == [3, 1]
+    assert [(row.id, row.source, row.mode, row.gap.until) for row in lasting] == [
+        (3, "fleet", Mode.SSE, None),
+        (2, "other", Mode.SSE, None),
+    ]
+    closed = page.rows[0]
+    assert closed.gap.until is not None
+    assert (closed.gap.cause, closed.seconds) == (Cause.IDLE, (closed.gap.until - closed.gap.since).total_seconds())
+    assert 80 <= lasting[0].seconds < 200
 
 
 async def test_source_totals_outlive_the_process(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -12,9 +13,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ingest.errors import StoreUnavailable
-from ingest.event import Mode, Reason, Reject
+from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
+from ingest.ports import Gap
 from ingest.supervisor import State
+from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate
 from tests.support.api import COUNTS, EVENT, NOW, World, a_status, an_event, assert_problem
@@ -70,7 +73,44 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
         "last_byte_at": None,
         "counts": COUNTS,
         "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0},
+        "open_gap": None,
     }
+
+
+async def test_sources_show_the_gap_that_lasts(world: World, client: httpx.AsyncClient) -> None:
+    """A source that nobody listens to says since when and why, with the store away too."""
+    world.states += [a_status(), a_status("other")]
+    world.open_gaps["other", "webhook"] = Gap(NOW - timedelta(seconds=90), None, Cause.REFUSED, 0.0)
+
+    fleet, other = (await client.get("/api/v1/sources")).json()["sources"]
+
+    assert fleet["open_gap"] is None
+    assert other["open_gap"] == {"since": "2026-07-28T16:51:35.702Z", "cause": "refused", "seconds": 90}
+
+
+async def test_gaps_show_when_nobody_listened(world: World, client: httpx.AsyncClient) -> None:
+    """Each gap with its cause and length, the newest first where asked so; one that lasts has no end."""
+    coverage = SqlCoverage(world.database)
+    for source in ("fleet", "other"):
+        origin = Origin("tracker", source, Mode.SSE)
+        first = await coverage.open(origin, 0, ago=100)
+        await coverage.end(first.interval, Cause.IDLE, ago=60)
+    await coverage.open(Origin("tracker", "fleet", Mode.SSE), 0, ago=50)
+
+    page = (await client.get("/api/v1/gaps", params={"limit": 1})).json()
+    rest = (await client.get("/api/v1/gaps", params={"after": page["next"]})).json()
+    fleet = (await client.get("/api/v1/gaps", params={"source": "fleet", "order": "desc"})).json()
+
+    (closed,) = page["gaps"]
+    assert set(closed) == {"id", "source", "mode", "since", "until", "cause", "seconds", "suspected"}
+    assert (closed["id"], closed["source"], closed["mode"], closed["cause"]) == (1, "fleet", "sse", "idle")
+    assert closed["since"] < closed["until"]
+    assert closed["seconds"] == pytest.approx(10, abs=5)
+    (lasting,) = rest["gaps"]
+    assert (lasting["source"], lasting["until"], lasting["suspected"]) == ("other", None, 0)
+    assert lasting["seconds"] >= 60
+    assert (page["next"], rest["next"], rest["last"]) == (1, None, 2)
+    assert [gap["id"] for gap in fleet["gaps"]] == [1]
 
 
 async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: httpx.AsyncClient) -> None:
@@ -183,7 +223,7 @@ async def test_a_store_that_is_away_is_503_everywhere(tmp_path: Path) -> None:
         await migrate(away)
     async with World(away, Metrics(CollectorRegistry())).client() as client:
         problem = assert_problem(await client.get("/readyz"), 503)
-        for path in ("events", f"events/{EVENT.id}", "rejects", "handlers", "handlers/alerts/dead"):
+        for path in ("events", f"events/{EVENT.id}", "gaps", "rejects", "handlers", "handlers/alerts/dead"):
             answer = await client.get(f"/api/v1/{path}")
             assert_problem(answer, 503)
             assert answer.headers["retry-after"]

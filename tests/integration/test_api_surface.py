@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from app.settings.secret import Secret
+from ingest.event import Cause, Mode, Origin
+from storage.coverage import SqlCoverage
 from tests.support.api import EVENT, Rules, World, a_status, an_event, assert_problem
 
 
@@ -100,7 +102,7 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
     """Every path of the contract is there, webhooks too, with an example for every answer that has a body."""
     document = (await client.get("/openapi.json")).json()
 
-    api = ["events", "events/{id}", "sources", "rejects", "handlers", "handlers/{handler}/dead"]
+    api = ["events", "events/{id}", "sources", "gaps", "rejects", "handlers", "handlers/{handler}/dead"]
     expected = {f"/api/v1/{path}" for path in [*api, "handlers/{handler}/redrive"]}
     expected |= {"/livez", "/readyz", "/metrics", "/ingest/fleet", "/hooks/other"}
     assert set(document["paths"]) == expected
@@ -125,6 +127,9 @@ async def test_answers_have_the_documented_shape(world: World, client: httpx.Asy
     await world.commit(an_event(), an_event(1, data=b"\xff", device=None))
     await world.give_up(1)
     world.states.append(a_status())
+    coverage = SqlCoverage(world.database)
+    (gap,) = await coverage.end((await coverage.open(Origin("tracker", "fleet", Mode.WEBHOOK), 0)).interval, Cause.IDLE)
+    world.open_gaps["fleet", "webhook"] = gap
     document = (await client.get("/openapi.json")).json()
     validate = _validator(document)
     for path, operations in document["paths"].items():

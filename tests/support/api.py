@@ -17,6 +17,7 @@ from app.api import Readiness, create_api
 from app.settings.secret import Secret
 from ingest.event import Event, Mode, Reject
 from ingest.metrics import Metrics
+from ingest.ports import Gap
 from ingest.supervisor import SourceStatus, State
 from storage.engine import Database
 from storage.store import SqlStore
@@ -46,6 +47,7 @@ class World:
     metrics: Metrics
     rules: Rules = field(default_factory=Rules)
     states: list[SourceStatus] = field(default_factory=list)
+    open_gaps: dict[tuple[str, str], Gap] = field(default_factory=dict)
     fault: Exception | None = None
     draining: bool = False
 
@@ -57,8 +59,10 @@ class World:
             access=self.rules,
             loopback=True,
             source_states=self._source_states,
+            open_gap=lambda source, mode: self.open_gaps.get((source, mode)),
             readiness=lambda: Readiness(draining=self.draining),
             webhooks=WEBHOOKS,
+            clock=lambda: NOW,
         )
 
     def client(self, **headers: str) -> httpx.AsyncClient:

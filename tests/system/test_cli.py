@@ -108,9 +108,11 @@ def hook(number: int) -> bytes:
     return json.dumps({"event": "alarm", "data": str(number), "coreid": "dev", "published_at": at}).encode()
 
 
-# What a newcomer cannot see move: nothing here comes another way, is refused by the store, or fails to reach it.
+# What a newcomer cannot see move: nothing here comes another way, is refused by the store, or fails to reach it; and
+# as long as it runs it listens.
 STILL = re.compile(
-    r"overlap|redundant|refused_by_store|bad_id|deferred|unidentified|steady.*(retried|dead)|code=\"[^2]|auth_"
+    r"overlap|redundant|refused_by_store|bad_id|too_large|deferred|unidentified|steady.*(retried|dead)|code=\"[^2]|auth_"
+    r"|_gap|suspected"
 )
 
 
@@ -198,6 +200,7 @@ def test_commands_show_what_the_api_shows(tmp_path: Path) -> None:
         for command, asked in (
             (("events",), "events"),
             (("events", "--after", "1", "--limit", "1"), "events?after=1&limit=1"),
+            (("gaps",), "gaps"),
             (("rejects",), "rejects"),
             (("dead", "rules"), "handlers/rules/dead"),
         ):

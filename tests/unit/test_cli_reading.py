@@ -14,8 +14,9 @@ from uuid import UUID
 import pytest
 
 from app.cli import run
-from ingest.event import Event, Mode, Reason, Record, Reject
+from ingest.event import Cause, Event, Mode, Origin, Reason, Record, Reject
 from ingest.ports import Parked
+from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import open_database
 from storage.migrate import migrate
@@ -73,6 +74,21 @@ def fill(*records: Record, dead: Sequence[Parked] = (), handler: str = "alerts")
             assert cursor is not None
             await cursor.advance(max(row.position for row in dead), dead)
             await cursor.release()
+        await database.close()
+
+    asyncio.run(work())
+
+
+def listen(source: str, *causes: Cause) -> None:
+    """In the store of this folder, the source listens once before each cause; a None at the end: it goes on."""
+
+    async def work() -> None:
+        database = open_database("sqlite:///headrace.db")
+        coverage = SqlCoverage(database)
+        for number, cause in enumerate(causes):
+            ago = 100.0 * (len(causes) - number)
+            opened = await coverage.open(Origin("tracker", source, Mode.WEBHOOK), 0, ago)
+            await coverage.end(opened.interval, cause, ago - 50)
         await database.close()
 
     asyncio.run(work())
@@ -204,6 +220,34 @@ def test_rejects_with_reason_and_bytes(capsys: pytest.CaptureFixture[str]) -> No
     assert r'malformed_json  {"event":\xff' in capsys.readouterr().out
 
 
+def test_gaps_with_cause_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    """A gap is shown from when to when and why; one that lasts has no end yet, and its seconds are up to now."""
+    fill()
+    listen("fleet", Cause.IDLE, Cause.STOPPED)
+    listen("other", Cause.ERROR)
+    closed, lasting = asked(capsys, "gaps --source fleet")["gaps"]
+    assert (closed["id"], closed["mode"], closed["cause"], closed["suspected"]) == (1, "webhook", "idle", 0)
+    assert closed["since"] < closed["until"] < lasting["since"]
+    assert 45 < closed["seconds"] < 55
+    assert (lasting["cause"], lasting["until"]) == ("stopped", None)
+    assert 45 < lasting["seconds"] < 300
+    page = asked(capsys, "gaps --limit 1 --after 1")
+    assert ([row["id"] for row in page["gaps"]], page["next"], page["last"]) == ([2], 2, 2)
+    assert run(["gaps"]) == 0
+    heading, first, second, third = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["id", "since", "until", "source", "mode", "cause", "seconds", "suspected"]
+    assert first.split()[:6] == ["1", closed["since"], closed["until"], "fleet", "webhook", "idle"]
+    assert second.split()[2:6] == ["(open)", "fleet", "webhook", "stopped"]
+    assert third.split()[2:6] == ["(open)", "other", "webhook", "error"]
+
+
+def test_without_gaps_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty list is a sentence."""
+    fill()
+    assert run(["gaps"]) == 0
+    assert capsys.readouterr().out == "There are no gaps.\n"
+
+
 def test_sources_with_what_they_brought(capsys: pytest.CaptureFixture[str]) -> None:
     """Counts are those of the store; a source that is configured shows even before it brought anything."""
     Path("headrace.toml").write_text("[sources.fresh]\n")
@@ -213,8 +257,21 @@ def test_sources_with_what_they_brought(capsys: pytest.CaptureFixture[str]) -> N
     assert (fleet["source"], fleet["product"]) == ("fleet", None)
     assert fleet["counts"] == {"stored": 2, "duplicate": 1, "rejected": 1, "ignored": 0, "expired": 0}
     assert fleet["duplicate_kinds"]["redelivery"] == 1
+    assert fleet["open_gap"] is None
     assert run(["sources"]) == 0
     assert "(gone)" in capsys.readouterr().out
+
+
+def test_sources_with_the_gap_that_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a clean stop each source says since when nobody listens."""
+    fill(event(1))
+    listen("fleet", Cause.IDLE, Cause.STOPPED)
+    _, fleet = asked(capsys, "sources")["sources"]
+    (_, lasting) = asked(capsys, "gaps")["gaps"]
+    assert (fleet["open_gap"]["since"], fleet["open_gap"]["cause"]) == (lasting["since"], "stopped")
+    assert fleet["open_gap"]["seconds"] >= 45
+    assert run(["sources"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].endswith(f"stopped since {lasting['since']}")
 
 
 def test_handlers_with_their_lag(capsys: pytest.CaptureFixture[str]) -> None:

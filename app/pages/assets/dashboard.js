@@ -3,7 +3,7 @@
 import { ask, askForToken, element, Refused } from "./session.js";
 
 const EVERY_MS = 1000;
-const SHOWN = { events: 50, rejects: 20 };
+const SHOWN = { gaps: 10, events: 50, rejects: 20 };
 const SHORT = 160;
 const COUNTS = [
   ["received", "Received"], ["stored", "Stored"], ["duplicate", "Duplicate"], ["rejected", "Rejected"],
@@ -17,9 +17,10 @@ let before = null;
 let lostAt = null;
 
 async function poll() {
-  const [sources, handlers, events, rejects] = await Promise.all([
+  const [sources, handlers, gaps, events, rejects] = await Promise.all([
     ask("/api/v1/sources"),
     ask("/api/v1/handlers"),
+    ask(`/api/v1/gaps?order=desc&limit=${SHOWN.gaps}`),
     ask(`/api/v1/events?order=desc&limit=${SHOWN.events}&after=${seen.events}`),
     ask(`/api/v1/rejects?order=desc&limit=${SHOWN.rejects}&after=${seen.rejects}`),
   ]);
@@ -27,6 +28,7 @@ async function poll() {
   showCounters(sources.sources);
   showRows(byId("sources"), sources.sources.map(sourceCells));
   showRows(byId("handlers"), handlers.handlers.map(handlerCells));
+  showRows(byId("gaps"), gaps.gaps.map(gapCells));
   prepend("events", events.events.map((event) => [event.position, eventCells(event)]));
   prepend("rejects", rejects.rejects.map((reject) => [reject.id, rejectCells(reject)]));
 }
@@ -74,6 +76,17 @@ function handlerCells(handler) {
     { text: handler.handler, class: "key" },
     { text: handler.state, state: handler.state, title: handler.holder ? `held by ${handler.holder}` : "" },
     count("lag_events"), { text: span(handler.lag_seconds), class: "number" }, count("retries"), count("dead", true),
+  ];
+}
+
+function gapCells(gap) {
+  const open = gap.until === null;
+  const lost = open ? "–" : number.format(Math.round(gap.suspected));
+  return [
+    { text: gap.source, class: "key" }, { text: gap.mode }, { text: gap.cause },
+    { text: open ? "open" : "over", state: open ? "open" : "over" }, clock(gap.since), clock(gap.until),
+    { text: span(gap.seconds), class: open ? "number alarm" : "number" },
+    { text: lost, class: "number", title: "its length × the usual rate" },
   ];
 }
 
