@@ -53,7 +53,10 @@ class WriterProcess:
 
     async def _start(self) -> _Line:
         async with self._starting:
-            if self._line is None or self._line.gone:
+            if self._line is not None and self._line.gone:
+                await self._line.close()
+                self._line = None
+            if self._line is None:
                 self._line = await _Line.open(self._url)
             return self._line
 
@@ -104,11 +107,15 @@ class _Line(asyncio.Protocol):
         return answer
 
     async def close(self) -> None:
-        """Half-close: the process answers what it was asked, and ends."""
+        """Half-close: the process answers what it was asked, and ends. One that does not is killed."""
         if self._transport is not None and not self.gone:
             self._transport.write_eof()
-            await self._closed.wait()
-        await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+        try:
+            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        await self._closed.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -128,7 +135,6 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._closed.set()
-        self._process.poll()
         while self._unanswered:
             self._settle(_Failure(StoreUnavailable("the process that writes to the database has ended")))
 
