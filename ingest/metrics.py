@@ -15,7 +15,9 @@ from prometheus_client import (
     Info,
     disable_created_metrics,
 )
+from prometheus_client.registry import Collector
 
+from ingest.collectors import LoopCounter, LoopHistogram
 from ingest.event import Cause, Mode, Outcome, Reason
 
 DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
@@ -36,24 +38,26 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
         source = ["source", "mode"]
-        self.received = Counter("headrace_events_received", "Arrivals, before decoding", source, registry=registry)
-        self.stored = Counter("headrace_events_stored", "New events, committed", source, registry=registry)
-        self.duplicate = Counter(
+        self.received = LoopCounter("headrace_events_received", "Arrivals, before decoding", source, registry=registry)
+        self.stored = LoopCounter("headrace_events_stored", "New events, committed", source, registry=registry)
+        self.duplicate = LoopCounter(
             "headrace_events_duplicate", "Events that were there already", [*source, "kind"], registry=registry
         )
-        self.rejected = Counter(
+        self.rejected = LoopCounter(
             "headrace_events_rejected", "Undecodable elements, kept", [*source, "reason"], registry=registry
         )
-        self.ignored = Counter("headrace_events_ignored", "Names left out on purpose", source, registry=registry)
-        self.deferred = Counter("headrace_events_deferred", "Not stored: send again", source, registry=registry)
-        self.unidentified = Counter(
+        self.ignored = LoopCounter("headrace_events_ignored", "Names left out on purpose", source, registry=registry)
+        self.deferred = LoopCounter("headrace_events_deferred", "Not stored: send again", source, registry=registry)
+        self.unidentified = LoopCounter(
             "headrace_events_unidentified",
             "Stored without time or id: copies cannot be told",
             source,
             registry=registry,
         )
         self.in_flight = Gauge("headrace_events_in_flight", "Received, not settled yet", source, registry=registry)
-        self.responses = Counter("headrace_ingest_responses", "Webhook answers", ["source", "code"], registry=registry)
+        self.responses = LoopCounter(
+            "headrace_ingest_responses", "Webhook answers", ["source", "code"], registry=registry
+        )
         self.auth_failures = Counter("headrace_auth_failures", "Bad or no credentials", ["source"], registry=registry)
         self.source_up = Gauge("headrace_source_up", "1 while the source can receive", source, registry=registry)
         self.last_event = Gauge(
@@ -74,10 +78,10 @@ class Metrics:
         self.reconnects = Counter(
             "headrace_source_reconnects", "Connections that were begun anew", caused, registry=registry
         )
-        self.transit = Histogram(
+        self.transit = LoopHistogram(
             "headrace_transit_seconds", "published_at to received", source, registry=registry, buckets=_TRANSIT_BUCKETS
         )
-        self.ack = Histogram(
+        self.ack = LoopHistogram(
             "headrace_ack_seconds", "Received to settled", source, registry=registry, buckets=_ACK_BUCKETS
         )
         self.commit_seconds = Histogram(
@@ -87,10 +91,10 @@ class Metrics:
             "headrace_commit_events", "Records in one group commit", registry=registry, buckets=_COMMIT_SIZE_BUCKETS
         )
         self.inbox_events = Gauge("headrace_inbox_events", "Waiting for a commit", registry=registry)
-        self.deliveries = Counter(
+        self.deliveries = LoopCounter(
             "headrace_handler_deliveries", "What became of deliveries", ["handler", "outcome"], registry=registry
         )
-        self.delivery_seconds = Histogram(
+        self.delivery_seconds = LoopHistogram(
             "headrace_handler_delivery_seconds",
             "One delivery",
             ["handler"],
@@ -145,7 +149,7 @@ class Metrics:
 
     def counts(self, source: str, mode: str) -> dict[str, int]:
         """What this process counted for a source: received, stored, duplicate, …; kinds and reasons summed up."""
-        counters: dict[str, Counter | Gauge] = {
+        counters: dict[str, Collector] = {
             "received": self.received,
             "stored": self.stored,
             "duplicate": self.duplicate,
@@ -157,7 +161,7 @@ class Metrics:
         return {name: _sum(counter, source, mode) for name, counter in counters.items()}
 
 
-def _sum(collector: Counter | Gauge, source: str, mode: str) -> int:
+def _sum(collector: Collector, source: str, mode: str) -> int:
     return int(
         sum(
             sample.value
