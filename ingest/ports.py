@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from ingest.event import Cause, Event, Origin, Outcome, Record
+from ingest.formats.frame import Frame
 
 LEASE_SECONDS = 10
 
@@ -23,6 +24,17 @@ class Format(Protocol):
 
         An element that cannot be decoded is a Reject in its place. Never raises because of what was sent, except
         TooLarge for more than 10,000 elements.
+        """
+        ...
+
+
+class FrameFormat(Protocol):
+    """As Format, for the frames of a stream."""
+
+    def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
+        """A record for each frame, in order; `stream` is the number of the connection. Never raises for what was sent.
+
+        What cannot be decoded is a Reject with its text, an oversized frame a Reject TOO_LARGE with its beginning.
         """
         ...
 
@@ -66,6 +78,10 @@ class Source(Protocol):
         """When the source last heard something."""
         ...
 
+    def condition(self) -> Condition:
+        """Whether the source can receive now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
@@ -73,6 +89,32 @@ class LastSeen:
 
     event_at: datetime | None
     byte_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether a source can receive now; where it cannot, why. `since`: None is as long as it runs."""
+
+    up: bool
+    since: datetime | None = None
+    reason: str | None = None
+    streams: Sequence[StreamState] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One of a source's connections. `lost` and `reason`: why it last ended; `next_attempt_at`: while it waits.
+
+    `state`: connecting, listening, waiting, refused (until its token changes) or stopped.
+    """
+
+    stream: int
+    state: str
+    since: datetime
+    last_byte_at: datetime | None = None
+    lost: Cause | None = None
+    reason: str | None = None
+    next_attempt_at: datetime | None = None
 
 
 class Coverage(Protocol):

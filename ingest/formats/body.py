@@ -96,7 +96,7 @@ def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) ->
         if first == b"{":
             return _objects(text, opened)
         if first == b"[":
-            return [_item(bytes(item), opened) for item in _counted(items(text))]
+            return [element(bytes(item), opened) for item in _counted(items(text))]
         return [_form(text, content_type)]
     except Undecodable as fault:
         reason = Reason.MALFORMED_JSON if fault.reason is Reason.TRUNCATED else fault.reason
@@ -119,9 +119,9 @@ def _lines(lines: list[bytes], opened: Callable[[bytes], _Object]) -> Sequence[_
     Such a document never ends on its first line, and hardly has a `{` at the start of each. So either tells NDJSON,
     if there is a whole object at all.
     """
-    if len(lines) < 2 or not (all(line.startswith(b"{") for line in lines) or _is_whole(_item(lines[0], opened))):
+    if len(lines) < 2 or not (all(line.startswith(b"{") for line in lines) or _is_whole(element(lines[0], opened))):
         return None
-    elements = [_item(line, opened) for line in _counted(lines)]
+    elements = [element(line, opened) for line in _counted(lines)]
     return elements if any(map(_is_whole, elements)) else None
 
 
@@ -129,7 +129,8 @@ def _is_whole(element: object) -> bool:
     return not isinstance(element, Broken) or element.reason is Reason.TOO_DEEP
 
 
-def _item(text: bytes, opened: Callable[[bytes], _Object]) -> _Object | Broken:
+def element(text: bytes, opened: Callable[[bytes], _Object]) -> _Object | Broken:
+    """The one element that a text is; `opened` as for `split`."""
     if text[:1] != b"{":
         is_other = text[:1] == b"[" or is_scalar(text)
         return Broken(text, Reason.NOT_AN_OBJECT if is_other else Reason.MALFORMED_JSON)

@@ -11,9 +11,11 @@ from functools import partial
 import msgspec
 
 from ingest.event import Origin, Reason, Record
-from ingest.formats.body import Broken, Document, Element, Form, document, split
+from ingest.formats.body import Broken, Document, Element, Form, document, element, split
+from ingest.formats.frame import Frame
 from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
 from ingest.formats.reading import Reading, record
+from ingest.formats.slices import SPACE
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 from ingest.times import Instant, parse_epoch, parse_rfc3339
@@ -34,7 +36,7 @@ class Fields:
 
 
 class GenericFormat:
-    """ports.Format for any sender of JSON or forms. `ignore` holds name prefixes, as for Particle.
+    """ports.Format for any sender of JSON or forms, ports.FrameFormat for JSON. `ignore`: as for Particle.
 
     Where `fields.id` is configured it stands for the data in the event's identity. An id in a header names the request:
     the elements of a batch get its number behind it. Raises ConfigurationError for a place that cannot be read.
@@ -55,15 +57,30 @@ class GenericFormat:
         return [
             record(
                 partial(self._read, headers, number if len(elements) > 1 else None),
-                *(element, element.text, self._origin, self._ignore, received_at),
+                *(part, part.text, self._origin, self._ignore, received_at),
             )
-            for number, element in enumerate(elements)
+            for number, part in enumerate(elements)
         ]
 
-    def _read(self, headers: Mapping[str, str], number: int | None, element: Element) -> Reading:
-        if isinstance(element, Broken):
-            raise Undecodable(element.reason)
-        find = partial(_find, element, headers)
+    def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
+        """See ports.FrameFormat."""
+        origin, ignore = self._origin, self._ignore
+        return [record(self._read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
+
+    def _read_frame(self, frame: Frame) -> Reading:
+        """The frame's data is one element; the `event:` line is its name where the pointer finds none."""
+        if frame.oversized:
+            raise Undecodable(Reason.TOO_LARGE)
+        part = element(frame.data.strip(SPACE), document)
+        if isinstance(part, Broken) and not part.text:
+            raise Undecodable(Reason.EMPTY)
+        found = self._read({}, None, part)
+        return found if found.name else msgspec.structs.replace(found, name=utf8(frame.event))
+
+    def _read(self, headers: Mapping[str, str], number: int | None, part: Element) -> Reading:
+        if isinstance(part, Broken):
+            raise Undecodable(part.reason)
+        find = partial(_find, part, headers)
         sender_id = _scalar(find(self._id), Reason.BAD_ID)
         if sender_id and number is not None and isinstance(self._id, Header):
             sender_id = f"{sender_id}#{number}"
@@ -87,14 +104,14 @@ def _place(key: str, text: str | None) -> Place | None:
     return None if text is None else parse_place(key, text)
 
 
-def _find(element: Document | Form, headers: Mapping[str, str], place: Place | None) -> _Plain | bytes | None:
+def _find(part: Document | Form, headers: Mapping[str, str], place: Place | None) -> _Plain | bytes | None:
     if place is None:
         return None
     if isinstance(place, Header):
         return _Plain(headers[place.name].encode()) if place.name in headers else None
-    if isinstance(element, Document):
-        return _in_document(element, place)
-    return _in_form(element, place)
+    if isinstance(part, Document):
+        return _in_document(part, place)
+    return _in_form(part, place)
 
 
 def _in_document(document: Document, pointer: Pointer) -> bytes | None:

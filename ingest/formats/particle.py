@@ -1,4 +1,4 @@
-"""Particle's webhooks: the default form, the default JSON and whatever a template made of them, as one Event."""
+"""Particle's webhooks (form, JSON, whatever a template made of them) and event streams, as one kind of Event."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import datetime
 import msgspec
 
 from ingest.event import Origin, Reason, Record
-from ingest.formats.body import Broken, Document, Element, document, split
+from ingest.formats.body import Broken, Document, Element, document, element, split
+from ingest.formats.frame import Frame
 from ingest.formats.reading import Reading, record
-from ingest.formats.slices import check_depth
+from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, utf8
 from ingest.times import Instant, parse_rfc3339
@@ -44,7 +45,7 @@ _FURTHER = ("event_id", "product_id", "fw_version", "userid")
 
 
 class ParticleFormat:
-    """ports.Format for Particle webhooks. `ignore` holds name prefixes, also meant after one leading `<device>/`."""
+    """ports.Format and ports.FrameFormat for Particle. `ignore`: name prefixes, also after one leading `<device>/`."""
 
     def __init__(self, origin: Origin, ignore: Sequence[str]) -> None:
         self._origin = origin
@@ -53,9 +54,14 @@ class ParticleFormat:
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See ports.Format."""
         return [
-            record(_read, element, element.text, self._origin, self._ignore, received_at)
-            for element in split(body, headers.get("content-type", ""), _opened)
+            record(_read, part, part.text, self._origin, self._ignore, received_at)
+            for part in split(body, headers.get("content-type", ""), _opened)
         ]
+
+    def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
+        """See ports.FrameFormat."""
+        origin, ignore = self._origin, self._ignore
+        return [record(_read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
 
 
 def reading(
@@ -68,15 +74,15 @@ def reading(
     return Reading(name=name, device=device, instant=_instant(published_at), data=data, attributes=attributes)
 
 
-def read_members(members: Mapping[str, msgspec.Raw]) -> Reading:
-    """A Reading of Particle's JSON. Raises Undecodable."""
-    name = device = published_at = data = None
+def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) -> Reading:
+    """A Reading of Particle's JSON; `name` where it does not stand in there. Raises Undecodable."""
+    device = published_at = data = None
     attributes = {}
     for key, value in members.items():
         if key == "data":
             data = data_of(value)
         elif key == "event":
-            name = text_of(value, Reason.BAD_NAME)
+            name = name or text_of(value, Reason.BAD_NAME)
         elif key == "published_at":
             published_at = text_of(value, Reason.BAD_TIME)
         elif key == "coreid":
@@ -95,14 +101,24 @@ def _opened(text: bytes) -> _Usual | Document:
     return _Usual(text, members)
 
 
-def _read(element: _Usual | Element) -> Reading:
-    if isinstance(element, _Usual):
-        return _read_usual(element.members)
-    if isinstance(element, Document):
-        return read_members(element.members)
-    if isinstance(element, Broken):
-        raise Undecodable(element.reason)
-    return _read_fields(element.fields)
+def _read(part: _Usual | Element) -> Reading:
+    if isinstance(part, _Usual):
+        return _read_usual(part.members)
+    if isinstance(part, Document):
+        return read_members(part.members)
+    if isinstance(part, Broken):
+        raise Undecodable(part.reason)
+    return _read_fields(part.fields)
+
+
+def _read_frame(frame: Frame) -> Reading:
+    """The stream has the name on the frame's `event:` line only, and everything else in the JSON of its data."""
+    if frame.oversized:
+        raise Undecodable(Reason.TOO_LARGE)
+    part = element(frame.data.strip(SPACE), document)
+    if isinstance(part, Broken):
+        raise Undecodable(part.reason if part.text else Reason.EMPTY)
+    return read_members(part.members, utf8(frame.event))
 
 
 def _read_usual(members: _UsualMembers) -> Reading:

@@ -40,15 +40,18 @@ def record(
     origin: Origin,
     ignore: tuple[str, ...],
     received_at: datetime,
+    stream: int = 0,
 ) -> Record:
     """The record of one element. `text` is what a Reject keeps, where `read` or the rules here raise Undecodable."""
     try:
-        return _event(read(element), origin, ignore, received_at)
+        return _event(read(element), origin, ignore, received_at, stream)
     except Undecodable as fault:
         return Reject(source=origin.source, mode=origin.mode, received_at=received_at, reason=fault.reason, body=text)
 
 
-def _event(reading: Reading, origin: Origin, ignore: tuple[str, ...], received_at: datetime) -> Event | Ignored:
+def _event(
+    reading: Reading, origin: Origin, ignore: tuple[str, ...], received_at: datetime, stream: int
+) -> Event | Ignored:
     name, device = reading.name, reading.device or None
     if not name:
         raise Undecodable(Reason.MISSING_NAME)
@@ -77,6 +80,7 @@ def _event(reading: Reading, origin: Origin, ignore: tuple[str, ...], received_a
         source=origin.source,
         mode=origin.mode,
         attributes=reading.attributes,
+        stream=stream,
     )
 
 

@@ -1,0 +1,158 @@
+"""Bytes of a stream to frames (WHATWG HTML §9.2), however they are cut, in bounded memory; no socket is near.
+
+The fields of a frame are read by httpx-sse's decoder. Around it stand guards against what its 0.4.3 does otherwise:
+after any `id:` it yields an event for every blank line; it yields frames that have no `data:`; it takes a leading BOM
+for a part of the first field; it calls an event without a name "message"; it takes `retry: -1`; and nothing is bounded.
+Lines are split here, on bytes: httpx-sse splits decoded text, and replaces what is no UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+
+from httpx_sse._decoders import SSEDecoder  # not exported, but the only part of it that needs no response
+
+from ingest.formats.frame import Frame
+
+MAX_FRAME_BYTES = 1024 * 1024
+KEPT_BYTES = 64 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+_LF = ord("\n")
+_COMMENT = ord(":")
+_MOST_RETRY_SECONDS = 3600.0
+_RETRY = re.compile(rb"retry: ?[0-9]{1,12}")
+_NAMES = re.compile(rb"^event(?:$|:.*$)", re.MULTILINE)
+_NO_NAMES = frozenset({b"event", b"event:", b"event: "})
+
+
+class FrameDecoder:
+    """Takes one connection's bytes as they come. A frame of more than `max_frame` bytes is thrown away but for 64 KiB.
+
+    Any way of cutting the bytes into chunks gives the same frames. What has not ended when the bytes do is no frame.
+    """
+
+    def __init__(self, max_frame: int = MAX_FRAME_BYTES) -> None:
+        self._max = max_frame
+        self._kept = min(KEPT_BYTES, max_frame)
+        self._fields = SSEDecoder()
+        self._bom: bytes | None = b""  # what may become one; None as soon as that is settled
+        self._after_cr = False  # an LF that comes next belongs to it
+        self._rest = bytearray()  # of the frame that has begun: no blank lines or comments stand before it
+        self._excess = False  # it is too large: the rest is its beginning and stays so
+        self._excess_ends_line = False
+        self.last_event_id: str | None = None  # None: upstream gave none; "": it took it back
+        self.retry_seconds: float | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a frame has begun and not ended; comments and blank lines alone are none."""
+        return bool(self._bom) or self._excess or (bool(self._rest) and self._rest[0] != _COMMENT)
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that end in this chunk. Each byte is looked at a fixed number of times."""
+        text = self._with_line_feeds(chunk if self._bom is None else self._without_bom(chunk))
+        frames: list[Frame] = []
+        if self._excess:
+            text = self._skip(text, frames)
+        if not text or self._excess:
+            return frames
+        if self._rest:
+            if b"\n\n" not in text and not (text[0] == _LF == self._rest[-1]):
+                self._keep(text)
+                return frames
+            text = bytes(self._rest) + text
+            self._rest.clear()
+        # What stands between two blank lines is a frame: C finds them, and the usual frame of two lines needs no more.
+        *blocks, last = text.split(b"\n\n")
+        for block in blocks:
+            frame = self._frame(block)
+            if frame is not None:
+                frames.append(frame)
+        self._keep(last)
+        return frames
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        start = (self._bom or b"") + chunk
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            self._bom = start
+            return b""
+        self._bom = None
+        return start.removeprefix(_BOM)
+
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return chunk
+
+    def _keep(self, text: bytes) -> None:
+        """Remember the beginning of a frame, as far as it may be remembered."""
+        rest = self._rest
+        rest += text if rest else text.lstrip(b"\n")
+        while rest and rest[0] == _COMMENT:
+            end = rest.find(b"\n")
+            if end < 0:
+                del rest[1:]  # that it is one is all that need be known
+                return
+            del rest[: end + 1]
+        if len(rest) - rest.endswith(b"\n") > self._max:
+            self._excess, self._excess_ends_line = True, rest.endswith(b"\n")
+            del rest[self._kept :]
+
+    def _skip(self, text: bytes, frames: list[Frame]) -> bytes:
+        """Throw away what belongs to a frame that is too large; what follows it."""
+        joined = self._excess_ends_line and text.startswith(b"\n")
+        found = text.find(b"\n\n")
+        if not joined and found < 0:
+            self._excess_ends_line = text.endswith(b"\n") if text else self._excess_ends_line
+            return b""
+        frames.append(Frame(b"", b"", bytes(self._rest), oversized=True))
+        self._rest.clear()
+        self._excess = False
+        return text[1 if joined else found + 2 :]
+
+    def _frame(self, block: bytes) -> Frame | None:
+        if block[:1] in (b"\n", b":", b""):
+            block = _without_head(block)
+            if not block:
+                return None
+        if len(block) > self._max:
+            return Frame(b"", b"", block[: self._kept], oversized=True)
+        head, _, tail = block.partition(b"\n")
+        if head[:7] == b"event: " and tail[:6] == b"data: " and b"\n" not in tail:
+            return Frame(head[7:], tail[6:], block)
+        return self._frame_by_line(block)
+
+    def _frame_by_line(self, block: bytes) -> Frame | None:
+        """The same by the rules in full. Latin-1 is a letter for each byte, there and back."""
+        has_data = has_id = False
+        for line in block.split(b"\n"):
+            field = line.partition(b":")[0]
+            has_data |= field == b"data"
+            has_id |= field == b"id"
+            if field != b"retry" or _RETRY.fullmatch(line):
+                self._fields.decode(line.decode("latin-1"))
+        parsed = self._fields.decode("")
+        if parsed is None:
+            return None
+        if has_id:
+            self.last_event_id = parsed.id
+        if parsed.retry is not None:
+            self.retry_seconds = min(parsed.retry / 1000, _MOST_RETRY_SECONDS)
+        if not has_data:
+            return None
+        names = _NAMES.findall(block)
+        name = "" if not names or names[-1] in _NO_NAMES else parsed.event
+        return Frame(name.encode("latin-1"), parsed.data.encode("latin-1"), block)
+
+
+def _without_head(block: bytes) -> bytes:
+    """Without the blank lines and comments that stand before a frame."""
+    block = block.lstrip(b"\n")
+    while block[:1] == b":":
+        block = block.partition(b"\n")[2]
+    return block
