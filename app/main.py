@@ -29,13 +29,15 @@ from app.dispatcher.cancelling import wait_at_most
 from app.handlers import build
 from app.server import Front, make_server
 from app.settings import Settings, is_loopback
-from app.sources import SourceParts, make_webhook
+from app.sources import SourceParts, make_sse, make_webhook
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import ConfigurationError
 from ingest.event import Mode, Origin
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
+from ingest.sources.sse import SseSource
 from ingest.sources.webhook import WebhookSource
+from ingest.stream.reconnect import OpenBudget
 from ingest.supervisor import Supervised, Supervisor
 from storage import queries
 from storage.coverage import SqlCoverage
@@ -91,11 +93,13 @@ class Headrace:
             random=Random(),  # noqa: S311 - jitter is no secret
         )
         self._coverage = CountedCoverage(SqlCoverage(database), metrics)
-        webhooks = self._make_webhooks(metrics)
+        webhooks, streams = self._make_sources(metrics)
         self._supervisor = Supervisor(
             [
-                Supervised(Origin(settings.sources[label].product, label, Mode.WEBHOOK), source)
-                for label, source in webhooks.items()
+                Supervised(Origin(settings.sources[label].product, label, mode), source)
+                for label in settings.sources
+                for mode, sources in ((Mode.WEBHOOK, webhooks), (Mode.SSE, streams))
+                if (source := sources.get(label)) is not None
             ],
             metrics,
             utc_now,
@@ -118,7 +122,7 @@ class Headrace:
         self._server = make_server(Front(paths, api), settings.server)
         self._retention = self._make_retention()
 
-    def _make_webhooks(self, metrics: Metrics) -> dict[str, WebhookSource]:
+    def _make_sources(self, metrics: Metrics) -> tuple[dict[str, WebhookSource], dict[str, SseSource]]:
         settings = self._settings
         parts = SourceParts(
             inbox=self._inbox,
@@ -126,12 +130,16 @@ class Headrace:
             coverage=self._coverage,
             clock=utc_now,
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
+            budget=OpenBudget(),
         )
-        return {
-            label: make_webhook(label, source, parts)
-            for label, source in settings.sources.items()
-            if Mode.WEBHOOK in source.modes
-        }
+        webhooks, streams = (
+            {label: source for label, source in settings.sources.items() if mode in source.modes}
+            for mode in (Mode.WEBHOOK, Mode.SSE)
+        )
+        return (
+            {label: make_webhook(label, source, parts) for label, source in webhooks.items()},
+            {label: make_sse(label, source, parts) for label, source in streams.items()},
+        )
 
     def _make_retention(self) -> Retention | None:
         keep: timedelta | None = self._settings.store.retention

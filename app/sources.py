@@ -15,8 +15,10 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import Coverage, Format
+from ingest.ports import Coverage
+from ingest.sources.sse import SseRules, SseSource
 from ingest.sources.webhook import WebhookRules, WebhookSource
+from ingest.stream.reconnect import OpenBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class SourceParts:
     coverage: Coverage
     clock: Callable[[], datetime]
     forbids: Callable[[Mapping[str, str]], bool]  # requests of web pages, while /ingest is open on loopback
+    budget: OpenBudget  # of opens, for all streams of this process
 
 
 def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> WebhookSource:
@@ -49,7 +52,28 @@ def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> We
     )
 
 
-def make_format(origin: Origin, settings: SourceSettings) -> Format:
+def make_sse(label: str, settings: SourceSettings, parts: SourceParts) -> SseSource:
+    """The streams of a label."""
+    origin = Origin(settings.product, label, Mode.SSE)
+    sse = settings.sse
+    return SseSource(
+        origin=origin,
+        rules=SseRules(
+            url=sse.url,
+            token=None if sse.token is None else sse.token.value,
+            idle=sse.idle_timeout.total_seconds(),
+            streams=sse.streams,
+        ),
+        format_=make_format(origin, settings),
+        intake=SourceIntake(parts.inbox, parts.metrics, label, Mode.SSE),
+        coverage=parts.coverage,
+        budget=parts.budget,
+        metrics=parts.metrics,
+        now=parts.clock,
+    )
+
+
+def make_format(origin: Origin, settings: SourceSettings) -> ParticleFormat | GenericFormat:
     """What the source's senders write."""
     if settings.format == "particle":
         return ParticleFormat(origin, settings.ignore)

@@ -22,6 +22,7 @@ from ingest.event import Cause, Mode, Outcome, Reason
 
 DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
 WEBHOOK_CODES = ("204", "401", "403", "405", "413", "415", "422", "503")
+RECONNECT_CAUSES = (Cause.IDLE, Cause.CLOSED, Cause.ERROR, Cause.REFUSED, Cause.RATE_LIMITED, Cause.UNAUTHORIZED)
 DELIVERY_OUTCOMES = ("delivered", "retried", "dead")
 
 _TRANSIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
@@ -122,6 +123,11 @@ class Metrics:
         for histogram in (self.transit, self.ack):
             histogram.labels(*labels)
 
+    def declare_stream(self, source: str, mode: str) -> None:
+        """Start the label sets that only streams have at 0."""
+        for cause in RECONNECT_CAUSES:
+            self.reconnects.labels(source, mode, cause)
+
     def declare_webhook(self, source: str) -> None:
         """Start the label sets that only webhooks have at 0."""
         self.auth_failures.labels(source)
@@ -129,14 +135,12 @@ class Metrics:
             self.responses.labels(source, code)
 
     def declare_coverage(self, source: str, mode: Mode) -> None:
-        """Start the label sets of gaps at 0, and of reconnects where the mode has connections of its own."""
+        """Start the label sets of gaps at 0."""
         self.suspected_lost.labels(source)
         self.gap_open.labels(source, mode.value)
         for cause in Cause:
             self.gaps.labels(source, mode.value, cause.value)
             self.gap_seconds.labels(source, mode.value, cause.value)
-            if mode is not Mode.WEBHOOK:
-                self.reconnects.labels(source, mode.value, cause.value)
 
     def declare_handlers(self, handlers: Iterable[str]) -> None:
         """Start every label set of the handlers at 0."""

@@ -32,9 +32,9 @@ class FrameFormat(Protocol):
     """As Format, for the frames of a stream."""
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
-        """A record for each frame, in order; `stream` is the number of the connection. Never raises for what was sent.
+        """A record for each frame, in order; `stream` is the connection's number. Never raises for what was sent.
 
-        What cannot be decoded is a Reject with its text, an oversized frame a Reject TOO_LARGE with its beginning.
+        A frame that cannot be decoded is a Reject with its text, an oversized one a TOO_LARGE with its beginning.
         """
         ...
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 import structlog
 
 from ingest.event import Origin
 from ingest.metrics import Metrics
-from ingest.ports import Source
+from ingest.ports import Source, StreamState
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -27,6 +28,7 @@ class State(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
+    DOWN = "down"  # runs, and cannot receive now
     FAILED = "failed"  # will be started again
     DRAINING = "draining"
 
@@ -44,6 +46,7 @@ class SourceStatus:
     last_event_at: datetime | None
     last_byte_at: datetime | None
     counts: Mapping[str, int]
+    streams: Sequence[StreamState] = ()
 
 
 @dataclass(slots=True)
@@ -68,6 +71,8 @@ class Supervisor:
         self._draining = False
         for supervised in sources:
             self._enter(supervised, State.STARTING)
+            up = metrics.source_up.labels(supervised.origin.source, supervised.origin.mode.value)
+            up.set_function(partial(_is_up, supervised))
 
     async def run(self) -> None:
         """Run every source until cancelled."""
@@ -107,20 +112,27 @@ class Supervisor:
 
     def _enter(self, supervised: Supervised, state: State, reason: str | None = None) -> None:
         supervised.state, supervised.since, supervised.reason = state, self._clock(), reason
-        up = self._metrics.source_up.labels(supervised.origin.source, supervised.origin.mode.value)
-        up.set(state is State.RUNNING)
 
     def _status(self, supervised: Supervised) -> SourceStatus:
         origin = supervised.origin
-        last = supervised.source.last_seen()
+        last, condition = supervised.source.last_seen(), supervised.source.condition()
+        state, since, reason = supervised.state, supervised.since or self._clock(), supervised.reason
+        if state is State.RUNNING:  # then the source itself knows best
+            state = State.RUNNING if condition.up else State.DOWN
+            since, reason = condition.since or since, condition.reason
         return SourceStatus(
             source=origin.source,
             mode=origin.mode.value,
             product=origin.product,
-            state=supervised.state,
-            since=supervised.since or self._clock(),
-            reason=supervised.reason,
+            state=state,
+            since=since,
+            reason=reason,
             last_event_at=last.event_at,
             last_byte_at=last.byte_at,
             counts=self._metrics.counts(origin.source, origin.mode.value),
+            streams=condition.streams,
         )
+
+
+def _is_up(supervised: Supervised) -> float:
+    return float(supervised.state is State.RUNNING and supervised.source.condition().up)

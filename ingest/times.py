@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,6 +19,12 @@ _RFC3339 = re.compile(
 _COMMON = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{3}Z\Z", re.ASCII)
 # Above this a bare number of seconds would lie beyond the year 5138, so it is milliseconds.
 _MILLISECONDS_FROM = 100_000_000_000
+_elapsed = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+
+
+def elapsed() -> float:
+    """Seconds on a clock that nobody sets, and that goes on while the machine sleeps where it has such a one."""
+    return _elapsed()
 
 
 class Instant(NamedTuple):

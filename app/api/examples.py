@@ -45,7 +45,40 @@ SOURCES = {
             },
             "duplicate_kinds": {"redelivery": 5, "overlap": 0, "redundant": 0},
             "open_gap": None,
-        }
+            "streams": [],
+        },
+        {
+            "source": "fleet",
+            "mode": "sse",
+            "product": "tracker",
+            "state": "down",
+            "since": "2026-07-28T16:53:12.000Z",
+            "reason": "nothing came for 20 s",
+            "last_event_at": "2026-07-28T16:52:44.011Z",
+            "last_byte_at": "2026-07-28T16:52:52.000Z",
+            "counts": {
+                "received": 1040,
+                "stored": 0,
+                "duplicate": 1040,
+                "rejected": 0,
+                "ignored": 0,
+                "deferred": 0,
+                "in_flight": 0,
+            },
+            "duplicate_kinds": {"redelivery": 0, "overlap": 1040, "redundant": 0},
+            "streams": [
+                {
+                    "stream": 1,
+                    "state": "waiting",
+                    "since": "2026-07-28T16:53:12.000Z",
+                    "last_byte_at": "2026-07-28T16:52:52.000Z",
+                    "lost": "idle",
+                    "reason": "nothing came for 20 s",
+                    "next_attempt_at": "2026-07-28T16:53:14.718Z",
+                }
+            ],
+            "open_gap": {"since": "2026-07-28T16:52:52.000Z", "cause": "idle", "seconds": 21.4},
+        },
     ]
 }
 GAPS_PAGE = {

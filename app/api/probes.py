@@ -24,6 +24,7 @@ from storage import queries
 from storage.engine import Database
 
 _STORE_SECONDS = 2.0  # probes are usually given up after a few seconds: say why before that
+_DOWN = (State.FAILED, State.DOWN)
 _PROBE = ["GET", "HEAD"]
 
 
@@ -53,7 +54,7 @@ def probes_router(
     @router.head("/readyz", include_in_schema=False)
     async def readyz() -> Response:
         """Send traffic here. A source that is down is named, but only the store and the process decide."""
-        down = [_down_json(state) for state in states() if state.state is State.FAILED]
+        down = [_down_json(state) for state in states() if state.state in _DOWN]
         reason = "draining" if readiness().draining else await _store_fault(database)
         if reason is not None:
             return problem(503, f"Not ready: {reason}.", ready=False, reason=reason, sources_down=down)

@@ -39,6 +39,18 @@ class OpenGap(TypedDict):
     seconds: float
 
 
+class Stream(TypedDict):
+    """One connection of a source that listens. `lost` and `reason`: why it last ended."""
+
+    stream: int
+    state: str
+    since: Time
+    last_byte_at: Time | None
+    lost: str | None
+    reason: str | None
+    next_attempt_at: Time | None
+
+
 class Source(TypedDict):
     """One source and mode. `counts` are this process's: received is the sum of the other six."""
 
@@ -53,6 +65,7 @@ class Source(TypedDict):
     counts: dict[str, int]
     duplicate_kinds: dict[str, int]
     open_gap: OpenGap | None
+    streams: list[Stream]
 
 
 class SourcesList(TypedDict):

@@ -15,7 +15,7 @@ from app.api.parameters import PageQuery, span_of
 from app.api.replies import describes, json_reply
 from app.api.shapes import GapsPage, RejectsPage, SourcesList
 from app.row_json import gap_json, open_gap_json, reject_json, time_json
-from ingest.ports import Gap
+from ingest.ports import Gap, StreamState
 from ingest.supervisor import SourceStatus
 from ingest.times import rfc3339
 from storage import queries
@@ -78,6 +78,19 @@ def _source_json(status: SourceStatus, kinds: Kinds) -> dict[str, Any]:
         "last_byte_at": time_json(status.last_byte_at),
         "counts": dict(status.counts),
         "duplicate_kinds": kinds.get((status.source, status.mode), {}),
+        "streams": list(map(_stream_json, status.streams)),
+    }
+
+
+def _stream_json(stream: StreamState) -> dict[str, Any]:
+    return {
+        "stream": stream.stream,
+        "state": stream.state,
+        "since": rfc3339(stream.since),
+        "last_byte_at": time_json(stream.last_byte_at),
+        "lost": stream.lost,
+        "reason": stream.reason,
+        "next_attempt_at": time_json(stream.next_attempt_at),
     }
 
 

@@ -73,7 +73,7 @@ def _validated(tree: Mapping[str, Any], interpolation: Interpolation) -> tuple[S
         settings = Settings.model_validate(resolved)
     except ValidationError as error:
         return None, [*faults, *_unexplained(faults_of(error, Settings), faults)]
-    faults += conflicts(settings)
+    faults += list(_unexplained(conflicts(settings), faults))
     return (None, faults) if faults else (settings, [])
 
 

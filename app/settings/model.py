@@ -19,7 +19,8 @@ from app.settings.secret import Secret, masked_url
 from app.settings.sources import SourceSettings
 
 DATABASE_SCHEMES = ("sqlite:///", "postgres://", "postgresql://")
-PARTICLE_EVENTS = "https://api.particle.io/v1/products/{product}/events"
+PARTICLE_HOST = "api.particle.io"
+PARTICLE_EVENTS = f"https://{PARTICLE_HOST}/v1/products/{{product}}/events"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -129,7 +130,7 @@ def _labelled(label: str, source: Any) -> Any:
     if not isinstance(source, dict):
         return source
     product = source.get("product", label)
-    filled = {"product": product, "webhook": {}, **source}
+    filled = {"product": product, "webhook": {}, "sse": {}, **source}
     defaults = {
         "webhook": {"path": f"/ingest/{label}"},
         "sse": {"url": PARTICLE_EVENTS.format(product=quote(str(product), safe=""))},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from app.settings.faults import Fault
-from app.settings.model import Settings, is_loopback
+from app.settings.model import PARTICLE_HOST, Settings, is_loopback
 from ingest.event import Mode
 
 
@@ -13,6 +14,7 @@ def conflicts(settings: Settings) -> Iterator[Fault]:
     """Every fault between sections."""
     yield from _tls_faults(settings)
     yield from _path_faults(settings)
+    yield from _stream_faults(settings)
     yield from access_faults(settings)
 
 
@@ -35,6 +37,19 @@ def _tls_faults(settings: Settings) -> Iterator[Fault]:
         yield Fault(("server", "tls_key"), "required with server.tls_cert")
     if server.tls_key and not server.tls_cert:
         yield Fault(("server", "tls_cert"), "required with server.tls_key")
+
+
+def _stream_faults(settings: Settings) -> Iterator[Fault]:
+    for label, source in settings.sources.items():
+        if Mode.SSE not in source.modes:
+            continue
+        key = ("sources", label)
+        if source.sse.token is None and urlsplit(source.sse.url).hostname == PARTICLE_HOST:
+            yield Fault((*key, "sse", "token"), f"required for {PARTICLE_HOST}")
+        for name, place in source.fields or ():
+            if isinstance(place, str) and place.startswith("header:"):
+                because = "the events of a stream have no headers, and would get other ids than by webhook"
+                yield Fault((*key, "fields", name), f"expected a JSON pointer with mode sse: {because}")
 
 
 def _path_faults(settings: Settings) -> Iterator[Fault]:

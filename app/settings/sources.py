@@ -37,6 +37,12 @@ def _url(url: str) -> str:
     return url
 
 
+def _stream_url(url: str) -> str:
+    if "access_token=" in url:
+        raise ValueError("expected a URL without access_token: put it into token, where nothing shows it")
+    return _url(url)
+
+
 def _subscription(name: str) -> str:
     if not _SUBSCRIPTION.fullmatch(name):
         raise ValueError('expected "projects/<project>/subscriptions/<name>"')
@@ -63,7 +69,7 @@ def _nothing(value: Any) -> None:
 
 Pointer = Annotated[str, AfterValidator(_pointer)]
 NotBuilt = Annotated[None, BeforeValidator(_nothing)]
-Modes = Annotated[tuple[Mode, ...], BeforeValidator(refuse_unbuilt(Mode.SSE, Mode.PUBSUB)), BeforeValidator(_modes)]
+Modes = Annotated[tuple[Mode, ...], BeforeValidator(refuse_unbuilt(Mode.PUBSUB)), BeforeValidator(_modes)]
 
 
 class WebhookSettings(BaseModel):
@@ -78,11 +84,11 @@ class WebhookSettings(BaseModel):
 
 
 class SseSettings(BaseModel):
-    """A stream that we open; not run by this version."""
+    """Streams that we open. The path of `url` says which: of a product, of our own devices, of a prefix of names."""
 
     model_config = STRICT
 
-    url: Annotated[str, AfterValidator(_url)]
+    url: Annotated[str, AfterValidator(_stream_url)]
     token: Secret | None = None
     idle_timeout: PositiveDuration = timedelta(seconds=20)
     streams: Count = 1
@@ -125,7 +131,7 @@ class SourceSettings(BaseModel):
     sequence_epoch: NotBuilt = None
     loss_grace: NotBuilt = None
     webhook: WebhookSettings
-    sse: SseSettings | None = None
+    sse: SseSettings
     pubsub: PubsubSettings | None = None
 
     @field_validator("fields")

@@ -21,7 +21,7 @@ from ingest.event import Origin, Outcome, Reason, Record, Reject
 from ingest.formats.body import MalformedGzip, gunzip
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import Coverage, Format, LastSeen
+from ingest.ports import Condition, Coverage, Format, LastSeen
 from ingest.sources.answers import ANSWERS, Answer
 from ingest.sources.attendance import Attendance
 
@@ -127,6 +127,10 @@ class WebhookSource:
         """See ports.Source."""
         event_at = self._intake.last_event_at
         return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
+
+    def condition(self) -> Condition:
+        """Up until it is paused: whether requests come is the sender's affair."""
+        return Condition(up=not self._paused)
 
     def _reply(self, code: int, reply: Callable[[Answer], None]) -> None:
         self._count_answer[code]()

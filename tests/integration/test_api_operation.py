@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
-from ingest.ports import Gap
+from ingest.ports import Gap, StreamState
 from ingest.supervisor import State
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -74,6 +75,7 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
         "counts": COUNTS,
         "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0},
         "open_gap": None,
+        "streams": [],
     }
 
 
@@ -111,6 +113,30 @@ async def test_gaps_show_when_nobody_listened(world: World, client: httpx.AsyncC
     assert lasting["seconds"] >= 60
     assert (page["next"], rest["next"], rest["last"]) == (1, None, 2)
     assert [gap["id"] for gap in fleet["gaps"]] == [1]
+
+
+async def test_a_source_that_listens_shows_its_streams(world: World, client: httpx.AsyncClient) -> None:
+    """Each connection: what it does since when, why it last ended, and when it is tried again."""
+    later = NOW + timedelta(seconds=3)
+    streams = (StreamState(1, "waiting", NOW, NOW, Cause.IDLE, "nothing came for 20 s", later),)
+    world.states.append(replace(a_status(state=State.DOWN), streams=streams))
+
+    (source,) = (await client.get("/api/v1/sources")).json()["sources"]
+    ready = await client.get("/readyz")
+
+    assert source["state"] == "down"
+    assert source["streams"] == [
+        {
+            "stream": 1,
+            "state": "waiting",
+            "since": "2026-07-28T16:53:05.702Z",
+            "last_byte_at": "2026-07-28T16:53:05.702Z",
+            "lost": "idle",
+            "reason": "nothing came for 20 s",
+            "next_attempt_at": "2026-07-28T16:53:08.702Z",
+        }
+    ]
+    assert (ready.status_code, [down["state"] for down in ready.json()["sources_down"]]) == (200, ["down"])
 
 
 async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: httpx.AsyncClient) -> None:

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from ingest.event import Cause, Mode, Reason
-from ingest.metrics import WEBHOOK_CODES, Metrics
+from ingest.metrics import RECONNECT_CAUSES, WEBHOOK_CODES, Metrics
 from ingest.sources.answers import ANSWERS
 
 SOURCE = {"source", "mode"}
@@ -52,6 +52,7 @@ def metrics() -> Metrics:
     metrics.declare_webhook("fleet")
     metrics.declare_coverage("fleet", Mode.WEBHOOK)
     metrics.declare_coverage("fleet", Mode.SSE)
+    metrics.declare_stream("fleet", "sse")
     metrics.declare_handlers(["alerts"])
     return metrics
 
@@ -96,8 +97,9 @@ def test_every_label_value_is_known_beforehand(metrics: Metrics) -> None:
     assert values("headrace_events_duplicate", "kind") == {"redelivery", "overlap", "redundant"}
     assert values("headrace_events_rejected", "reason") == {reason.value for reason in Reason}
     assert values("headrace_ingest_responses", "code") == {str(code) for code in ANSWERS} == set(WEBHOOK_CODES)
-    for name in ("headrace_gaps", "headrace_gap_seconds", "headrace_source_reconnects"):
+    for name in ("headrace_gaps", "headrace_gap_seconds"):
         assert values(name, "cause") == {cause.value for cause in Cause}
+    assert values("headrace_source_reconnects", "cause") == {cause.value for cause in RECONNECT_CAUSES}
     assert values("headrace_source_reconnects", "mode") == {"sse"}  # nobody connects again to a webhook but the sender
     assert values("headrace_handler_deliveries", "outcome") == {"delivered", "retried", "dead"}
 

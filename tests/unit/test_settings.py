@@ -263,3 +263,25 @@ def test_description_shows_what_would_run(loaded: Load) -> None:
     assert rows["sources.fleet.webhook.max_body"] == "1MiB"
     assert rows["store.retention"] == "30d"
     assert not [key for key in rows if ".sse." in key or ".pubsub." in key]
+
+
+def test_changing_the_mode_is_one_line(loaded: Load) -> None:
+    """The smallest file with another mode, or with both: the product's stream, with the documented defaults."""
+    environ = {"HOOK_SECRET": "s3cret", "PARTICLE_TOKEN": "t0ken"}
+    for mode, modes in (('"sse"', [Mode.SSE]), ('["webhook", "sse"]', [Mode.WEBHOOK, Mode.SSE])):
+        source = loaded(SMALLEST.replace('"webhook"', mode), environ).sources["fleet"]
+        assert list(source.modes) == modes
+        assert source.sse.url == "https://api.particle.io/v1/products/tracker/events"
+        assert source.sse.token is not None
+        assert (source.sse.token.value(), source.sse.streams) == ("t0ken", 1)
+        assert source.sse.idle_timeout == timedelta(seconds=20)
+
+
+def test_a_stream_of_another_host_needs_no_token(loaded: Load) -> None:
+    """Only Particle is known to want one; `check` shows what would be listened to."""
+    settings = loaded("[sources.fleet]\nmode = 'sse'\n[sources.fleet.sse]\nurl = 'http://bridge:8080/events/temp'\n")
+    rows = dict(describe(settings))
+    assert settings.sources["fleet"].sse.token is None
+    assert rows["sources.fleet.sse.url"] == "http://bridge:8080/events/temp"
+    assert rows["sources.fleet.sse.idle_timeout"] == "20s"
+    assert not [key for key in rows if ".webhook." in key]

@@ -62,6 +62,13 @@ WRONG_VALUES = {
     "[sources.fleet.webhook]\npath = '/metrics/'": "sources.fleet.webhook.path: expected a path outside /api",
     "[sources.fleet.webhook]\non_reject = 'drop'": "sources.fleet.webhook.on_reject: expected 'accept' or 'refuse'",
     "[sources.fleet.sse]\nurl = 'ftp://h'": "sources.fleet.sse.url: expected a URL that begins with https://",
+    "[sources.fleet.sse]\nurl = 'https://h/e?access_token=x'": "sources.fleet.sse.url: expected a URL without access_t",
+    "[sources.fleet]\nmode = 'sse'": "sources.fleet.sse.token: required for api.particle.io",
+    "[sources.fleet]\nmode = ['webhook', 'sse']": "sources.fleet.sse.token: required for api.particle.io",
+    "[sources.fleet]\nmode = 'sse'\nsse.token = '${UNSET}'": "sources.fleet.sse.token: the environment variable UNSET",
+    "[sources.fleet]\nmode = 'sse'\nformat = 'generic'\nfields.id = 'header:X-Id'\nsse.url = 'http://h/'": (
+        "sources.fleet.fields.id: expected a JSON pointer with mode sse: the events of a stream have no headers"
+    ),
     "[sources.fleet.sse]\nidle_timeout = '0s'": "sources.fleet.sse.idle_timeout: expected a duration above zero",
     "[sources.fleet.pubsub]\nsubscription = 'x'": 'sources.fleet.pubsub.subscription: expected "projects/',
     "[handlers.h]\ncall = 'm:f'": "handlers.h.type: required",
@@ -99,7 +106,6 @@ UNKNOWN_KEYS = {
 }
 
 NOT_YET = {
-    "[sources.fleet]\nmode = 'sse'": 'sources.fleet.mode: this version does not run "sse" yet',
     "[sources.fleet]\nmode = ['webhook', 'pubsub']": 'sources.fleet.mode: this version does not run "pubsub" yet',
     "[sources.fleet]\nsequence = '/seq'": "sources.fleet.sequence: this version does not detect losses yet",
     "[sources.fleet]\nsequence_epoch = '/b'": "sources.fleet.sequence_epoch: this version does not detect losses yet",
@@ -131,8 +137,8 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
 
 def test_a_mode_that_is_not_built_hides_no_other_fault(tmp_path: Path) -> None:
     """Beside a mode that does not run yet, a misspelt key is still reported."""
-    assert faults(tmp_path, "[sources.fleet]\nmode = 'sse'\nporduct = 'x'\n") == [
-        'sources.fleet.mode: this version does not run "sse" yet',
+    assert faults(tmp_path, "[sources.fleet]\nmode = 'pubsub'\nporduct = 'x'\n") == [
+        'sources.fleet.mode: this version does not run "pubsub" yet',
         "sources.fleet.porduct: unknown key; the nearest known one is sources.fleet.product",
     ]
 

@@ -84,7 +84,7 @@ def test_references_of_modes_that_are_not_chosen_may_be_unset(tmp_path: Path) ->
         """,
         {"MODE": "webhook"},
     )
-    assert settings.sources["fleet"].sse is not None
+    assert settings.sources["fleet"].sse.url == "https://api.particle.io/v1/products/fleet/events"
 
 
 def test_a_secret_follows_its_file(tmp_path: Path) -> None:

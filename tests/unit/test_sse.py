@@ -206,8 +206,22 @@ def test_a_frame_that_has_begun_shows(text: bytes, partial: bool) -> None:
 
 
 PIECES = st.sampled_from(
-    [b"\n", b"\r", b"\r\n", b"\n\n", b"event: a", b"event:", b"data: b", b"data", b"data:c", b"id: 1", b"retry: 9"]
-    + [b":", b": c", b"x", b" ", b"\xff", BOM, BOM[:1], b"data: " + b"y" * SMALL, b"event: a\ndata: b\n\n"]
+    [
+        *(
+            b"\n",
+            b"\r",
+            b"\r\n",
+            b"\n\n",
+            b"event: a",
+            b"event:",
+            b"data: b",
+            b"data",
+            b"data:c",
+            b"id: 1",
+            b"retry: 9",
+        ),
+        *(b":", b": c", b"x", b" ", b"\xff", BOM, BOM[:1], b"data: " + b"y" * SMALL, b"event: a\ndata: b\n\n"),
+    ]
 )
 
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from ingest import supervisor as module
 from ingest.event import Mode, Origin
 from ingest.metrics import Metrics
-from ingest.ports import LastSeen
+from ingest.ports import Condition, LastSeen, StreamState
 from ingest.supervisor import State, Supervised, Supervisor
 from tests.support.records import NOW
 
@@ -27,6 +27,7 @@ class Scripted:
         self._script = iter(script)
         self.runs = 0
         self.paused = False
+        self.tells = Condition(up=True)
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -50,6 +51,10 @@ class Scripted:
     def last_seen(self) -> LastSeen:
         """See ports.Source."""
         return LastSeen(NOW, None)
+
+    def condition(self) -> Condition:
+        """See ports.Source."""
+        return self.tells
 
 
 def supervised(label: str, source: Scripted) -> Supervised:
@@ -141,6 +146,26 @@ async def test_a_source_that_ends_while_draining_is_not_started_again() -> None:
         await task
     assert source.runs == 1
     assert supervisor.statuses()[0].state is State.DRAINING
+
+
+async def test_a_source_that_runs_and_cannot_receive_is_down() -> None:
+    """It says so itself, with its reason and since when; then the gauge is 0."""
+    source = Scripted()
+    supervisor, metrics = make(source)
+    earlier = NOW - timedelta(minutes=5)
+    streams = (StreamState(1, "waiting", NOW),)
+    source.tells = Condition(False, earlier, "connection refused", streams)
+
+    assert supervisor.statuses()[0].state is State.STARTING
+    async with running(supervisor):
+        await source.ended.wait()
+        status = supervisor.statuses()[0]
+        assert (status.state, status.since, status.reason) == (State.DOWN, earlier, "connection refused")
+        assert status.streams == streams
+        assert metrics.registry.get_sample_value("headrace_source_up", LABELS) == 0
+        source.tells = Condition(True, NOW)
+        assert supervisor.statuses()[0].state is State.RUNNING
+        assert metrics.registry.get_sample_value("headrace_source_up", LABELS) == 1
 
 
 async def test_pauses_grow_to_a_minute_and_not_beyond(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,179 @@
+"""The SSE source: streams that we open and listen to, and an exact account of when nobody listened.
+
+Upstream keeps nothing for us and sends nothing again. The rooms of `ingest.stream` do the work; here they are put
+together, watched, and asked how they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from ingest.event import Cause, Origin
+from ingest.intake import SourceIntake
+from ingest.metrics import Metrics
+from ingest.ports import Condition, Coverage, FrameFormat, LastSeen
+from ingest.stream.connection import Connection, Wire
+from ingest.stream.reconnect import OpenBudget
+from ingest.stream.recorder import Recorder
+from ingest.stream.stream import Stream, StreamRules
+from ingest.stream.watch import Watch
+from ingest.times import elapsed
+
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class SseRules:
+    """What is listened to. `token` gives the present one; durations in seconds.
+
+    `connect` is how long making a connection may take, `pause` how long a stop waits for what was read.
+    """
+
+    url: str
+    token: Callable[[], str] | None
+    idle: float = 20.0
+    streams: int = 1
+    connect: float = 10.0
+    pause: float = 3.0
+    stream: StreamRules = field(default_factory=StreamRules)
+
+
+class SseSource:
+    """ports.Source for one URL, with one or several connections to it. `budget` is shared by the process."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        rules: SseRules,
+        format_: FrameFormat,
+        intake: SourceIntake,
+        coverage: Coverage,
+        budget: OpenBudget,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = elapsed,
+    ) -> None:
+        self._origin = origin
+        self._rules = rules
+        self._format = format_
+        self._intake = intake
+        self._budget = budget
+        self._metrics = metrics
+        self._now = now
+        self._clock = clock
+        self._recorder = Recorder(origin, coverage, clock)
+        self._watch = Watch(self._connections, clock)
+        self._streams: list[Stream] = []
+        self._paused = asyncio.Event()
+        self._up = False
+        self._since = now()
+        self._last_byte_at: datetime | None = None
+        metrics.declare_stream(origin.source, origin.mode.value)
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        async with self._client() as client, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._recorder.run())
+            tasks.create_task(self._watch.run())
+            if not self._paused.is_set():
+                self._streams = [self._stream(number + 1, self._wire(client)) for number in range(self._rules.streams)]
+                for stream in self._streams:
+                    tasks.create_task(stream.run())
+
+    async def pause(self) -> None:
+        """Read nothing more, settle what was read, and write down until when we listened; in bounded time."""
+        self._paused.set()
+        for stream in self._streams:
+            stream.pause()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._rules.pause):
+                for stream in self._streams:
+                    await stream.ended()
+                await self._recorder.empty()
+        for stream in self._streams:
+            stream.abandon()
+
+    def last_seen(self) -> LastSeen:
+        """See ports.Source."""
+        event_at = self._intake.last_event_at
+        return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
+
+    def condition(self) -> Condition:
+        """Up while at least one stream listens; the reason is that of the first one that does not."""
+        states = [stream.state for stream in self._streams]
+        reasons = (state.reason or state.state for state in states)
+        return Condition(self._up, self._since, None if self._up else next(reasons, "not started"), states)
+
+    def _client(self) -> httpx.AsyncClient:
+        """HTTPS_PROXY and the like are honoured (trust_env); a redirect is not followed, it would take the token along.
+
+        No connection is kept after an answer that was no stream.
+        """
+        rules = self._rules
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(rules.idle, connect=min(rules.connect, rules.idle), pool=None),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            follow_redirects=False,
+            trust_env=True,
+            headers={"User-Agent": "headrace"},
+        )
+
+    def _wire(self, client: httpx.AsyncClient) -> Wire:
+        return Wire(
+            origin=self._origin,
+            client=client,
+            url=self._rules.url,
+            idle_seconds=self._rules.idle,
+            connect_seconds=self._rules.connect,
+            format=self._format,
+            intake=self._intake,
+            recorder=self._recorder,
+            clock=self._clock,
+            now=self._now,
+            on_byte=self._heard,
+        )
+
+    def _stream(self, number: int, wire: Wire) -> Stream:
+        return Stream(
+            number,
+            wire,
+            self._rules.stream,
+            self._rules.token,
+            self._budget,
+            _host(self._rules.url),
+            random.uniform,
+            self._changed,
+            self._count_reconnect,
+        )
+
+    def _connections(self) -> Iterator[Connection]:
+        for stream in self._streams:
+            yield from stream.connections()
+
+    def _changed(self) -> None:
+        up = any(stream.state.state == "listening" for stream in self._streams)
+        if up is not self._up:
+            self._up, self._since = up, self._now()
+
+    def _count_reconnect(self, cause: Cause) -> None:
+        self._metrics.reconnects.labels(self._origin.source, self._origin.mode.value, cause.value).inc()
+
+    def _heard(self) -> None:
+        if self._last_byte_at is None:
+            gauge = self._metrics.last_byte.labels(self._origin.source, self._origin.mode.value)
+            gauge.set_function(lambda: self._last_byte_at.timestamp() if self._last_byte_at else 0.0)
+        self._last_byte_at = self._now()
+
+
+def _host(url: str) -> str:
+    """Host and port: whose door counts."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or _PORTS.get(parts.scheme, 443)}"

@@ -1,0 +1,114 @@
+"""What upstream's answers and the network's faults mean: a Loss with a cause and a sentence for the operator."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from ingest.event import Cause
+from ingest.stream.reconnect import Loss
+
+_UNAUTHORIZED = frozenset({401, 403, 404})
+_LIMITED = frozenset({429, 529})  # documents differ
+_LONGEST_RETRY_AFTER = 3600.0
+_EVENT_STREAM = "text/event-stream"
+
+
+def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | None:
+    """Why an answer is no stream; None where it is one. `said` is upstream's own explanation."""
+    status, because = response.status_code, f": {said}" if said else ""
+    if status in _UNAUTHORIZED:
+        return Loss(Cause.UNAUTHORIZED, f"upstream answered {status}{because}")
+    wait = parse_retry_after(response.headers.get("retry-after"), now)
+    if status in _LIMITED:
+        return Loss(Cause.RATE_LIMITED, f"upstream answered {status}, too many requests{because}", wait)
+    if response.is_redirect:
+        target = _without_query(response.headers["location"])
+        return Loss(Cause.ERROR, f"upstream answered {status}, a redirect to {target}: put the right address into url")
+    if status != 200:
+        return Loss(Cause.ERROR, f"upstream answered {status}{because}", wait)
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != _EVENT_STREAM:
+        return Loss(Cause.ERROR, f"upstream answered with {media_type or 'no content type'}, not with {_EVENT_STREAM}")
+    return None
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds from now that a Retry-After header names, as a number or a date (RFC 9110 §10.2.3), at most an hour."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), _LONGEST_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return min(max((aware - now).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
+
+
+def explain(error: Exception, *, listening: bool, ended: bool, seconds: float) -> Loss:
+    """Why a connection failed. `listening`: it had been answered; `ended`: upstream closed it; `seconds`: idle at most.
+
+    Nothing is quoted that may hold a header of ours.
+    """
+    if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+        return Loss(Cause.REFUSED, "no connection could be made in time")
+    if isinstance(error, httpx.TimeoutException):
+        silent = f"nothing came for {seconds:g} s" if listening else f"connected, but no answer within {seconds:g} s"
+        return Loss(Cause.IDLE, silent)
+    if isinstance(error, httpx.ProxyError):
+        return Loss(Cause.REFUSED, f"the proxy refused the connection: {error}"[:200])
+    if isinstance(error, httpx.ConnectError):
+        return _explain_connecting(error)
+    if ended and listening:  # TCP closed in good order, even if HTTP did not: everything that was sent has come
+        return Loss(Cause.CLOSED, "upstream closed the connection in the middle of its answer")
+    if ended or (isinstance(error, httpx.RemoteProtocolError) and "without sending" in str(error)):
+        return Loss(Cause.ERROR, "upstream closed the connection without an answer")
+    if isinstance(error, httpx.ReadError | httpx.WriteError):
+        return Loss(Cause.ERROR, "the connection was reset")
+    if isinstance(error, httpx.RemoteProtocolError):
+        return Loss(Cause.ERROR, "upstream does not speak HTTP as it should")
+    if isinstance(error, ssl.SSLError):
+        return Loss(Cause.ERROR, _explain_tls(error))
+    return Loss(Cause.ERROR, f"the request failed ({type(error).__name__})")
+
+
+def _explain_connecting(error: Exception) -> Loss:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return Loss(Cause.ERROR, _explain_tls(cause))
+        if isinstance(cause, socket.gaierror):
+            return Loss(Cause.REFUSED, f"the host's name cannot be resolved: {cause.strerror}")
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return Loss(Cause.REFUSED, f"no connection: {cause.strerror}")
+    return Loss(Cause.REFUSED, "no connection: it was closed while it was being made")
+
+
+def _explain_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not trusted: {error.verify_message}"
+    return f"TLS failed: {(error.reason or error.strerror or 'unknown').replace('_', ' ').lower()}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it comes from, and so on; the innermost may be several."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from _causes(inner)
+        error = error.__cause__ or error.__context__
+
+
+def _without_query(url: str) -> str:
+    """What of an address may be shown."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"[:120] if parts.hostname else parts.path[:120]

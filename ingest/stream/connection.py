@@ -1,0 +1,280 @@
+"""One request for a stream, from its opening to its end: bytes become records, and what they prove is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+
+from ingest.errors import TooLarge
+from ingest.event import Cause, Event, Origin, Outcome, Reason, Record, Reject
+from ingest.formats.frame import Frame
+from ingest.formats.sse import KEPT_BYTES, FrameDecoder
+from ingest.ports import FrameFormat, Intake
+from ingest.stream.answers import explain, judge
+from ingest.stream.inflate import Identity, Inflater, inflater_for
+from ingest.stream.listening import Listening
+from ingest.stream.reconnect import Loss
+from ingest.stream.recorder import Recorder
+from ingest.stream.tap import Tap
+
+_FRAMES_AT_ONCE = 1000
+_EXPLANATION_BYTES = 4096
+_EXPLANATION_SECONDS = 2.0
+_MAX_ID_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What the connections of a source share. `clock` in seconds; `now` is the time of day; `on_byte` is told of each.
+
+    `idle_seconds` without a byte end a connection; making one takes `connect_seconds` at most.
+    """
+
+    origin: Origin
+    client: httpx.AsyncClient
+    url: str
+    idle_seconds: float
+    connect_seconds: float
+    format: FrameFormat
+    intake: Intake
+    recorder: Recorder
+    clock: Callable[[], float]
+    now: Callable[[], datetime]
+    on_byte: Callable[[], None]
+
+
+class _Left(Exception):
+    """We were told to read no more."""
+
+
+class Connection:
+    """Runs once. `token` and `last_event_id` are what it is opened with.
+
+    `opened` is done when upstream has answered with a stream, or cancelled when it never will.
+    """
+
+    def __init__(self, stream: int, wire: Wire, token: str | None, last_event_id: str | None) -> None:
+        self.stream = stream
+        self.token = token
+        self.decoder = FrameDecoder()
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.opened_at = float("inf")
+        self.last_byte_at: datetime | None = None
+        self.listening: Listening | None = None
+        self.tap: Tap | None = None
+        self._given_id = last_event_id
+        self._wire = wire
+        self._inflater: Inflater = Identity()
+        self._chunked = False
+        self._frames: list[Frame] = []
+        self._leaving = False
+        self._task: asyncio.Task[object] | None = None
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The last id that upstream gave, on this connection or before it."""
+        given = self.decoder.last_event_id
+        return self._given_id if given is None else given
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether a part of something came whose rest has not."""
+        in_size = self._chunked and self.tap is not None and self.tap.in_chunk_size
+        return self.decoder.partial or self._inflater.pending or in_size
+
+    async def run(self) -> Loss:
+        """Open, read until it is over, and say why it is."""
+        self._task = asyncio.current_task()
+        stopped = Loss(Cause.STOPPED, "stopped")
+        loss = Loss(Cause.ERROR, "the source failed")  # unless we learn better
+        try:
+            loss = stopped if self._leaving else await self._live()
+        except asyncio.CancelledError:
+            if not self._leaving or self._task is None:
+                raise
+            self._task.uncancel()  # it was us
+            loss = stopped
+        finally:
+            if self.listening is not None:
+                self.listening.over(loss.cause)
+                self._wire.recorder.wake()
+            self.opened.cancel()
+        return loss
+
+    def leave(self) -> None:
+        """Read no more; what was read is offered first."""
+        self._leaving = True
+        if self._task is not None and (self.tap is None or self.tap.waiting):
+            self._task.cancel()
+
+    def abandon(self) -> None:
+        """Leave at once, even what was read."""
+        self._leaving = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _live(self) -> Loss:
+        wire = self._wire
+        if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
+            return Loss(Cause.UNAUTHORIZED, "the token is empty or holds characters that no header can carry")
+        try:
+            async with asyncio.timeout(wire.connect_seconds + wire.idle_seconds) as deadline:
+                async with wire.client.stream("GET", wire.url, headers=self._headers()) as response:
+                    if (refusal := await self._refusal(response)) is not None:
+                        return refusal
+                    deadline.reschedule(None)
+                    self._begin(response)
+                    return await self._read(response)
+        except _Left:
+            return Loss(Cause.STOPPED, "stopped")
+        except zlib.error:
+            return Loss(Cause.ERROR, "upstream's gzip is broken")
+        except TimeoutError:
+            return Loss(Cause.IDLE, "connected, but no whole answer in time")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            ended = self.tap is not None and self.tap.ended
+            if self.tap is not None and self.tap.ended_between_chunks:
+                self._mark_end()
+            return explain(error, listening=self.listening is not None, ended=ended, seconds=wire.idle_seconds)
+
+    def _headers(self) -> Mapping[bytes, bytes]:
+        headers = {b"Accept": b"text/event-stream", b"Accept-Encoding": b"identity", b"Cache-Control": b"no-store"}
+        if self.token is not None:
+            headers[b"Authorization"] = b"Bearer " + self.token.encode()
+        last = self._given_id
+        if last and last.isprintable() and last == last.strip() and len(last) <= _MAX_ID_CHARACTERS:
+            headers[b"Last-Event-ID"] = last.encode("latin-1")
+        return headers
+
+    async def _refusal(self, response: httpx.Response) -> Loss | None:
+        """Why this is no stream. The body of an error may say it better than its number."""
+        said = await self._explanation(response) if response.status_code >= 400 else ""
+        loss = judge(response, self._wire.now(), said)
+        if loss is None:
+            encoding = response.headers.get("content-encoding", "")
+            inflater = inflater_for(encoding)
+            if inflater is None:
+                return Loss(Cause.ERROR, f"upstream answered with Content-Encoding {encoding[:40]!r}")
+            self._inflater = inflater
+        return loss
+
+    async def _explanation(self, response: httpx.Response) -> str:
+        """The text of a JSON error such as Particle's, short and without our token."""
+        body = b""
+        with suppress(httpx.HTTPError, OSError, TimeoutError):
+            async with asyncio.timeout(_EXPLANATION_SECONDS):
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _EXPLANATION_BYTES:
+                        return ""
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            return ""
+        if not isinstance(document, dict):
+            return ""
+        text = document.get("error_description") or document.get("error")
+        if not isinstance(text, str) or (self.token and self.token in text):
+            return ""
+        return "".join(character for character in text[:200] if character.isprintable())
+
+    def _begin(self, response: httpx.Response) -> None:
+        wire = self._wire
+        self.opened_at = wire.clock()
+        self.listening = Listening(self.stream, self.opened_at)
+        wire.recorder.add(self.listening)
+        self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
+        self.tap = Tap(response.extensions["network_stream"], wire.clock, self._before_waiting, self._heard)
+        self.opened.set_result(None)
+
+    async def _read(self, response: httpx.Response) -> Loss:
+        """Whatever came with one read of the network is offered together, before the next (see `_before_waiting`)."""
+        feed, inflate, frames = self.decoder.feed, self._inflater.feed, self._frames
+        try:
+            async for chunk in response.aiter_raw():
+                if self.last_byte_at is None:  # it came with the head of the answer
+                    self._heard()
+                for piece in inflate(chunk):
+                    frames += feed(piece)
+                    if len(frames) >= _FRAMES_AT_ONCE:
+                        await self._offer_frames()
+        except (httpx.HTTPError, OSError, zlib.error):
+            await self._offer_frames()
+            raise
+        await self._offer_frames()
+        self._mark_end()
+        return Loss(Cause.CLOSED, "upstream ended the stream")
+
+    def _heard(self) -> None:
+        self.last_byte_at = self._wire.now()
+        self._wire.on_byte()
+
+    def _mark_end(self) -> None:
+        """An end in good order is as good as a byte: nothing is left before it."""
+        if self.listening is not None and not self.has_partial:
+            self.listening.caught_up(self._wire.clock() if self.tap is None else self.tap.last_at)
+
+    async def _before_waiting(self) -> None:
+        if self._frames:
+            await self._offer_frames()
+        if self._leaving:
+            raise _Left
+
+    async def _offer_frames(self) -> None:
+        if not self._frames:
+            return
+        records = self._wire.format.decode_frames(self._frames, self.stream, self._wire.now())
+        self._frames.clear()
+        await self._offer(records)
+
+    async def _offer(self, records: Sequence[Record]) -> None:
+        """Back-pressure is here: while the inbox has no room, nothing is read."""
+        assert self.listening is not None and self.tap is not None  # noqa: S101, PT018 - records come from a stream
+        listening, clock = self.listening, self._wire.clock
+        batch = listening.offered()
+
+        def tell(outcomes: Sequence[Outcome]) -> None:
+            listening.settled(batch, durable=Outcome.DEFERRED not in outcomes)
+
+        started, others = clock(), asyncio.Event()
+        turn = asyncio.get_running_loop().call_soon(others.set)
+        try:
+            await self._wire.intake.offer(records, tell)
+        except TooLarge:
+            await self._offer_less(records)
+            listening.settled(batch, durable=True)  # its parts have numbers of their own
+            return
+        finally:
+            turn.cancel()
+        if others.is_set():  # only then we were made to wait, and are not merely short of the processor
+            now = clock()
+            listening.waited(now - started, now)
+            if listening.held:
+                self.tap.behind(now)
+
+    async def _offer_less(self, records: Sequence[Record]) -> None:
+        """By halves; what alone is too large is kept as a Reject with its beginning. Raises TooLarge if that is too."""
+        middle = len(records) // 2
+        if middle:
+            await self._offer(records[:middle])
+            await self._offer(records[middle:])
+        elif isinstance(record := records[0], Event):
+            await self._offer([self._too_large(record)])
+        else:
+            raise TooLarge("the inbox cannot hold a single record: raise store.inbox_bytes")
+
+    def _too_large(self, event: Event) -> Reject:
+        return Reject(
+            source=event.source,
+            mode=event.mode,
+            received_at=event.received_at,
+            reason=Reason.TOO_LARGE,
+            body=(event.data or b"")[:KEPT_BYTES],
+        )

@@ -1,0 +1,87 @@
+"""When a lost stream is opened again, and how often a host may be asked at all; no clock and no socket is near."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ingest.event import Cause
+
+Draw = Callable[[float, float], float]  # a number between two, evenly: random.uniform
+
+# Particle closes the door to an address after 100 opens in five minutes; a restart must fit in too.
+MOST_OPENS = 90
+OPENS_SECONDS = 300.0
+_LEAST_SECONDS = 1.0
+_JITTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a connection is over or never came to be; `retry_after` is upstream's wish in seconds."""
+
+    cause: Cause
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectRules:
+    """Seconds: `first` (from, to) in the first minute away, then doubled to `longest`; `limited`: for 429, 529."""
+
+    first: tuple[float, float] = (1.0, 5.0)
+    minute: float = 60.0
+    longest: float = 60.0
+    limited: tuple[float, float] = (30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a stream has been away: since when (by any clock in seconds), and how often its waits have doubled."""
+
+    rules: ReconnectRules = ReconnectRules()
+    since: float | None = None
+    doublings: int = 0
+
+    def after(self, loss: Loss, now: float, floor: float, draw: Draw) -> tuple[float, Patience]:
+        """How many seconds to wait before the next attempt, and the patience that is left then.
+
+        Retry-After takes the place of the wait (RFC 9110 §10.2.3); `floor` is the stream's own `retry:`.
+        """
+        away = self if self.since is not None else replace(self, since=now)
+        wait, away = away._wait(loss, now, draw)
+        return max(wait, floor), away
+
+    def _wait(self, loss: Loss, now: float, draw: Draw) -> tuple[float, Patience]:
+        rules = self.rules
+        if loss.retry_after is not None:
+            least = max(loss.retry_after, min(_LEAST_SECONDS, rules.first[0]))
+            return draw(least, least + min(_JITTER_SECONDS, rules.first[1])), self
+        if loss.cause is Cause.RATE_LIMITED:
+            return draw(*rules.limited), self
+        if self.since is None or now - self.since < rules.minute:
+            return draw(*rules.first), self
+        least, most = rules.first
+        longer = replace(self, doublings=min(self.doublings + 1, 10))
+        # Full jitter over ten seconds and more is more than three on average, which upstream asks for.
+        return draw(least, min(most * 2**longer.doublings, rules.longest)), longer
+
+
+class OpenBudget:
+    """At most `most` opens in `seconds` to one host (with its port), shared by all that ask for them."""
+
+    def __init__(self, most: int = MOST_OPENS, seconds: float = OPENS_SECONDS) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._opens: dict[str, deque[float]] = {}
+
+    def claim(self, host: str, now: float) -> float:
+        """0.0, and it counts as an open; or, where there is none left, in how many seconds to ask again."""
+        opens = self._opens.setdefault(host, deque())
+        while opens and opens[0] <= now - self._seconds:
+            opens.popleft()
+        if len(opens) >= self._most:
+            return opens[0] + self._seconds - now
+        opens.append(now)
+        return 0.0

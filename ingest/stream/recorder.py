@@ -1,0 +1,96 @@
+"""Writes down when a source's streams listened, behind their backs: nobody who reads a stream waits for the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from ingest.errors import StoreUnavailable
+from ingest.event import Origin
+from ingest.ports import Coverage
+from ingest.stream.listening import Listening
+
+log = structlog.get_logger(__name__)
+
+
+class Recorder:
+    """Gives Coverage what Listenings prove, in the order in which it came about. While the store is away it waits.
+
+    A stream that was lost before another began is ended before that one is opened, however late its end is known.
+    `clock` (seconds) is the one that Listenings are timed by.
+    """
+
+    def __init__(
+        self, origin: Origin, coverage: Coverage, clock: Callable[[], float], every_seconds: float = 1.0
+    ) -> None:
+        self._origin = origin
+        self._coverage = coverage
+        self._clock = clock
+        self._every_seconds = every_seconds
+        self._listenings: list[tuple[Listening, list[Listening]]] = []  # each with those that were over before it
+        self._work = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._away = False
+
+    def add(self, listening: Listening) -> None:
+        """A connection begins to listen."""
+        before = [earlier for earlier, _ in self._listenings if earlier.is_over]
+        self._listenings.append((listening, before))
+        self._empty.clear()
+        self.wake()
+
+    def wake(self) -> None:
+        """Something is over that should not wait."""
+        self._work.set()
+
+    async def empty(self) -> None:
+        """Return when the ends of all connections are written."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            self._work.clear()
+            try:
+                await self._write_all()
+            except StoreUnavailable as error:
+                if not self._away:
+                    log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
+                self._away = True
+                await asyncio.sleep(self._every_seconds)
+                continue
+            self._away = False
+            try:
+                async with asyncio.timeout(self._every_seconds):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+
+    async def _write_all(self) -> None:
+        for listening, before in list(self._listenings):
+            if not any(earlier.spans for earlier in before):
+                await self._write(listening)
+        self._listenings = [(listening, before) for listening, before in self._listenings if listening.spans]
+        if not self._listenings:
+            self._empty.set()
+
+    async def _write(self, listening: Listening) -> None:
+        """Raises StoreUnavailable; what was written by then is not written again."""
+        spans, coverage, clock = listening.spans, self._coverage, self._clock
+        while spans:
+            span = spans[0]
+            if span.interval is None:
+                opened = await coverage.open(self._origin, listening.stream, max(0.0, clock() - span.began))
+                span.interval, span.written = opened.interval, span.began
+            proven = span.proven
+            if span.cause is not None:
+                await coverage.end(span.interval, span.cause, max(0.0, clock() - proven))
+                spans.popleft()
+                continue
+            if proven > span.written:
+                await coverage.extend(span.interval, max(0.0, clock() - proven))
+                span.written = proven
+            return

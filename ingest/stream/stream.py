@@ -1,0 +1,262 @@
+"""One of a source's streams: keeps a connection open, and replaces it before it must go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import structlog
+
+from ingest.event import Cause
+from ingest.ports import StreamState
+from ingest.stream.connection import Connection, Wire
+from ingest.stream.reconnect import Draw, Loss, OpenBudget, Patience, ReconnectRules
+
+OVERLAP_SECONDS = 1.0  # shorter than that, two intervals of coverage count as if a gap were between them
+_LOOK_SECONDS = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRules:
+    """Seconds. `max_age`: when a connection is replaced; `token`: how often the token is looked at.
+
+    `proven_life`: a connection that lived so long makes the next loss a new one.
+    """
+
+    max_age: float = 12 * 3600.0
+    token: float = 2.0
+    proven_life: float = 10.0
+    reconnect: ReconnectRules = field(default_factory=ReconnectRules)
+
+
+class _Attempt(NamedTuple):
+    """A connection and the task that is its life."""
+
+    connection: Connection
+    task: asyncio.Task[Loss]
+
+    async def decided(self) -> None:
+        """Return when it is opened, or over."""
+        either: list[asyncio.Future[Any]] = [self.task, self.connection.opened]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+
+
+class Stream:
+    """Runs until it is paused. `token` gives the present one; `host` is what the budget counts by.
+
+    `changed` is called at every change of state, `reconnecting` with the cause before each further attempt.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        wire: Wire,
+        rules: StreamRules,
+        token: Callable[[], str] | None,
+        budget: OpenBudget,
+        host: str,
+        draw: Draw,
+        changed: Callable[[], None],
+        reconnecting: Callable[[Cause], None],
+    ) -> None:
+        self._number = number
+        self._wire = wire
+        self._rules = rules
+        self._token = token
+        self._budget = budget
+        self._host = host
+        self._draw = draw
+        self._changed = changed
+        self._reconnecting = reconnecting
+        self._patience = Patience(rules.reconnect)
+        self._pausing = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._live: set[Connection] = set()
+        self._last: Connection | None = None
+        self._replace_at = float("inf")  # by age
+        self._refused_token: str | None = None
+        self._state = StreamState(number, "connecting", wire.now())
+
+    @property
+    def state(self) -> StreamState:
+        """How it does."""
+        heard = None if self._last is None else self._last.last_byte_at
+        return replace(self._state, last_byte_at=heard or self._state.last_byte_at)
+
+    def connections(self) -> Iterator[Connection]:
+        """What is open or being opened: two while one is replaced."""
+        yield from tuple(self._live)
+
+    async def run(self) -> None:
+        """Keep a connection open until paused."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._run(tasks)
+        finally:
+            self._enter("stopped")
+            self._ended.set()
+
+    def pause(self) -> None:
+        """Read nothing new; what was read is offered."""
+        self._pausing.set()
+        for connection in self._live:
+            connection.leave()
+
+    def abandon(self) -> None:
+        """After `pause`: wait for nothing any more."""
+        for connection in self._live:
+            connection.abandon()
+
+    async def ended(self) -> None:
+        """Return when `run` has."""
+        await self._ended.wait()
+
+    async def _run(self, tasks: asyncio.TaskGroup) -> None:
+        while not self._pausing.is_set():
+            await self._admitted()
+            if self._pausing.is_set():
+                return
+            self._enter("connecting")
+            loss = await self._attend(self._start(tasks), tasks)
+            if not self._pausing.is_set():
+                await self._recover(loss)
+
+    async def _admitted(self) -> None:
+        """Return when the budget has an open for us, or when paused."""
+        while not self._pausing.is_set() and (delay := self._budget.claim(self._host, self._wire.clock())) > 0:
+            self._enter_waiting(Loss(Cause.RATE_LIMITED, "held back: so many opens would close upstream's door"), delay)
+            await self._nap(delay)
+
+    def _start(self, tasks: asyncio.TaskGroup) -> _Attempt:
+        last_event_id = None if self._last is None else self._last.last_event_id
+        token = None if self._token is None else self._token()
+        self._state = self.state  # with the last byte of the connection that now was
+        connection = self._last = Connection(self._number, self._wire, token, last_event_id)
+        self._live.add(connection)
+        task = tasks.create_task(connection.run())
+        task.add_done_callback(lambda _: self._live.discard(connection))
+        return _Attempt(connection, task)
+
+    async def _attend(self, attempt: _Attempt, tasks: asyncio.TaskGroup) -> Loss:
+        """Stay with a connection, and with those that replace it, until there is none left."""
+        await attempt.decided()
+        if not attempt.task.done():
+            self._listens()
+        while not attempt.task.done():
+            await asyncio.wait([attempt.task], timeout=self._rules.token)
+            if not attempt.task.done() and not self._pausing.is_set() and self._is_due(attempt.connection):
+                attempt = await self._replaced(attempt, tasks)
+        if self._wire.clock() - attempt.connection.opened_at >= self._rules.proven_life:
+            self._patience = Patience(self._rules.reconnect)
+        return attempt.task.result()
+
+    def _listens(self) -> None:
+        max_age = self._rules.max_age
+        self._replace_at = self._wire.clock() + self._draw(0.9 * max_age, max_age)  # never all streams at once
+        self._refused_token = None
+        self._enter("listening")
+        log.info("stream_listening", source=self._wire.origin.source, stream=self._number)
+
+    def _is_due(self, connection: Connection) -> bool:
+        token = None if self._token is None else self._token()
+        if token not in (connection.token, self._refused_token):
+            return True
+        return self._wire.clock() >= self._replace_at
+
+    async def _replaced(self, old: _Attempt, tasks: asyncio.TaskGroup) -> _Attempt:
+        """Open a successor and leave the old connection when both have heard the same; what is current afterwards."""
+        if self._budget.claim(self._host, self._wire.clock()) > 0:
+            self._replace_at = self._wire.clock() + self._rules.reconnect.longest
+            return old
+        new = self._start(tasks)
+        await new.decided()
+        patience = self._wire.clock() + 2 * self._wire.idle_seconds
+        while not (new.task.done() or old.task.done() or _overlap(old, new) or self._wire.clock() > patience):
+            await asyncio.wait([new.task, old.task], timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if new.task.done():
+            self._stay(old, new)
+            return old
+        old.connection.leave()
+        await asyncio.wait([old.task])
+        self._listens()
+        return new
+
+    def _stay(self, old: _Attempt, new: _Attempt) -> None:
+        """The successor is lost before it was one: go on with the old connection, and try again later."""
+        loss = new.task.result()
+        self._last = old.connection
+        self._refused_token = new.connection.token
+        later = self._wire.clock() + self._rules.reconnect.longest
+        self._replace_at = float("inf") if loss.cause is Cause.UNAUTHORIZED else later
+        log.warning(
+            "stream_not_replaced",
+            source=self._wire.origin.source,
+            stream=self._number,
+            cause=loss.cause.value,
+            reason=loss.reason,
+        )
+
+    async def _recover(self, loss: Loss) -> None:
+        """Wait as the loss asks for."""
+        floor = 0.0 if self._last is None else self._last.decoder.retry_seconds or 0.0
+        wait, self._patience = self._patience.after(loss, self._wire.clock(), floor, self._draw)
+        if loss.cause is Cause.UNAUTHORIZED:
+            await self._wait_for_token(loss)
+        else:
+            self._enter_waiting(loss, wait)
+            await self._nap(wait)
+        if not self._pausing.is_set():
+            self._reconnecting(loss.cause)
+
+    async def _wait_for_token(self, loss: Loss) -> None:
+        """Trying again with what was refused cannot help, and could close the door for the others of our address."""
+        self._enter("refused", loss)
+        log.error("stream_refused", source=self._wire.origin.source, stream=self._number, reason=loss.reason)
+        refused = None if self._last is None else self._last.token
+        while not self._pausing.is_set() and (self._token is None or self._token() == refused):
+            await self._nap(self._rules.token)
+
+    def _enter_waiting(self, loss: Loss, wait: float) -> None:
+        self._enter("waiting", loss, wait)
+        log.warning(
+            "stream_lost",
+            source=self._wire.origin.source,
+            stream=self._number,
+            cause=loss.cause.value,
+            reason=loss.reason,
+            next_attempt_seconds=round(wait, 1),
+        )
+
+    def _enter(self, state: str, loss: Loss | None = None, wait: float | None = None) -> None:
+        now, before = self._wire.now(), self.state
+        self._state = StreamState(
+            stream=self._number,
+            state=state,
+            since=now,
+            last_byte_at=before.last_byte_at,
+            lost=loss.cause if loss else before.lost,
+            reason=loss.reason if loss else None if state == "listening" else before.reason,
+            next_attempt_at=None if wait is None else now + timedelta(seconds=wait),
+        )
+        self._changed()
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, or less where the stream is paused."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._pausing.wait()
+        except TimeoutError:
+            pass
+
+
+def _overlap(old: _Attempt, new: _Attempt) -> bool:
+    """Whether both are proven to have listened at the same time for long enough."""
+    before, after = old.connection.listening, new.connection.listening
+    if before is None or after is None:
+        return False
+    return min(before.proven, after.proven) >= after.began + OVERLAP_SECONDS

@@ -1,0 +1,110 @@
+"""Watches the reads of a connection: when bytes came, and whether more were waiting."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+try:
+    from fcntl import ioctl
+    from termios import FIONREAD
+except ImportError:  # Windows: nothing tells there how much is unread
+    ioctl = None  # type: ignore[assignment]
+
+BEHIND_BYTES = 64 * 1024  # a smaller backlog fits into any receive buffer: upstream was never stopped
+BEHIND_SECONDS = 0.2  # within which upstream, once it was stopped, goes on
+
+_TAIL_BYTES = 64
+# The size of an HTTP chunk whose bytes are to come (RFC 9112 §7.1). Behind a frame's end stands an empty line.
+_CHUNK_SIZE = re.compile(rb"(?:\A|\n)[0-9A-Fa-f]+[^\r\n]*\r?\n?\Z")
+
+
+class NetworkStream(Protocol):
+    """What is used of httpcore's stream, which a response's extensions hold."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        """The next bytes; none at the end. `timeout` in seconds."""
+        ...
+
+    def get_extra_info(self, info: str) -> object:
+        """Among others the socket."""
+        ...
+
+
+class Tap:
+    """Takes the place of a network stream's `read`. Before each wait for the network it awaits `before`.
+
+    `waiting`: the reader is suspended until bytes come; `reads` counts. `last_at`, `behind_at`: when the last bytes (or
+    the end) came, and when there last was a backlog; by `clock`, in seconds.
+    """
+
+    def __init__(
+        self,
+        stream: NetworkStream,
+        clock: Callable[[], float],
+        before: Callable[[], Awaitable[None]],
+        after: Callable[[], None],
+    ) -> None:
+        self._read = stream.read
+        self._stream = stream
+        self._clock = clock
+        self._before = before
+        self._after = after
+        self._tail = b""
+        self.waiting = False
+        self.reads = 0
+        self.ended = False
+        self.last_at = float("-inf")
+        self.behind_at = float("-inf")
+        stream.read = self.read  # type: ignore[method-assign]  # httpcore's own way in is private
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        """See NetworkStream."""
+        await self._before()
+        if self._unread() >= BEHIND_BYTES:
+            self.behind_at = self._clock()
+        self.waiting = True
+        try:
+            chunk = await self._read(max_bytes, timeout)
+        finally:
+            self.waiting = False
+        self.reads += 1
+        self.last_at = self._clock()
+        self._tail = chunk[-_TAIL_BYTES:] if len(chunk) >= _TAIL_BYTES else (self._tail + chunk)[-_TAIL_BYTES:]
+        if chunk:
+            self._after()
+        else:
+            self.ended = True
+        return chunk
+
+    def behind(self, at: float) -> None:
+        """There may have been a backlog until `at`."""
+        self.behind_at = max(self.behind_at, at)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing was waiting to be read for a while before this wait; what comes now is new."""
+        return self.waiting and self._clock() - self.behind_at > BEHIND_SECONDS
+
+    @property
+    def ended_between_chunks(self) -> bool:
+        """Where HTTP chunks are used: whether the end came behind a whole one."""
+        return self.ended and self._tail.endswith(b"\r\n") and not self.in_chunk_size
+
+    @property
+    def in_chunk_size(self) -> bool:
+        """Where HTTP chunks are used: whether one was announced of which nothing has come."""
+        return _CHUNK_SIZE.search(self._tail) is not None
+
+    def _unread(self) -> int:
+        """How many bytes the kernel holds for us."""
+        socket = self._stream.get_extra_info("socket")
+        if ioctl is None or socket is None:
+            return 0
+        try:
+            unread: int = struct.unpack("i", ioctl(socket.fileno(), FIONREAD, b"\0\0\0\0"))[0]  # type: ignore[attr-defined]
+        except (OSError, ValueError):  # it is closed
+            return 0
+        return unread
