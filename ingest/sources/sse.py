@@ -166,11 +166,11 @@ class SseSource:
     def _count_reconnect(self, cause: Cause) -> None:
         self._metrics.reconnects.labels(self._origin.source, self._origin.mode.value, cause.value).inc()
 
-    def _heard(self) -> None:
+    def _heard(self, at: datetime) -> None:
         if self._last_byte_at is None:
             gauge = self._metrics.last_byte.labels(self._origin.source, self._origin.mode.value)
             gauge.set_function(lambda: self._last_byte_at.timestamp() if self._last_byte_at else 0.0)
-        self._last_byte_at = self._now()
+        self._last_byte_at = at
 
 
 def _host(url: str) -> str:

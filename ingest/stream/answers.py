@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def _explain_connecting(error: Exception) -> Loss:
         if isinstance(cause, socket.gaierror):
             return Loss(Cause.REFUSED, f"the host's name cannot be resolved: {cause.strerror}")
         if isinstance(cause, OSError) and cause.errno is not None:
-            return Loss(Cause.REFUSED, f"no connection: {cause.strerror}")
+            return Loss(Cause.REFUSED, f"no connection: {os.strerror(cause.errno)}")
     return Loss(Cause.REFUSED, "no connection: it was closed while it was being made")
 
 

@@ -47,7 +47,7 @@ class Wire:
     recorder: Recorder
     clock: Callable[[], float]
     now: Callable[[], datetime]
-    on_byte: Callable[[], None]
+    on_byte: Callable[[datetime], None]
 
 
 class _Left(Exception):
@@ -214,7 +214,7 @@ class Connection:
 
     def _heard(self) -> None:
         self.last_byte_at = self._wire.now()
-        self._wire.on_byte()
+        self._wire.on_byte(self.last_byte_at)
 
     def _mark_end(self) -> None:
         """An end in good order is as good as a byte: nothing is left before it."""

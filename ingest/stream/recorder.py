@@ -12,6 +12,8 @@ from ingest.event import Origin
 from ingest.ports import Coverage
 from ingest.stream.listening import Listening
 
+EVERY_SECONDS = 1.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -22,13 +24,10 @@ class Recorder:
     `clock` (seconds) is the one that Listenings are timed by.
     """
 
-    def __init__(
-        self, origin: Origin, coverage: Coverage, clock: Callable[[], float], every_seconds: float = 1.0
-    ) -> None:
+    def __init__(self, origin: Origin, coverage: Coverage, clock: Callable[[], float]) -> None:
         self._origin = origin
         self._coverage = coverage
         self._clock = clock
-        self._every_seconds = every_seconds
         self._listenings: list[tuple[Listening, list[Listening]]] = []  # each with those that were over before it
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
@@ -60,11 +59,11 @@ class Recorder:
                 if not self._away:
                     log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
                 self._away = True
-                await asyncio.sleep(self._every_seconds)
+                await asyncio.sleep(EVERY_SECONDS)
                 continue
             self._away = False
             try:
-                async with asyncio.timeout(self._every_seconds):
+                async with asyncio.timeout(EVERY_SECONDS):
                     await self._work.wait()
             except TimeoutError:
                 pass

@@ -16,7 +16,7 @@ from ingest.stream.connection import Connection, Wire
 from ingest.stream.reconnect import Draw, Loss, OpenBudget, Patience, ReconnectRules
 
 OVERLAP_SECONDS = 1.0  # shorter than that, two intervals of coverage count as if a gap were between them
-_LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,8 @@ class Stream:
     async def _admitted(self) -> None:
         """Return when the budget has an open for us, or when paused."""
         while not self._pausing.is_set() and (delay := self._budget.claim(self._host, self._wire.clock())) > 0:
-            self._enter_waiting(Loss(Cause.RATE_LIMITED, "held back: so many opens would close upstream's door"), delay)
+            self._enter("waiting", reason="held back: more opens would close upstream's door", wait=delay)
+            log.warning("stream_held_back", source=self._wire.origin.source, stream=self._number, seconds=round(delay))
             await self._nap(delay)
 
     def _start(self, tasks: asyncio.TaskGroup) -> _Attempt:
@@ -177,7 +178,7 @@ class Stream:
         await new.decided()
         patience = self._wire.clock() + 2 * self._wire.idle_seconds
         while not (new.task.done() or old.task.done() or _overlap(old, new) or self._wire.clock() > patience):
-            await asyncio.wait([new.task, old.task], timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([new.task, old.task], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if new.task.done():
             self._stay(old, new)
             return old
@@ -222,7 +223,7 @@ class Stream:
             await self._nap(self._rules.token)
 
     def _enter_waiting(self, loss: Loss, wait: float) -> None:
-        self._enter("waiting", loss, wait)
+        self._enter("waiting", loss, wait=wait)
         log.warning(
             "stream_lost",
             source=self._wire.origin.source,
@@ -232,7 +233,9 @@ class Stream:
             next_attempt_seconds=round(wait, 1),
         )
 
-    def _enter(self, state: str, loss: Loss | None = None, wait: float | None = None) -> None:
+    def _enter(
+        self, state: str, loss: Loss | None = None, *, reason: str | None = None, wait: float | None = None
+    ) -> None:
         now, before = self._wire.now(), self.state
         self._state = StreamState(
             stream=self._number,
@@ -240,7 +243,7 @@ class Stream:
             since=now,
             last_byte_at=before.last_byte_at,
             lost=loss.cause if loss else before.lost,
-            reason=loss.reason if loss else None if state == "listening" else before.reason,
+            reason=None if state == "listening" else loss.reason if loss else reason or before.reason,
             next_attempt_at=None if wait is None else now + timedelta(seconds=wait),
         )
         self._changed()

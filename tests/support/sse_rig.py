@@ -1,0 +1,109 @@
+"""An SSE source with a real inbox behind it, in front of a store and a coverage that do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+
+from ingest.event import Event, Mode, Origin, Outcome, Record, Reject
+from ingest.formats.particle import ParticleFormat
+from ingest.inbox import Inbox
+from ingest.intake import SourceIntake
+from ingest.metrics import Metrics
+from ingest.ports import StreamState
+from ingest.sources.sse import SseRules, SseSource
+from ingest.stream.reconnect import OpenBudget, ReconnectRules
+from ingest.stream.stream import StreamRules
+from tests.support.gated_store import GatedStore, as_sent
+from tests.support.recording_coverage import RecordingCoverage
+
+ORIGIN = Origin("tracker", "fleet", Mode.SSE)
+HASTY = ReconnectRules(first=(0.01, 0.03), longest=0.1, limited=(0.2, 0.3))
+
+
+def hasty(url: str, token: Callable[[], str] | None = None, *, idle: float = 5.0, streams: int = 1) -> SseRules:
+    """Rules by which everything that waits for upstream waits for hundredths of a second."""
+    stream = StreamRules(token=0.02, proven_life=10.0, reconnect=HASTY)
+    return SseRules(url, token, idle=idle, streams=streams, connect=2.0, pause=2.0, stream=stream)
+
+
+class SseRig:
+    """The source `fleet`; `records` is what its store was given."""
+
+    def __init__(self, rules: SseRules, *, max_events: int, budget: OpenBudget) -> None:
+        self.records: list[Record] = []
+        self.store = GatedStore(self._keep)
+        self.coverage = RecordingCoverage()
+        self.metrics = Metrics(CollectorRegistry())
+        self.inbox = Inbox(
+            self.store, lambda events: None, self.metrics, max_events=max_events, max_bytes=10**9, patience_seconds=5
+        )
+        intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.SSE)
+        format_ = ParticleFormat(ORIGIN, ("hook-sent/",))
+        self.source = SseSource(
+            ORIGIN, rules, format_, intake, self.coverage, budget, self.metrics, lambda: datetime.now(UTC)
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events that were committed, in order."""
+        return [record.name for record in self.records if isinstance(record, Event)]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The data of the events that were committed, in order, as numbers."""
+        return [int(record.data or b"-1") for record in self.records if isinstance(record, Event)]
+
+    @property
+    def has_proven(self) -> bool:
+        """Whether the first interval has grown."""
+        return any(interval.until > interval.since for interval in self.coverage.intervals[:1])
+
+    @property
+    def stream(self) -> StreamState:
+        """How the first stream does."""
+        return self.source.condition().streams[0]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """A sample of a metric."""
+        return self.metrics.registry.get_sample_value(f"headrace_{name}", {"source": "fleet", "mode": "sse"} | labels)
+
+    async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+        """Return when the condition holds."""
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - states are there to be read
+                await asyncio.sleep(0.002)
+
+    async def until_lost(self, cause: str) -> None:
+        """Return when the first stream was lost for this cause."""
+        await self.until(lambda: self.source.condition().streams and self.stream.lost == cause)
+
+    def _keep(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        self.records += records
+        return as_sent(records)
+
+    def rejects(self) -> list[Reject]:
+        """What was kept as a reject."""
+        return [record for record in self.records if isinstance(record, Reject)]
+
+
+@asynccontextmanager
+async def sse_rig(
+    rules: SseRules, *, max_events: int = 10_000, budget: OpenBudget | None = None
+) -> AsyncIterator[SseRig]:
+    """A rig that runs."""
+    rig = SseRig(rules, max_events=max_events, budget=budget or OpenBudget())
+    committing = asyncio.create_task(rig.inbox.run())
+    running = asyncio.create_task(rig.source.run())
+    try:
+        yield rig
+    finally:
+        rig.store.open_gate()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        rig.inbox.close()
+        await committing
