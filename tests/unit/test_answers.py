@@ -1,0 +1,85 @@
+"""What upstream's answers and the network's faults are called; tests with sockets are in integration/test_sse.py."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from ingest.event import Cause
+from ingest.stream.answers import explain, parse_retry_after
+from ingest.stream.inflate import Gzip, Identity, inflater_for
+
+NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("Tue, 28 Jul 2026 16:54:05 GMT", 60.0),
+        ("Tuesday, 28-Jul-26 16:54:05 GMT", 60.0),
+        ("Tue, 28 Jul 2026 16:00:00 GMT", 0.0),
+        ("99999999999999999999", 3600.0),
+        ("Fri, 28 Jul 2028 16:54:05 GMT", 3600.0),
+        ("soon", None),
+        ("-5", None),
+        ("\xb2", None),
+        ("", None),
+    ],
+)
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    """Seconds or a date, at most an hour; nonsense is no wish."""
+    assert parse_retry_after(value, NOW) == seconds
+
+
+def test_what_may_hold_our_headers_is_not_quoted() -> None:
+    """httpx's own sentence about a header that cannot be sent shows the header, and so the token."""
+    loss = explain(
+        httpx.LocalProtocolError("Illegal header value b'Bearer t0ken'"), listening=False, ended=False, seconds=20
+    )
+    assert (loss.cause, loss.reason) == (Cause.ERROR, "the request failed (LocalProtocolError)")
+
+
+@pytest.mark.parametrize("name", ["", "identity", " Identity "])
+def test_no_coding(name: str) -> None:
+    """Bytes stand for themselves."""
+    inflater = inflater_for(name)
+    assert isinstance(inflater, Identity)
+    assert list(inflater.feed(b"data: x")) == [b"data: x"]
+    assert not inflater.pending
+
+
+def test_other_codings_are_refused() -> None:
+    """There is no guessing."""
+    assert inflater_for("br") is None
+    assert inflater_for("gzip, br") is None
+
+
+def test_gzip_comes_out_as_it_is_flushed() -> None:
+    """Whatever is cut where: what was flushed is there, and what was not is pending."""
+    squeeze = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    inflater, out = Gzip(), b""
+    assert not inflater.pending
+    for number in range(3):
+        chunk = squeeze.compress(b"data: %d\n\n" % number) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+        for byte in chunk[:-1]:
+            out += b"".join(inflater.feed(bytes([byte])))
+            assert inflater.pending
+        out += b"".join(inflater.feed(chunk[-1:]))
+        assert not inflater.pending
+        assert out.endswith(b"data: %d\n\n" % number)
+
+
+def test_gzip_cannot_fill_the_memory() -> None:
+    """A small chunk that stands for much comes in small pieces, and nothing of it is left out."""
+    inflater = inflater_for("x-gzip")
+    assert inflater is not None
+    pieces = [len(piece) for piece in inflater.feed(gzip.compress(bytes(10_000_000)))]
+    assert (sum(pieces), max(pieces)) == (10_000_000, 65536)

@@ -1,0 +1,245 @@
+"""What is proven about a connection: never more than the bytes, the settlements and the pauses allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ingest.event import Cause
+from ingest.stream.listening import HELD_SECONDS, LATENCY_SECONDS, Listening
+
+Span = tuple[float, float, Cause | None]
+
+
+def spans(listening: Listening) -> list[Span]:
+    """What is known."""
+    return [(span.began, span.proven, span.cause) for span in listening.spans]
+
+
+def test_nothing_is_proven_at_first() -> None:
+    """The answer alone is a beginning, and no time at all."""
+    assert spans(Listening(1, 100.0)) == [(100.0, 100.0, None)]
+
+
+def test_a_byte_behind_which_nothing_waits_proves_the_time_before_it() -> None:
+    """Less what may have been on its way; later looks at the same byte add nothing: it may be a stall."""
+    listening = Listening(1, 100.0)
+    listening.caught_up(110.0)
+    listening.caught_up(110.0)
+    assert spans(listening) == [(100.0, 110.0 - LATENCY_SECONDS, None)]
+    assert not listening.has_news(110.0)
+
+
+def test_what_is_read_counts_when_it_is_durable() -> None:
+    """The mark waits for its batches, in whatever order they are settled."""
+    listening = Listening(1, 100.0)
+    batches = [listening.offered() for _ in range(3)]
+    listening.caught_up(110.0)
+    late = listening.offered()
+    listening.caught_up(120.0)
+    for batch in (batches[2], batches[0]):
+        listening.settled(batch, durable=True)
+        assert listening.proven == 100.0
+    listening.settled(batches[1], durable=True)
+    assert listening.proven == 110.0 - LATENCY_SECONDS
+    listening.settled(late, durable=True)
+    assert listening.proven == 120.0 - LATENCY_SECONDS
+
+
+def test_what_was_given_up_is_never_proven() -> None:
+    """A batch that was deferred is lost: nobody sends it again."""
+    listening = Listening(1, 100.0)
+    first, second, third = (listening.offered() for _ in range(3))
+    listening.settled(first, durable=True)
+    listening.settled(second, durable=False)
+    listening.settled(third, durable=True)
+    listening.caught_up(110.0)
+    listening.over(Cause.STOPPED)
+    assert spans(listening) == [(100.0, 100.0, Cause.STOPPED)]
+
+
+def test_the_end_waits_for_what_was_read() -> None:
+    """A connection that is over is not over with its events: its end moves on until they are settled."""
+    listening = Listening(1, 100.0)
+    batch = listening.offered()
+    listening.caught_up(110.0)
+    listening.over(Cause.CLOSED)
+    assert spans(listening) == [(100.0, 100.0, None)]
+    listening.settled(batch, durable=True)
+    assert spans(listening) == [(100.0, 110.0 - LATENCY_SECONDS, Cause.CLOSED)]
+
+
+def held(listening: Listening, until: float) -> None:
+    """A hold by waiting for the inbox."""
+    listening.waited(HELD_SECONDS + 0.1, until)
+
+
+def test_a_hold_parts_the_time() -> None:
+    """Before it up to what was proven, after it from the first byte that proves something; between them nothing."""
+    listening = Listening(1, 100.0)
+    listening.caught_up(110.0)
+    held(listening, 130.0)
+    assert listening.held
+    assert not listening.has_news(129.9)  # it was read before the hold was over
+    listening.caught_up(140.0)
+    listening.caught_up(150.0)
+    assert spans(listening) == [
+        (100.0, 110.0 - LATENCY_SECONDS, Cause.OVERFLOW),
+        (140.0, 150.0 - LATENCY_SECONDS, None),
+    ]
+
+
+def test_what_was_read_before_a_hold_may_be_settled_after_it() -> None:
+    """The last mark before and the first mark after survive however long nothing is settled."""
+    listening = Listening(1, 100.0)
+    batch = listening.offered()
+    for second in range(101, 110):
+        listening.caught_up(float(second))
+    held(listening, 130.0)
+    for second in range(140, 150):
+        listening.caught_up(float(second))
+    listening.settled(batch, durable=True)
+    assert spans(listening) == [
+        (100.0, 109.0 - LATENCY_SECONDS, Cause.OVERFLOW),
+        (140.0, 149.0 - LATENCY_SECONDS, None),
+    ]
+
+
+def test_a_connection_lost_in_a_hold_was_deaf_since_the_hold() -> None:
+    """That is the cause, whatever broke the connection later."""
+    listening = Listening(1, 100.0)
+    listening.caught_up(110.0)
+    held(listening, 130.0)
+    listening.over(Cause.ERROR)
+    assert spans(listening) == [(100.0, 110.0 - LATENCY_SECONDS, Cause.OVERFLOW)]
+
+
+def test_short_waits_add_up_until_the_reader_has_caught_up() -> None:
+    """Upstream's buffers fill as well in many short pauses as in one long one; and are empty when ours are."""
+    listening = Listening(1, 100.0)
+    listening.waited(0.2, 101.0)
+    listening.caught_up(102.0)
+    listening.waited(0.2, 103.0)
+    assert not listening.held
+    listening.waited(0.1, 104.0)
+    assert listening.held
+
+
+def test_waits_for_the_processor_are_none() -> None:
+    """A busy machine is no full inbox."""
+    listening = Listening(1, 100.0)
+    for _ in range(1000):
+        listening.waited(0.005, 101.0)
+    assert not listening.held
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever happens in whatever order, the spans cover nothing that a plain account of it does not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.listening = Listening(1, 0.0)
+        self.open: list[int] = []
+        self.durable: set[int] = set()
+        self.offered = 0
+        self.looks: list[tuple[float, int]] = []  # a byte that proves, and how many batches had been offered
+        self.holds: list[tuple[float, float]] = []  # from the last look before to the end of it
+        self.over = False
+
+    def later(self) -> float:
+        """The next instant."""
+        self.now += 1.0
+        return self.now
+
+    @rule()
+    def read(self) -> None:
+        """A batch is offered."""
+        if not self.over:
+            self.later()
+            self.open.append(self.listening.offered())
+            self.offered += 1
+
+    @rule(data=st.data(), durable=st.sampled_from([True, True, True, False]))
+    def settle(self, data: Any, durable: bool) -> None:
+        """A batch is settled."""
+        if self.open:
+            batch = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+            self.listening.settled(batch, durable=durable)
+            if durable:
+                self.durable.add(batch)
+
+    @rule()
+    def look(self) -> None:
+        """The reader has caught up with a byte that came just now."""
+        if not self.over:
+            self.looks.append((self.later(), self.offered))
+            self.listening.caught_up(self.now)
+
+    @rule()
+    def hold(self) -> None:
+        """Reading was held."""
+        if not self.over:
+            began = self.looks[-1][0] if self.looks else 0.0
+            self.listening.hold(self.later())
+            self.holds.append((began, self.now))
+
+    @rule()
+    def end(self) -> None:
+        """The connection is over."""
+        self.over = True
+        self.listening.over(Cause.ERROR)
+
+    @invariant()
+    def nothing_is_made_up(self) -> None:
+        """Ends are proven by a durable look; spans do not touch a hold; only the last is open."""
+        durable = 0
+        while durable + 1 in self.durable:
+            durable += 1
+        allowed = {at for at, offered in self.looks if offered <= durable}
+        found = spans(self.listening)
+        for began, proven, _ in found:
+            assert proven == began or proven + LATENCY_SECONDS in allowed
+            assert began == 0.0 or began in allowed
+            for since, until in self.holds:
+                assert proven <= since or began >= until
+        assert all(cause is Cause.OVERFLOW for _, _, cause in found[:-1])
+        if not self.over:
+            assert found[-1][2] is None
+
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        """Without holds, the last durable look is what is proven."""
+        if self.holds:
+            return
+        durable = 0
+        while durable + 1 in self.durable:
+            durable += 1
+        allowed = [at for at, offered in self.looks if offered <= durable]
+        kept = allowed[-1] - LATENCY_SECONDS if allowed else 0.0
+        # Of many looks that wait, the first and the last are kept: at most what lies between them is not yet proven.
+        if not self.open:
+            assert self.listening.proven == kept or len(self.durable) < self.offered
+        assert self.listening.proven <= kept
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        """Marks that wait are few, however long nothing is settled."""
+        assert len(self.listening._marks) <= 2 * (len(self.holds) + 1)
+
+
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
+
+
+@pytest.mark.parametrize("cause", [Cause.IDLE, Cause.CLOSED])
+def test_an_end_is_told_once(cause: Cause) -> None:
+    """The first cause is the one."""
+    listening = Listening(1, 100.0)
+    listening.over(cause)
+    listening.over(Cause.STOPPED)
+    assert spans(listening) == [(100.0, 100.0, cause)]

@@ -1,0 +1,91 @@
+"""How long a lost stream waits, and how often a host is asked at all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+
+from ingest.event import Cause
+from ingest.stream.reconnect import MOST_OPENS, OPENS_SECONDS, Loss, OpenBudget, Patience
+
+IDLE = Loss(Cause.IDLE, "silent")
+
+
+def waits(loss: Loss, *, seed: int, floor: float = 0.0) -> Iterator[tuple[float, float]]:
+    """How long the stream has been away, and its next wait, for ever: each attempt fails at once."""
+    draw = random.Random(seed).uniform
+    now, patience = 1000.0, Patience()
+    while True:
+        wait, patience = patience.after(loss, now, floor, draw)
+        yield now - 1000.0, wait
+        now += wait
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_minute_is_quick(seed: int) -> None:
+    """One to five seconds: upstream that is back within a minute has us back within six seconds."""
+    for away, wait in waits(IDLE, seed=seed):
+        if away >= 60:
+            break
+        assert 1 <= wait <= 5
+
+
+def test_after_a_minute_the_waits_grow_to_a_minute() -> None:
+    """With full jitter, so that a fleet does not come back at once, and more than three seconds on average."""
+    grown = [
+        [wait for away, wait in islice(waits(IDLE, seed=seed), 100) if away >= 60][
+            :6
+        ]  # at least 12 waits fill a minute
+        for seed in range(300)
+    ]
+    by_turn = list(zip(*grown, strict=True))
+    assert [round(max(turn), -1) for turn in by_turn] == [10, 20, 40, 60, 60, 60]
+    assert all(min(turn) >= 1 and max(turn) <= 60 for turn in by_turn)
+    assert all(sum(turn) / len(turn) > 3 for turn in by_turn)
+
+
+@pytest.mark.parametrize("cause", [Cause.RATE_LIMITED, Cause.ERROR])
+def test_upstreams_wish_takes_the_place_of_the_wait(cause: Cause) -> None:
+    """Retry-After is kept to, and little more; 0 is no invitation to hammer."""
+    for wish, least in ((7.0, 7.0), (200.0, 200.0), (0.0, 1.0)):
+        _, wait = next(waits(Loss(cause, "later", wish), seed=1))
+        assert least <= wait <= least + 1
+
+
+def test_too_many_requests_is_taken_seriously() -> None:
+    """Without a wish of upstream's, half a minute at least."""
+    _, wait = next(waits(Loss(Cause.RATE_LIMITED, "429"), seed=1))
+    assert 30 <= wait <= 60
+
+
+def test_the_streams_own_wait_is_the_least() -> None:
+    """`retry:` never shortens a wait, and lengthens a shorter one."""
+    assert min(wait for _, wait in islice(waits(IDLE, seed=1, floor=4.5), 20)) == 4.5
+    assert next(waits(IDLE, seed=1, floor=0.001))[1] >= 1
+
+
+def test_a_host_is_not_asked_too_often() -> None:
+    """Whoever asks however often: no window of five minutes holds more than ninety opens."""
+    budget, draw = OpenBudget(), random.Random(1)
+    now, opens = 0.0, []
+    while now < 5000:
+        delay = budget.claim("api.particle.io:443", now)
+        if delay == 0:
+            opens.append(now)
+            now += draw.choice([0.0, 0.25, 3.0])
+        else:
+            assert budget.claim("api.particle.io:443", now + delay - 0.01) > 0
+            now += delay
+    assert all(later - earlier >= OPENS_SECONDS for earlier, later in zip(opens, opens[MOST_OPENS:], strict=False))
+    assert len(opens) > 5000 / OPENS_SECONDS * MOST_OPENS * 0.9
+
+
+def test_hosts_have_budgets_of_their_own() -> None:
+    """One that is worn out costs another nothing."""
+    budget = OpenBudget(most=1)
+    assert budget.claim("a:443", 5.0) == 0
+    assert budget.claim("a:443", 6.0) == OPENS_SECONDS - 1
+    assert budget.claim("b:443", 6.0) == 0
