@@ -75,7 +75,7 @@ class Channel:
 
     def reset(self) -> None:
         """Break off with a TCP reset."""
-        with suppress(OSError):  # it may be closed
+        with suppress(OSError, ValueError, AttributeError):  # it may be closed
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._writer.transport.abort()
 

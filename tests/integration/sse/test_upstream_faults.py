@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,35 +13,10 @@ from pathlib import Path
 import pytest
 
 from ingest.event import Cause, Event, Reason
-from ingest.stream import listening, recorder, stream, tap, watch
+from ingest.stream import watch
 from ingest.stream.reconnect import OpenBudget
 from tests.support.sse_rig import SseRig, hasty, sse_rig
-from tests.support.sse_upstream import CHUNKED, PLAIN, Channel, SseUpstream, an_answer, frame, sse_upstream
-
-
-@pytest.fixture(autouse=True)
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes tenths of a second takes hundredths here."""
-    monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
-    monkeypatch.setattr(tap, "BEHIND_SECONDS", 0.01)
-    monkeypatch.setattr(recorder, "EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(stream, "OVERLAP_SECONDS", 0.05)
-    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(listening, "LATENCY_SECONDS", 0.0)
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[SseUpstream]:
-    """A server that gives everyone a silent stream."""
-    async with sse_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def rig(upstream: SseUpstream) -> AsyncIterator[SseRig]:
-    """A source that listens to it."""
-    async with sse_rig(hasty(upstream.url, lambda: "t0ken")) as rig:
-        yield rig
+from tests.support.sse_upstream import CHUNKED, PLAIN, Channel, SseUpstream, an_answer, frame
 
 
 async def heard_by(rig: SseRig, upstream: SseUpstream) -> Channel:
