@@ -15,8 +15,11 @@ from ingest.event import Mode, Outcome, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Source, Store
 from ingest.sources import attendance
+from ingest.stream import recorder, watch
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
+from tests.support.sse_on_store import SseOnStore, sse_on_store
+from tests.support.sse_upstream import Channel
 from tests.support.stored import rows
 from tests.support.webhook_rig import WebhookRig, webhook_rig
 
@@ -32,6 +35,7 @@ class Upstream(Protocol):
     source: Source
     metrics: Metrics
     database: GatedDatabase
+    running: asyncio.Task[None]  # of the source
 
     async def deliver(self, *names: str) -> bool:
         """Deliver events of these names at once, published at PUBLISHED; whether they were acknowledged.
@@ -62,6 +66,7 @@ class WebhookUpstream:
         self.source: Source = rig.source
         self.metrics = rig.metrics
         self.database = rig.database
+        self.running = asyncio.create_task(rig.source.run())
 
     async def deliver(self, *names: str) -> bool:
         """See Upstream."""
@@ -78,10 +83,66 @@ class WebhookUpstream:
 async def webhooks(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
     """The webhook mode."""
     async with webhook_rig(folder, spoil=spoil) as rig:
-        yield WebhookUpstream(rig)
+        upstream = WebhookUpstream(rig)
+        try:
+            yield upstream
+        finally:
+            upstream.running.cancel()
+            await asyncio.gather(upstream.running, return_exceptions=True)
 
 
-KINDS = [Kind(Mode.WEBHOOK, sends_again=True, make=webhooks)]
+class StreamUpstream:
+    """Says all events of a delivery at once, to the connection that it was opened with."""
+
+    def __init__(self, rig: SseOnStore, channel: Channel) -> None:
+        self._rig = rig
+        self._channel = channel
+        self.source: Source = rig.source
+        self.metrics = rig.metrics
+        self.database = rig.database
+        self.running = rig.running
+
+    async def deliver(self, *names: str) -> bool:
+        """See Upstream."""
+        before = self._settled()
+        data = b'{"coreid":"dev1","published_at":"%b"}' % PUBLISHED.encode()
+        try:
+            await self._channel.say(b"".join(b"event: %b\ndata: %b\n\n" % (name.encode(), data) for name in names))
+        except OSError:
+            return False
+        while self._settled() < before + len(names):
+            if self._channel.left.is_set():
+                return False
+            await asyncio.sleep(0.005)
+        return True
+
+    def _settled(self) -> int:
+        counted = self.metrics.counts("fleet", Mode.SSE)
+        return counted["received"] - counted["in_flight"]
+
+
+@asynccontextmanager
+async def streams(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
+    """The SSE mode."""
+    async with sse_on_store(folder, spoil=spoil) as rig:
+        channel = await rig.upstream.channel()
+        while not rig.source.condition().up:  # noqa: ASYNC110 - a state
+            await asyncio.sleep(0.005)
+        yield StreamUpstream(rig, channel)
+
+
+KINDS = [
+    Kind(Mode.WEBHOOK, sends_again=True, make=webhooks),
+    Kind(Mode.SSE, sends_again=False, make=streams),
+]
+
+
+@pytest.fixture(autouse=True)
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage is written every hundredth of a second."""
+    monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
+    monkeypatch.setattr(recorder, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.mode.value)
@@ -188,8 +249,10 @@ async def test_a_store_that_is_away_loses_nothing(upstream: Upstream, kind: Kind
 async def test_a_paused_source_takes_nothing_new(upstream: Upstream, kind: Kind) -> None:
     """After `pause` nothing more is received; nothing received before is lost by it."""
     assert await upstream.deliver("temp")
+    assert upstream.source.condition().up
     await upstream.source.pause()
 
+    assert not upstream.source.condition().up
     assert not await upstream.deliver("late")
     assert len(await rows(upstream.database, EVENTS)) == 1
     assert counts(upstream, kind) == {"received": 1, "stored": 1}
@@ -207,21 +270,22 @@ async def test_last_seen_is_nothing_until_something_came(upstream: Upstream) -> 
     assert abs((after.event_at - after.byte_at).total_seconds()) < 5
 
 
-async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind) -> None:
     """While it runs, a source has an interval of coverage whose end moves; a store away for a while ends neither."""
-    monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
-    running = asyncio.create_task(upstream.source.run())
     await until_covered(upstream.database, 1)
     upstream.database.away = True
     await asyncio.sleep(0.05)
-    assert not running.done()
+    assert not upstream.running.done()
+    assert upstream.source.condition().up
     upstream.database.away = False
     before = (await rows(upstream.database, INTERVALS))[0]
+    await asyncio.sleep(0.3)  # what may be on its way never counts as heard
+    await upstream.deliver("temp")
     await until_covered(upstream.database, before[3] + 1)
 
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert running.cancelled()
+    upstream.running.cancel()
+    await asyncio.gather(upstream.running, return_exceptions=True)
+    assert upstream.running.cancelled()
     ((source, mode, since, until),) = await rows(upstream.database, INTERVALS)
     assert (source, mode) == ("fleet", kind.mode.value)
     assert since < until
@@ -229,7 +293,6 @@ async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind, m
 
 async def test_a_clean_stop_leaves_a_gap_that_says_so(upstream: Upstream, kind: Kind) -> None:
     """From `pause` on nobody listens, and that was meant: the record says since when, although `run` goes on."""
-    running = asyncio.create_task(upstream.source.run())
     await until_covered(upstream.database, 1)
 
     await upstream.source.pause()
@@ -237,13 +300,10 @@ async def test_a_clean_stop_leaves_a_gap_that_says_so(upstream: Upstream, kind: 
     ((source, mode, since, until, cause),) = await rows(upstream.database, GAPS)
     assert (source, mode, until, cause) == ("fleet", kind.mode.value, None, "stopped")
     assert [row[3] for row in await rows(upstream.database, INTERVALS)] == [since]
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_stop_that_cannot_be_recorded_holds_nothing_up(upstream: Upstream) -> None:
     """With the store away `pause` returns all the same; the next process finds the gap."""
-    running = asyncio.create_task(upstream.source.run())
     await until_covered(upstream.database, 1)
     upstream.database.away = True
 
@@ -251,8 +311,6 @@ async def test_a_stop_that_cannot_be_recorded_holds_nothing_up(upstream: Upstrea
 
     upstream.database.away = False
     assert await rows(upstream.database, GAPS) == []
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 async def until_covered(database: Database, instant: int) -> None:
