@@ -8,15 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 BODY_BYTES = 300
 _EVENTS_PER_MILLISECOND = 10
-_TEMPLATE = (
-    rb'{"event":"temperature","data":"{\"run\":\"%s\",\"n\":\"%010d\",\"t\":21.5,\"pad\":\"%s\"}",'
-    rb'"coreid":"e00fce68%016x","published_at":"%s%03dZ"}'
-)
+_NAME = rb'{"event":"temperature",'
+_TEXT = rb'"data":"{\"run\":\"%s\",\"n\":\"%010d\",\"t\":21.5,\"pad\":\"%s\"}",'
+_OBJECT = _TEXT.replace(rb'"{', b"{").replace(rb'}"', b"}").replace(rb"\"", b'"')
+_REST = rb'"coreid":"e00fce68%016x","published_at":"%s%03dZ"}'
+_TEMPLATE = _NAME + _TEXT + _REST
+_OBJECT_TEMPLATE = _NAME + _OBJECT + _REST
 _NUMBER = re.compile(rb'\{"run":"([^"]+)","n":"(\d{10})"')
 
 
 class Numbered:
-    """The events of one run, by number from 0. A body has BODY_BYTES bytes; devices take turns."""
+    """The events of one run, by number from 0, all of one name. A body has BODY_BYTES bytes; devices take turns."""
 
     def __init__(self, run: str, started: datetime, devices: int = 1000) -> None:
         self._run = run.encode()
@@ -26,13 +28,20 @@ class Numbered:
         self._pad = b""
         self._pad = b"x" * (BODY_BYTES - len(self.body(0)))
 
-    def body(self, number: int) -> bytes:
-        """The webhook body of one event."""
+    def body(self, number: int, *, as_object: bool = False) -> bytes:
+        """The webhook body of one event.
+
+        `as_object`: its data is a JSON object and not a string that holds one; to the store it is the same event.
+        """
         second, millisecond = divmod(number // _EVENTS_PER_MILLISECOND, 1000)
-        return _TEMPLATE % (
+        return (_OBJECT_TEMPLATE if as_object else _TEMPLATE) % (
             *(self._run, number, self._pad),
             *(number % self._devices, self._second(second), millisecond),
         )
+
+    def streamed(self, number: int, *, as_object: bool = False) -> bytes:
+        """The JSON of the same event in a product's stream, where its name stands on the `event:` line."""
+        return b"{" + self.body(number, as_object=as_object)[len(_NAME) :]
 
     def batch(self, first: int, size: int) -> bytes:
         """`size` events from number `first` as NDJSON; one event is the plain body."""
