@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, kw_only=True):
     redeliver: float = 0.0  # this share of acknowledged requests is sent once more
     numbers: list[int] | None = None  # exactly these, instead of 0, 1, 2, …
     devices: int = 1000
+    as_object: bool = False  # data is a JSON object, not a string that holds one
     headers: dict[str, str] = {}
 
 
@@ -119,7 +120,7 @@ class Driver:
     async def _deliver(self, connection: Connection | None, first: int, due: float) -> Connection | None:
         """Send a request until it is cut or its answer is not 503; the connection, while there is one."""
         size = self._plan.batch
-        request = self._request(self._events.batch(first, size))
+        request = self._request(self._events.batch(first, size, as_object=self._plan.as_object))
         while (connection := await self._usable(connection)) is not None:
             self.ledger.sent(first, size)
             sent_at = time.monotonic()

@@ -43,9 +43,9 @@ class Numbered:
         """The JSON of the same event in a product's stream, where its name stands on the `event:` line."""
         return b"{" + self.body(number, as_object=as_object)[len(_NAME) :]
 
-    def batch(self, first: int, size: int) -> bytes:
+    def batch(self, first: int, size: int, *, as_object: bool = False) -> bytes:
         """`size` events from number `first` as NDJSON; one event is the plain body."""
-        return b"\n".join(map(self.body, range(first, first + size)))
+        return b"\n".join(self.body(number, as_object=as_object) for number in range(first, first + size))
 
     def device(self, number: int) -> str:
         """The device that an event is of."""
