@@ -1,4 +1,4 @@
-"""`serve --demo`: which webhook the fleet posts to, and handlers where the configuration has none."""
+"""`serve --demo`: what the fleet posts to and streams through, and handlers where the configuration has none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from app.settings import AuthSettings, HandlerSettings, RetrySettings, Settings, SourceSettings
 from app.simulator.fleet import Fleet
+from app.simulator.stream import ProductStream
 from ingest.errors import ConfigurationError
 from ingest.event import Mode
 
@@ -27,22 +28,37 @@ def with_demo_handlers(settings: Settings) -> Settings:
     return settings.model_copy(update={"handlers": handlers})
 
 
-def demo_fleet(settings: Settings, address: str) -> Fleet:
-    """Fifty devices that post to the first webhook they can satisfy, at a server's URL. Raises ConfigurationError."""
+def demo_fleet(settings: Settings, address: str, stream: ProductStream | None = None) -> Fleet:
+    """Fifty devices that post to the demo's source at a server's URL, and publish to a stream as well.
+
+    Raises ConfigurationError.
+    """
     if not settings.server.port:
         raise ConfigurationError("server.port: expected a port above 0 with --demo, so that the fleet finds the server")
     if settings.server.tls_cert:
         raise ConfigurationError(
             "server.tls_cert: leave it out with --demo, the fleet speaks plain HTTP to this machine"
         )
-    for source in settings.sources.values():
+    source = settings.sources[demo_source(settings)]
+    query, headers = credentials_for(source.webhook.auth)
+    url = f"{address}{source.webhook.path}{query}"
+    return Fleet(url, headers, stream=stream.send) if stream else Fleet(url, headers)
+
+
+def demo_source(settings: Settings) -> str:
+    """The source that the fleet feeds: the first whose webhook it can satisfy. Raises ConfigurationError."""
+    for label, source in settings.sources.items():
         if _is_satisfiable(source):
-            query, headers = credentials_for(source.webhook.auth)
-            return Fleet(f"{address}{source.webhook.path}{query}", headers)
+            return label
     raise ConfigurationError(
         "sources: expected one with mode webhook, format particle and webhook.auth.type none, header, bearer, query or "
         "basic: the fleet of --demo can satisfy no other"
     )
+
+
+def demo_stream(settings: Settings) -> ProductStream:
+    """The event stream of that source's product, on a free port of this machine. Raises ConfigurationError."""
+    return ProductStream(settings.sources[demo_source(settings)].product)
 
 
 def credentials_for(auth: AuthSettings) -> tuple[str, dict[str, str]]:

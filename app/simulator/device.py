@@ -1,4 +1,4 @@
-"""A simulated Particle device: what it publishes, and the webhook bodies the cloud makes of it."""
+"""A simulated Particle device: what it publishes, and the webhooks and frames the cloud makes of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+PRODUCT_ID = 13961
 _IMAGE_BYTES = 48
 _FIRMWARE = ("87", "91", "92")
 
@@ -27,6 +28,33 @@ class Hook:
     def of(cls, body: bytes, content_type: str | None = JSON) -> Hook:
         """A body with its content type, if any."""
         return cls(body, {} if content_type is None else {"content-type": content_type})
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event as the cloud has it from a device: it goes out by webhook, by stream, or both."""
+
+    device: str
+    name: str
+    value: str
+    at: datetime
+    firmware: str
+    by_form: bool
+
+    def hook(self) -> Hook:
+        """Its webhook."""
+        fields = {"event": self.name, **self._common()}
+        if self.by_form:
+            return Hook.of(urlencode(fields).encode(), FORM)
+        return Hook.of(compact(fields | {"fw_version": self.firmware, "product_id": str(PRODUCT_ID)}))
+
+    def frame(self) -> bytes:
+        """What a product's stream says of it; its name stands on the `event:` line alone."""
+        rest = {"ttl": 60, "userid": "", "version": int(self.firmware), "public": False, "productID": PRODUCT_ID}
+        return b"event: %b\ndata: %b\n\n" % (self.name.encode(), compact(self._common() | rest))
+
+    def _common(self) -> dict[str, object]:
+        return {"data": self.value, "coreid": self.device, "published_at": particle_time(self.at)}
 
 
 class Device:
@@ -48,13 +76,10 @@ class Device:
         """Whether the cloud will send the next event once more."""
         return self._random.random() < share
 
-    def publish(self, at: datetime) -> Hook:
-        """The webhook of its next event, published at an aware time."""
+    def publish(self, at: datetime) -> Published:
+        """Its next event, published at an aware time."""
         name, value = self._next_event()
-        fields = {"event": name, "data": value, "coreid": self.id, "published_at": particle_time(at)}
-        if self._by_form:
-            return Hook.of(urlencode(fields).encode(), FORM)
-        return Hook.of(compact(fields | {"fw_version": self._firmware, "product_id": "13961"}))
+        return Published(self.id, name, value, at, self._firmware, self._by_form)
 
     def _next_event(self) -> tuple[str, str]:
         self._published += 1

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from app.simulator.device import Device, Hook
+from app.simulator.device import Device, Hook, Published
 from app.simulator.mischief import bad_bodies
 
 _USER_AGENT = "ParticleBot/1.1 (simulated)"
@@ -31,8 +31,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def _nowhere(published: Published) -> None:
+    pass
+
+
 class Fleet:
-    """Devices that publish to one webhook URL until cancelled; a server that is away or busy is tried again."""
+    """Devices that publish to one webhook URL until cancelled; a server that is away or busy is tried again.
+
+    `stream` is given each event as well, just before its webhook is sent.
+    """
 
     def __init__(
         self,
@@ -43,6 +50,7 @@ class Fleet:
         *,
         events_per_second: float = 80.0,
         now: Callable[[], datetime] = utc_now,
+        stream: Callable[[Published], None] = _nowhere,
     ) -> None:
         self._url = url
         self._headers = {"user-agent": _USER_AGENT, **headers}
@@ -51,6 +59,7 @@ class Fleet:
         self._pace_seconds = devices / events_per_second
         self._mischief_seconds = _EVENTS_PER_MISCHIEF / events_per_second
         self._now = now
+        self._stream = stream
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -71,7 +80,9 @@ class Fleet:
         """One device's life; the cloud redelivers a few of its events a little later."""
         while True:
             await asyncio.sleep(device.pause(self._pace_seconds))
-            hook = device.publish(self._now())
+            published = device.publish(self._now())
+            self._stream(published)
+            hook = published.hook()
             await self._deliver(client, hook)
             if device.repeats(_REDELIVERED):
                 await asyncio.sleep(_REDELIVERY_SECONDS)
@@ -87,8 +98,8 @@ class Fleet:
                 await self._deliver(client, hook)
 
     async def _redeliver_one(self, client: httpx.AsyncClient, device: Device) -> None:
-        """The same body twice, so that a newcomer need not wait for chance to see a duplicate."""
-        hook = device.publish(self._now())
+        """The same body twice, and not in the stream: a newcomer need not wait for chance to see a redelivery."""
+        hook = device.publish(self._now()).hook()
         await self._deliver(client, hook)
         await self._deliver(client, hook)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from app.cli.demo import credentials_for, demo_fleet, with_demo_handlers
+from app.cli.demo import credentials_for, demo_fleet, demo_source, demo_stream, with_demo_handlers
 from app.cli.serving import address
 from app.handlers import build
 from app.settings import Settings, load
@@ -65,6 +65,16 @@ def test_a_demo_that_could_not_send_is_refused(
     settings = settings_of(tmp_path, text)
     with pytest.raises(ConfigurationError, match=key):
         demo_fleet(settings, address(settings))
+
+
+def test_the_stream_is_of_the_product_that_the_fleet_posts_to(tmp_path: Path) -> None:
+    """The first source the fleet can satisfy is the demo's; its product is in the stream's path."""
+    closed = '[sources.a.webhook]\nauth = { type = "github", secrets = "x" }\n'
+    settings = settings_of(tmp_path, closed + '[sources.b]\nproduct = "tracker"\n')
+    assert demo_source(settings) == "b"
+    stream = demo_stream(settings)
+    assert urlsplit(stream.url).path == "/v1/products/tracker/events"
+    stream.close()
 
 
 def test_handlers_of_the_configuration_stay_alone(tmp_path: Path) -> None:

@@ -132,7 +132,9 @@ async def test_the_fleet_outlives_a_server_that_is_away() -> None:
 
 def test_a_seed_makes_the_same_fleet_again() -> None:
     """Two devices of one number and seed publish the same bodies; another seed is another device."""
-    bodies = [[device.publish(NOON).body for _ in range(200)] for device in (Device(9, 1), Device(9, 1), Device(9, 2))]
+    bodies = [
+        [device.publish(NOON).hook().body for _ in range(200)] for device in (Device(9, 1), Device(9, 1), Device(9, 2))
+    ]
     assert bodies[0] == bodies[1] != bodies[2]
     assert parse_qs(bodies[0][0].decode())["published_at"] == ["2026-07-28T12:00:00.000Z"]
 
