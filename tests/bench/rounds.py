@@ -26,13 +26,18 @@ _DELIVERED = "headrace_handler_deliveries_total"
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: `seconds` a round, `rounds` of each; events for dispatch, memory and the bare store."""
+    """How much is measured: `seconds` a round, `rounds` of each; events for dispatch, memory and the bare store.
+
+    `streamed` events come by one stream, which is watched for `quiet_seconds` when nothing comes.
+    """
 
     rounds: int
     seconds: float
     dispatched: int
     resident: int
     stored: int
+    streamed: int
+    quiet_seconds: float
 
 
 def in_turns(subjects: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:

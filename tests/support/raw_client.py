@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.numbered import number_of
 
 PATIENCE_SECONDS = 10.0
 
@@ -92,3 +95,9 @@ async def listening(url: str, headers: Mapping[str, str] | None = None) -> Async
         yield client
     finally:
         client.close()
+
+
+def numbers_in(stream: bytes) -> list[int]:
+    """The numbers of the events in a stream's bytes."""
+    data = [json.loads(line.removeprefix(b"data: "))["data"] for line in stream.splitlines() if line[:5] == b"data:"]
+    return [found[1] for text in data if (found := number_of(text.encode()))]

@@ -123,3 +123,8 @@ class Follower:
 def now() -> float:
     """The clock of the entries, in seconds: the machine's, which the store goes by too."""
     return time.time()
+
+
+def kinds(entries: Sequence[Entry]) -> list[type[Entry]]:
+    """What happened, in order."""
+    return [type(entry) for entry in entries]

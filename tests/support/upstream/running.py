@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from tests.support.server import free_port, wait_until
-from tests.support.upstream.journal import Deaf, Entry, Follower, Hears, Sent
+from tests.support.upstream.journal import Deaf, Entry, Follower, Hears, Opened, Sent
 from tests.support.upstream.process import Plan
 from tests.support.upstream.rules import Fault, Pace
 from tests.support.upstream.server import PATH
@@ -63,6 +63,11 @@ class RunningUpstream:
         """The number of the last event that was published; -1 before the first."""
         self._catch_up()
         return self._newest
+
+    @property
+    def opened(self) -> list[int]:
+        """The connections that asked for a stream so far."""
+        return [entry.connection for entry in self.entries if isinstance(entry, Opened)]
 
     def hearing(self, after: float = 0.0) -> int:
         """How many connections are given events now, and began with that behind `after` (of `time.time()`)."""
