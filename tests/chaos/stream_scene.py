@@ -129,8 +129,7 @@ class Scene:
             self.upstream.fault(step.fault)
 
     def _all_stored(self) -> bool:
-        newest = self.upstream.newest
-        return newest_number(self.server.url, self.upstream.plan.run) == newest == self.upstream.newest
+        return newest_number(self.server.url, self.upstream.plan.run) == self.upstream.newest
 
     def _wait(self, condition: Callable[[], bool], failure: Callable[[], str]) -> None:
         wait_until(condition, RECOVERY_SECONDS, failure, every=_LOOK_SECONDS)

@@ -33,8 +33,8 @@ def schedule(seed: int, count: int, *, brief: bool = False) -> list[Step]:
     """So many faults, each kind as often as any other.
 
     `brief`: not every kind, but those that matter most; rests and outages are short, and all is over within the first
-    minute, in which reconnecting is quick. Else every third rest is longer than the ten seconds of life after which
-    reconnecting begins anew, or waiting would be all there is.
+    minute, in which reconnecting is quick. Every third rest is long: longer than what a gap may be too long by, and,
+    unless `brief`, than the ten seconds of life after which reconnecting begins anew, or waiting would be all there is.
     """
     chance = random.Random(seed)
     kinds = _brief_kinds(chance, count) if brief else _shuffled(chance, [*_ALWAYS, *_OTHERS], count)
@@ -86,7 +86,7 @@ def _answered(kind: str, rest: float, chance: random.Random, *, brief: bool) -> 
 
 def _rest(chance: random.Random, turn: int, *, brief: bool) -> float:
     if brief:
-        return chance.uniform(0.1, 0.5)
+        return 3.5 if turn % _BURST == _BURST - 1 else chance.uniform(0.1, 0.5)
     return chance.uniform(10.5, 12) if turn % _BURST == _BURST - 1 else chance.uniform(0.1, 1.5)
 
 

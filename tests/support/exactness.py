@@ -89,9 +89,9 @@ def faults(observed: Observed, truth: Truth, hits: Sequence[Hit], limits: Limits
     2. Every event that was sent and is not stored lies inside a recorded gap [since, until]: some instant of its
        sending does, give or take the clock's 2 ms. No gap is still open.
     3. Recorded gap time exceeds true deaf time by no more than the detection time per fault. This is asked of each
-       recorded stretch by itself (gaps that touch are one stretch): what of it is not truly deaf is at most the sum of
-       `Limits.of` over the faults that it meets, a second before or after included. A stretch that meets no fault is
-       made up.
+       recorded stretch by itself (gaps that touch are one stretch), and of each piece of one that is not truly deaf:
+       what is too much of it is at most the sum of `Limits.of` over the faults that it meets, a second before or after
+       included. Where it meets none it is made up.
     4. Copies that were sent again are duplicates: of a number that was sent more than once there are no more arrivals
        than copies handed over, and no fewer than of these were sent outside of every recorded gap.
     5. A stall is a gap with cause `idle`, a killed process one with cause `down`.
@@ -144,13 +144,14 @@ def _losses(observed: Observed, truth: Truth, recorded: Sequence[Span]) -> Itera
 
 def _excesses(recorded: Sequence[Span], truth: Truth, hits: Sequence[Hit], limits: Limits) -> Iterator[str]:
     for stretch in union(recorded, CLOCK_SECONDS):
-        causes = [hit for hit in hits if meets(stretch, [hit.span], SLACK_SECONDS)]
-        excess = seconds(complement(truth.deaf, stretch))
-        granted = sum(limits.of(hit, truth) for hit in causes)
-        if excess > granted:
-            named = ", ".join(hit.kind for hit in causes) or "no fault"
-            span = f"gap {stretch[0]:.3f} to {stretch[1]:.3f}"
-            yield f"{span} exceeds the truth by {excess:.3f} s, {granted:.3f} s are granted ({named})"
+        excess = complement(truth.deaf, stretch)
+        for span, extra in [(stretch, seconds(excess)), *((piece, seconds([piece])) for piece in excess)]:
+            causes = [hit for hit in hits if meets(span, [hit.span], SLACK_SECONDS)]
+            granted = sum(limits.of(hit, truth) for hit in causes)
+            if extra > granted:
+                named = ", ".join(hit.kind for hit in causes) or "no fault"
+                of = f"{extra:.3f} s of {span[0]:.3f} to {span[1]:.3f}"
+                yield f"recorded, but not deaf: {of}, {granted:.3f} s are granted ({named})"
 
 
 def _copies(observed: Observed, truth: Truth, recorded: Sequence[Span]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from tests.support.upstream.rules import Fault
+from tests.support.upstream.rules import Fault, Pace
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening"):
@@ -75,7 +75,14 @@ class Struck(msgspec.Struct, frozen=True, tag="struck"):
     fault: Fault
 
 
-Entry = Listening | Opened | Answered | Hears | Deaf | Closed | Sent | Struck
+class Paced(msgspec.Struct, frozen=True, tag="paced"):
+    """Events are published at another pace from `at` on, or no more."""
+
+    at: float
+    pace: Pace
+
+
+Entry = Listening | Opened | Answered | Hears | Deaf | Closed | Sent | Struck | Paced
 
 
 class Journal:

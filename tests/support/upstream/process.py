@@ -19,7 +19,7 @@ import msgspec
 
 from tests.support.numbered import Numbered
 from tests.support.upstream.flood import Flood
-from tests.support.upstream.journal import Journal
+from tests.support.upstream.journal import Journal, Paced, now
 from tests.support.upstream.rules import Fault, Pace, Rules
 from tests.support.upstream.server import Upstream
 
@@ -60,13 +60,15 @@ class Steady:
     def __init__(self, upstream: Upstream, plan: Plan) -> None:
         self.pause_seconds = plan.pause_seconds
         self._upstream = upstream
+        self._journal = upstream.journal
         self._count = plan.count
         self._random = random.Random(plan.seed)
         self._changed = asyncio.Event()
 
     def change(self, pace: Pace) -> None:
-        """Go on at another pace."""
+        """Go on at another pace; where that is none, nothing is published after the journal says so."""
         self.pause_seconds = pace.pause_seconds
+        self._journal.add(Paced(now(), pace))
         self._changed.set()
 
     async def run(self) -> None:
@@ -74,15 +76,15 @@ class Steady:
         loop = asyncio.get_running_loop()
         due = loop.time()
         for number in range(self._count):
-            while self.pause_seconds is None:
-                self._changed.clear()
-                await self._changed.wait()
-                due = loop.time()
-            if due > loop.time():
-                await asyncio.sleep(due - loop.time())
+            while self.pause_seconds is None or due > loop.time():
+                if self.pause_seconds is None:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    due = loop.time()
+                else:
+                    await asyncio.sleep(due - loop.time())
+            due = max(due, loop.time() - 1.0) + self._random.uniform(*self.pause_seconds)
             await self._upstream.publish(number)
-            if self.pause_seconds is not None:
-                due = max(due, loop.time() - 1.0) + self._random.uniform(*self.pause_seconds)
 
 
 async def run(plan: Plan) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from tests.support.server import free_port, wait_until
-from tests.support.upstream.journal import Deaf, Entry, Follower, Hears, Opened, Sent
+from tests.support.upstream.journal import Deaf, Entry, Follower, Hears, Opened, Paced, Sent
 from tests.support.upstream.process import Plan
 from tests.support.upstream.rules import Fault, Pace
 from tests.support.upstream.server import PATH
@@ -81,8 +81,13 @@ class RunningUpstream:
         return at
 
     def pace(self, pause_seconds: tuple[float, float] | None) -> None:
-        """Publish at another pace from now on."""
+        """Publish at another pace; None is not at all any more, from when this returns."""
+        before = self._paced()
         self._command(Pace(pause_seconds=pause_seconds))
+        self.wait_for(lambda: self._paced() > before, _STOP_SECONDS, "the pace does not change")
+
+    def _paced(self) -> int:
+        return sum(isinstance(entry, Paced) for entry in self.entries)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float, failure: str) -> None:
         """Return as soon as the condition holds. Raises AssertionError after `seconds`, or if the process ended."""
