@@ -22,7 +22,7 @@ format: $(VENV)/.tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-chaos: $(VENV)/.tests  ## the long fault runs: kill -9, full disk, outages, five million events
+chaos: $(VENV)/.tests  ## the long fault runs: kill -9, full disk, outages, broken streams, five million events
 	$(BIN)/python -m pytest -m chaos -s
 
 bench: $(VENV)/.tests  ## the benchmark table, every figure beside its anchor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import get_args
 
 import pytest
@@ -37,6 +38,16 @@ async def test_a_stalled_stream_stays_open_and_misses_everything() -> None:
         sent = [entry for entry in upstream.journal.entries if isinstance(entry, Sent)]
         assert [(list(entry.handed), list(entry.dropped)) for entry in sent] == [([1, 2], []), ([2], [1])]
         assert upstream.streams == [2]
+
+
+async def test_faults_hit_the_streams_that_were_chosen() -> None:
+    """The oldest, the newest, or those with these numbers; the others go on."""
+    async with Upstream(SILENT) as upstream, AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(listening(upstream.url))
+        for streams, left in (("oldest", [2, 3, 4]), ("newest", [2, 3]), ((1, 3), [2]), ("all", [])):
+            await upstream.fault(Fault(kind="stall", streams=streams))  # type: ignore[arg-type]
+            assert upstream.streams == left
 
 
 async def test_the_end_in_good_order_and_half_closed() -> None:

@@ -9,7 +9,7 @@ import msgspec
 Break = Literal["stall", "finish", "half_close", "reset", "cut"]
 Answer = Literal["401", "403", "404", "429", "500", "529", "html", "redirect"]
 Kind = Literal[Break, Answer, "never_answer", "refuse"]
-Streams = Literal["all", "oldest", "newest"]
+Streams = Literal["all", "oldest", "newest"] | tuple[int, ...]  # or these connections, by number
 
 BREAKS: tuple[Break, ...] = ("stall", "finish", "half_close", "reset", "cut")
 

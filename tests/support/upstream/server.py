@@ -218,9 +218,9 @@ class Upstream:
 
     def _victims(self, streams: Streams) -> Sequence[Stream]:
         hearing = [stream for stream in self._streams.values() if stream.hears]
-        if streams == "oldest":
-            return hearing[:1]
-        return hearing[-1:] if streams == "newest" else hearing
+        if isinstance(streams, tuple):
+            return [stream for stream in hearing if stream.number in streams]
+        return {"oldest": hearing[:1], "newest": hearing[-1:]}.get(streams, hearing)
 
     def _forget(self, number: int) -> None:
         if stream := self._streams.pop(number, None):
