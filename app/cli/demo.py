@@ -6,7 +6,7 @@ import base64
 from datetime import timedelta
 from urllib.parse import urlencode
 
-from app.settings import AuthSettings, HandlerSettings, RetrySettings, Settings, SourceSettings
+from app.settings import AuthSettings, HandlerSettings, RetrySettings, Secret, Settings, SourceSettings, SseSettings
 from app.simulator.fleet import Fleet
 from app.simulator.stream import ProductStream
 from ingest.errors import ConfigurationError
@@ -15,6 +15,7 @@ from ingest.event import Mode
 _SATISFIABLE = ("none", "header", "bearer", "query", "basic")
 # Short, so that a newcomer sees events retried and given up within ten seconds.
 _RETRY = RetrySettings(base=timedelta(milliseconds=200), cap=timedelta(seconds=1), attempts=3)
+_IDLE = timedelta(seconds=3)  # three keep-alives of the demo's stream, so that a stall is a gap soon
 
 
 def with_demo_handlers(settings: Settings) -> Settings:
@@ -26,6 +27,17 @@ def with_demo_handlers(settings: Settings) -> Settings:
         for label, function in (("steady", "on_event"), ("shaky", "on_event_now_and_then"))
     }
     return settings.model_copy(update={"handlers": handlers})
+
+
+def with_demo_stream(settings: Settings, stream: ProductStream) -> Settings:
+    """The settings whose demo source takes the same events by this stream too, unless it has one of its own."""
+    label = demo_source(settings)
+    source = settings.sources[label]
+    if Mode.SSE in source.modes:
+        return settings
+    sse = SseSettings(url=stream.url, token=Secret("demo"), idle_timeout=_IDLE)
+    both = source.model_copy(update={"modes": (*source.modes, Mode.SSE), "sse": sse})
+    return settings.model_copy(update={"sources": {**settings.sources, label: both}})
 
 
 def demo_fleet(settings: Settings, address: str, stream: ProductStream | None = None) -> Fleet:

@@ -7,7 +7,7 @@ import sys
 import uvloop
 
 from app import main
-from app.cli.demo import demo_fleet, demo_stream, with_demo_handlers
+from app.cli.demo import demo_fleet, demo_stream, with_demo_handlers, with_demo_stream
 from app.cli.output import show
 from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
@@ -43,6 +43,7 @@ def run_service(settings: Settings, *, demo: bool) -> None:
     if demo:
         settings = with_demo_handlers(settings)
         stream = demo_stream(settings)
+        settings = with_demo_stream(settings, stream)
         companions += [stream, demo_fleet(settings, address(settings), stream)]
     if sys.stdout.isatty() and settings.server.port:
         companions.append(Greeting(settings))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from app.cli.demo import credentials_for, demo_fleet, demo_source, demo_stream, with_demo_handlers
+from app.cli.demo import credentials_for, demo_fleet, demo_source, demo_stream, with_demo_handlers, with_demo_stream
 from app.cli.serving import address
 from app.handlers import build
 from app.settings import Settings, load
@@ -74,6 +74,22 @@ def test_the_stream_is_of_the_product_that_the_fleet_posts_to(tmp_path: Path) ->
     assert demo_source(settings) == "b"
     stream = demo_stream(settings)
     assert urlsplit(stream.url).path == "/v1/products/tracker/events"
+    stream.close()
+
+
+def test_the_demos_source_takes_the_stream_too(tmp_path: Path) -> None:
+    """The one source that the fleet feeds has both modes; the others, and its webhook, stay as they are."""
+    settings = settings_of(tmp_path, '[sources.a]\nformat = "generic"\n[sources.b]\nproduct = "tracker"\n')
+    stream = demo_stream(settings)
+    both = with_demo_stream(settings, stream)
+    source = both.sources["b"]
+    assert source.modes == (Mode.WEBHOOK, Mode.SSE)
+    assert source.sse is not None
+    assert (source.sse.url, source.sse.streams) == (stream.url, 1)
+    assert source.webhook == settings.sources["b"].webhook
+    assert both.sources["a"] == settings.sources["a"]
+    assert both.folder == settings.folder
+    assert with_demo_stream(both, stream) == both
     stream.close()
 
 
