@@ -102,7 +102,8 @@ class Connection:
             self._task.uncancel()  # it was us
             loss = stopped
         finally:
-            if self.listening is not None:
+            if self.listening is not None and self.tap is not None:
+                self.listening.heard(self.tap.reads)
                 self.listening.over(loss.cause)
                 self._wire.recorder.wake()
             self.opened.cancel()
@@ -140,8 +141,6 @@ class Connection:
             return Loss(Cause.IDLE, "connected, but no whole answer in time")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             ended = self.tap is not None and self.tap.ended
-            if self.tap is not None and self.tap.ended_between_chunks:
-                self._mark_end()
             return explain(error, listening=self.listening is not None, ended=ended, seconds=wire.idle_seconds)
 
     def _headers(self) -> Mapping[bytes, bytes]:
@@ -209,17 +208,11 @@ class Connection:
             await self._offer_frames()
             raise
         await self._offer_frames()
-        self._mark_end()
         return Loss(Cause.CLOSED, "upstream ended the stream")
 
     def _heard(self) -> None:
         self.last_byte_at = self._wire.now()
         self._wire.on_byte(self.last_byte_at)
-
-    def _mark_end(self) -> None:
-        """An end in good order is as good as a byte: nothing is left before it."""
-        if self.listening is not None and not self.has_partial:
-            self.listening.caught_up(self._wire.clock() if self.tap is None else self.tap.last_at)
 
     async def _before_waiting(self) -> None:
         if self._frames:

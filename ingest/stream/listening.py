@@ -1,7 +1,9 @@
 """What is proven about one connection: until when everything that upstream sent has been received, and is durable.
 
-Only a byte proves anything, for a stalled connection looks like a quiet one: TCP keeps the order, so when a byte came,
-whatever was sent before it had come too. It must be settled besides, and not stand behind something unread.
+A look finds that all that has come is read, and no frame has begun. That proves nothing yet, for a stalled connection
+looks like a quiet one. But a byte that comes later was sent later, and TCP keeps the order: nothing was under way then.
+So a later byte proves the look; and not itself, as nobody knows how long it lay there before we read it. The end of a
+connection proves nothing: the kernel of a machine that has long forgotten us closes in good order too.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 from ingest.event import Cause
 
-LATENCY_SECONDS = 0.25  # what upstream may have sent, and the network not delivered, when a byte came
+LATENCY_SECONDS = 0.25  # what upstream has sent, and the network not delivered, when we look
 HELD_SECONDS = 0.25
 _WAITED_SECONDS = 0.01  # a shorter wait is none: room was there, the processor was busy
 
@@ -31,19 +33,20 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """Everything before `arrival` was read, and was offered as batch `batch` or before; `holds` happened by then."""
+class _Look:
+    """At that time everything was read, and offered as batch `batch` or before; `holds` had happened by then."""
 
-    arrival: float
+    at: float
     batch: int
     holds: int
+    reads: int
 
 
 class Listening:
     """One connection from its answer on. Spans are appended here, and taken from the left by who writes them down.
 
     A reader that was held may have made upstream drop events: then the span ends where it was proven before, and
-    another begins with the first byte that proves something after.
+    another begins with the first look after it that a byte proves.
     """
 
     def __init__(self, stream: int, at: float) -> None:
@@ -55,8 +58,8 @@ class Listening:
         self._settled = 0  # every batch up to here
         self._early: set[int] = set()  # settled before one that was offered earlier
         self._lost: int | None = None  # the first batch that will never be durable
-        self._marks: deque[_Mark] = deque()
-        self._last_mark = at
+        self._last_look: _Look | None = None  # no byte has come since
+        self._proofs: deque[_Look] = deque()  # a byte has: they wait for their batches
         self._holds = 0
         self._span_holds = 0
         self._held_at = float("-inf")
@@ -101,26 +104,30 @@ class Listening:
                 self.hold(at)
 
     def hold(self, at: float) -> None:
-        """Reading was held until `at`: what was read by then proves nothing about the time since."""
+        """Reading was held until `at`."""
         self._holds += 1
         self._held_at = at
         self._waited = 0.0
 
-    def has_news(self, arrival: float) -> bool:
-        """Whether a byte that came at `arrival` could prove anything that is not proven yet."""
-        return arrival > max(self._last_mark, self._held_at)
+    def looked(self, at: float, reads: int) -> None:
+        """At that time nothing was waiting to be read, no frame had begun, and `reads` reads of the network were over.
 
-    def caught_up(self, arrival: float) -> None:
-        """The last byte came at `arrival`; behind it nothing was waiting, and no frame had begun."""
-        if not self.has_news(arrival):
+        Before it, `heard` must have been told of these.
+        """
+        if at >= self._held_at:
+            self._waited = 0.0
+            self._last_look = _Look(at, self._offered, self._holds, reads)
+
+    def heard(self, reads: int) -> None:
+        """So many reads of the network have given bytes by now."""
+        look, proofs = self._last_look, self._proofs
+        if look is None or reads <= look.reads:
             return
-        self._waited = 0.0
-        self._last_mark = arrival
-        mark, marks = _Mark(arrival, self._offered, self._holds), self._marks
-        if len(marks) > 1 and marks[-2].holds == marks[-1].holds == mark.holds:
-            marks[-1] = mark  # of each stretch the first and the last are enough, however long nothing is settled
+        self._last_look = None
+        if len(proofs) > 1 and proofs[-2].holds == proofs[-1].holds == look.holds:
+            proofs[-1] = look  # of each stretch the first and the last are enough, however long nothing is settled
         else:
-            marks.append(mark)
+            proofs.append(look)
         self._advance()
 
     def over(self, cause: Cause) -> None:
@@ -130,20 +137,20 @@ class Listening:
             self._advance()
 
     def _advance(self) -> None:
-        marks = self._marks
-        while marks and marks[0].batch <= self._settled:
-            self._prove(marks.popleft())
+        proofs = self._proofs
+        while proofs and proofs[0].batch <= self._settled:
+            self._prove(proofs.popleft())
         if self._lost is not None:
-            while marks and marks[-1].batch >= self._lost:
-                marks.pop()
-        if self.is_over and not marks and self.spans and self.spans[-1].cause is None:
+            while proofs and proofs[-1].batch >= self._lost:
+                proofs.pop()
+        if self.is_over and not proofs and self.spans and self.spans[-1].cause is None:
             self.spans[-1].cause = Cause.OVERFLOW if self.held else self._cause
 
-    def _prove(self, mark: _Mark) -> None:
+    def _prove(self, look: _Look) -> None:
         span = self.spans[-1]
-        if mark.holds > self._span_holds:
+        if look.holds > self._span_holds:
             span.cause = Cause.OVERFLOW
-            self._span_holds = mark.holds
-            self.spans.append(Span(began=mark.arrival, proven=mark.arrival))
+            self._span_holds = look.holds
+            self.spans.append(Span(began=look.at, proven=look.at))
         else:
-            span.proven = max(span.proven, mark.arrival - LATENCY_SECONDS)
+            span.proven = max(span.proven, look.at - LATENCY_SECONDS)

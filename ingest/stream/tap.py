@@ -1,4 +1,4 @@
-"""Watches the reads of a connection: when bytes came, and whether more were waiting."""
+"""Watches the reads of a connection: whether its reader waits, and whether more was waiting for it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class NetworkStream(Protocol):
 class Tap:
     """Takes the place of a network stream's `read`. Before each wait for the network it awaits `before`.
 
-    `waiting`: the reader is suspended until bytes come; `reads` counts. `last_at`, `behind_at`: when the last bytes (or
-    the end) came, and when there last was a backlog; by `clock`, in seconds.
+    `waiting`: the reader is suspended until bytes come; `reads` counts those that gave bytes.
+    `behind_at`: when there last was a backlog, by `clock`, in seconds.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class Tap:
         self.waiting = False
         self.reads = 0
         self.ended = False
-        self.last_at = float("-inf")
         self.behind_at = float("-inf")
         stream.read = self.read  # type: ignore[method-assign]  # httpcore's own way in is private
 
@@ -70,10 +69,9 @@ class Tap:
             chunk = await self._read(max_bytes, timeout)
         finally:
             self.waiting = False
-        self.reads += 1
-        self.last_at = self._clock()
         self._tail = chunk[-_TAIL_BYTES:] if len(chunk) >= _TAIL_BYTES else (self._tail + chunk)[-_TAIL_BYTES:]
         if chunk:
+            self.reads += 1
             self._after()
         else:
             self.ended = True
@@ -87,11 +85,6 @@ class Tap:
     def is_drained(self) -> bool:
         """Whether nothing was waiting to be read for a while before this wait; what comes now is new."""
         return self.waiting and self._clock() - self.behind_at > BEHIND_SECONDS
-
-    @property
-    def ended_between_chunks(self) -> bool:
-        """Where HTTP chunks are used: whether the end came behind a whole one."""
-        return self.ended and self._tail.endswith(b"\r\n") and not self.in_chunk_size
 
     @property
     def in_chunk_size(self) -> bool:

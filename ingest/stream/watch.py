@@ -40,26 +40,23 @@ class Watch:
                 connection.tap.behind(now)
 
     async def look(self) -> None:
-        """Note for each connection whether everything that has come is read.
+        """Note for each connection what came since the last look, and whether all that has come is read.
 
         It is, where the reader waited for the network through a whole poll of the event loop. anyio reads from the
         socket only while someone waits in its receive, so the reader's waiting and the socket's being watched are one.
         """
-        waiting = [
-            (connection, connection.listening, connection.tap, connection.tap.reads)
-            for connection in self._connections()
-            if connection.listening is not None
-            and connection.tap is not None
-            and _may_have_caught_up(connection, connection.listening, connection.tap)
-        ]
+        now = self._clock()
+        waiting: list[tuple[Connection, Listening, Tap, int]] = []
+        for connection in self._connections():
+            listening, tap = connection.listening, connection.tap
+            if listening is not None and tap is not None:
+                listening.heard(tap.reads)
+                if tap.is_drained and not connection.has_partial:
+                    waiting.append((connection, listening, tap, tap.reads))
         if not waiting:
             return
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         for connection, listening, tap, reads in waiting:
-            if tap.reads == reads and _may_have_caught_up(connection, listening, tap):
-                listening.caught_up(tap.last_at)
-
-
-def _may_have_caught_up(connection: Connection, listening: Listening, tap: Tap) -> bool:
-    return tap.is_drained and listening.has_news(tap.last_at) and not connection.has_partial
+            if tap.reads == reads and tap.is_drained and not connection.has_partial:
+                listening.looked(now, reads)  # what had come by then would have been read by now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -77,6 +77,13 @@ class SseRig:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - states are there to be read
                 await asyncio.sleep(0.002)
+
+    async def until_proven(self, say: Callable[[bytes], Awaitable[None]], condition: Callable[[], object]) -> None:
+        """Return when the condition holds. Upstream gives signs of life meanwhile: each proves the time before it."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await say(b"\n")
+                await asyncio.sleep(0.02)
 
     async def until_lost(self, cause: str) -> None:
         """Return when the first stream was lost for this cause."""

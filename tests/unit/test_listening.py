@@ -20,27 +20,52 @@ def spans(listening: Listening) -> list[Span]:
     return [(span.began, span.proven, span.cause) for span in listening.spans]
 
 
+def caught_up(listening: Listening, at: float) -> None:
+    """A look at that time, and a byte right after it."""
+    reads[0] += 1
+    listening.looked(at, reads[0])
+    reads[0] += 1
+    listening.heard(reads[0])
+
+
+reads = [0]
+
+
 def test_nothing_is_proven_at_first() -> None:
     """The answer alone is a beginning, and no time at all."""
     assert spans(Listening(1, 100.0)) == [(100.0, 100.0, None)]
 
 
-def test_a_byte_behind_which_nothing_waits_proves_the_time_before_it() -> None:
-    """Less what may have been on its way; later looks at the same byte add nothing: it may be a stall."""
+def test_a_look_is_proven_by_a_later_byte() -> None:
+    """Less what may have been on its way. The byte itself may have lain there: it proves no later instant."""
     listening = Listening(1, 100.0)
-    listening.caught_up(110.0)
-    listening.caught_up(110.0)
-    assert spans(listening) == [(100.0, 110.0 - LATENCY_SECONDS, None)]
-    assert not listening.has_news(110.0)
+    listening.looked(110.0, reads=5)
+    listening.looked(115.0, reads=5)
+    listening.heard(5)
+    assert spans(listening) == [(100.0, 100.0, None)]
+    listening.heard(6)
+    listening.heard(7)
+    assert spans(listening) == [(100.0, 115.0 - LATENCY_SECONDS, None)]
+
+
+def test_a_stall_is_never_proven() -> None:
+    """Looks that find nothing are no proof: the end stays where the last byte proved a look."""
+    listening = Listening(1, 100.0)
+    caught_up(listening, 110.0)
+    for second in range(111, 130):
+        listening.looked(float(second), reads[0])
+    listening.heard(reads[0])
+    listening.over(Cause.IDLE)
+    assert spans(listening) == [(100.0, 110.0 - LATENCY_SECONDS, Cause.IDLE)]
 
 
 def test_what_is_read_counts_when_it_is_durable() -> None:
-    """The mark waits for its batches, in whatever order they are settled."""
+    """The proof waits for its batches, in whatever order they are settled."""
     listening = Listening(1, 100.0)
     batches = [listening.offered() for _ in range(3)]
-    listening.caught_up(110.0)
+    caught_up(listening, 110.0)
     late = listening.offered()
-    listening.caught_up(120.0)
+    caught_up(listening, 120.0)
     for batch in (batches[2], batches[0]):
         listening.settled(batch, durable=True)
         assert listening.proven == 100.0
@@ -57,7 +82,7 @@ def test_what_was_given_up_is_never_proven() -> None:
     listening.settled(first, durable=True)
     listening.settled(second, durable=False)
     listening.settled(third, durable=True)
-    listening.caught_up(110.0)
+    caught_up(listening, 110.0)
     listening.over(Cause.STOPPED)
     assert spans(listening) == [(100.0, 100.0, Cause.STOPPED)]
 
@@ -66,7 +91,7 @@ def test_the_end_waits_for_what_was_read() -> None:
     """A connection that is over is not over with its events: its end moves on until they are settled."""
     listening = Listening(1, 100.0)
     batch = listening.offered()
-    listening.caught_up(110.0)
+    caught_up(listening, 110.0)
     listening.over(Cause.CLOSED)
     assert spans(listening) == [(100.0, 100.0, None)]
     listening.settled(batch, durable=True)
@@ -79,14 +104,14 @@ def held(listening: Listening, until: float) -> None:
 
 
 def test_a_hold_parts_the_time() -> None:
-    """Before it up to what was proven, after it from the first byte that proves something; between them nothing."""
+    """Before it up to what was proven, after it from the first look that is proven; between them nothing."""
     listening = Listening(1, 100.0)
-    listening.caught_up(110.0)
+    caught_up(listening, 110.0)
     held(listening, 130.0)
     assert listening.held
-    assert not listening.has_news(129.9)  # it was read before the hold was over
-    listening.caught_up(140.0)
-    listening.caught_up(150.0)
+    caught_up(listening, 129.9)  # before the hold was over
+    caught_up(listening, 140.0)
+    caught_up(listening, 150.0)
     assert spans(listening) == [
         (100.0, 110.0 - LATENCY_SECONDS, Cause.OVERFLOW),
         (140.0, 150.0 - LATENCY_SECONDS, None),
@@ -94,14 +119,14 @@ def test_a_hold_parts_the_time() -> None:
 
 
 def test_what_was_read_before_a_hold_may_be_settled_after_it() -> None:
-    """The last mark before and the first mark after survive however long nothing is settled."""
+    """The last proof before and the first after survive however long nothing is settled."""
     listening = Listening(1, 100.0)
     batch = listening.offered()
     for second in range(101, 110):
-        listening.caught_up(float(second))
+        caught_up(listening, float(second))
     held(listening, 130.0)
     for second in range(140, 150):
-        listening.caught_up(float(second))
+        caught_up(listening, float(second))
     listening.settled(batch, durable=True)
     assert spans(listening) == [
         (100.0, 109.0 - LATENCY_SECONDS, Cause.OVERFLOW),
@@ -112,7 +137,7 @@ def test_what_was_read_before_a_hold_may_be_settled_after_it() -> None:
 def test_a_connection_lost_in_a_hold_was_deaf_since_the_hold() -> None:
     """That is the cause, whatever broke the connection later."""
     listening = Listening(1, 100.0)
-    listening.caught_up(110.0)
+    caught_up(listening, 110.0)
     held(listening, 130.0)
     listening.over(Cause.ERROR)
     assert spans(listening) == [(100.0, 110.0 - LATENCY_SECONDS, Cause.OVERFLOW)]
@@ -122,7 +147,7 @@ def test_short_waits_add_up_until_the_reader_has_caught_up() -> None:
     """Upstream's buffers fill as well in many short pauses as in one long one; and are empty when ours are."""
     listening = Listening(1, 100.0)
     listening.waited(0.2, 101.0)
-    listening.caught_up(102.0)
+    caught_up(listening, 102.0)
     listening.waited(0.2, 103.0)
     assert not listening.held
     listening.waited(0.1, 104.0)
@@ -147,7 +172,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.open: list[int] = []
         self.durable: set[int] = set()
         self.offered = 0
-        self.looks: list[tuple[float, int]] = []  # a byte that proves, and how many batches had been offered
+        self.reads = 0
+        self.last_look: tuple[float, int] | None = None  # when, and how many batches had been offered
+        self.looks: list[tuple[float, int]] = []  # those that a byte followed
         self.holds: list[tuple[float, float]] = []  # from the last look before to the end of it
         self.over = False
 
@@ -175,16 +202,26 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """The reader has caught up with a byte that came just now."""
+        """All is read."""
         if not self.over:
-            self.looks.append((self.later(), self.offered))
-            self.listening.caught_up(self.now)
+            self.last_look = (self.later(), self.offered)
+            self.listening.looked(self.now, self.reads)
+
+    @rule()
+    def hear(self) -> None:
+        """A byte comes."""
+        if not self.over:
+            self.reads += 1
+            self.listening.heard(self.reads)
+            if self.last_look is not None:
+                self.looks.append(self.last_look)
+                self.last_look = None
 
     @rule()
     def hold(self) -> None:
         """Reading was held."""
         if not self.over:
-            began = self.looks[-1][0] if self.looks else 0.0
+            began = self.last_look[0] if self.last_look else self.looks[-1][0] if self.looks else 0.0
             self.listening.hold(self.later())
             self.holds.append((began, self.now))
 
@@ -228,8 +265,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        """Marks that wait are few, however long nothing is settled."""
-        assert len(self.listening._marks) <= 2 * (len(self.holds) + 1)
+        """Proofs that wait are few, however long nothing is settled."""
+        assert len(self.listening._proofs) <= 2 * (len(self.holds) + 1)
 
 
 AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -17,6 +17,12 @@ from tests.support.recording_coverage import RecordingCoverage
 ORIGIN = Origin("tracker", "fleet", Mode.SSE)
 
 
+def prove(listening: Listening, at: float) -> None:
+    """A look, and a byte after it."""
+    listening.looked(at, 0)
+    listening.heard(1)
+
+
 class Scene:
     """A recorder that runs, by a clock that the test sets."""
 
@@ -55,7 +61,7 @@ async def test_an_interval_from_its_beginning_to_its_end(scene: Scene) -> None:
     listening = scene.listen()
     await scene.until_written((1000.0, 1000.0, None))
     scene.now = 1005.0
-    listening.caught_up(1003.0)
+    prove(listening, 1003.0)
     await scene.until_written((1000.0, 1003.0, None))
     listening.over(Cause.IDLE)
     await scene.recorder.empty()
@@ -66,7 +72,7 @@ async def test_nothing_new_is_nothing_to_write(scene: Scene) -> None:
     """A quiet stream costs no transaction."""
     listening = scene.listen()
     scene.now = 1001.0
-    listening.caught_up(1000.5)
+    prove(listening, 1000.5)
     await scene.until_written((1000.0, 1000.5, None))
     calls = len(scene.coverage.calls)
     await asyncio.sleep(0.05)
@@ -78,12 +84,12 @@ async def test_what_happened_while_the_store_was_away_is_written_with_its_times(
     scene.coverage.away = True
     first = scene.listen()
     scene.now = 1010.0
-    first.caught_up(1009.0)
+    prove(first, 1009.0)
     first.over(Cause.CLOSED)
     scene.now = 1020.0
     second = scene.listen()
     scene.now = 1100.0
-    second.caught_up(1090.0)
+    prove(second, 1090.0)
     await asyncio.sleep(0.03)
     scene.coverage.away = False
     await scene.until_written((1000.0, 1009.0, Cause.CLOSED), (1020.0, 1090.0, None))
@@ -94,7 +100,7 @@ async def test_an_end_comes_before_the_next_beginning(scene: Scene) -> None:
     """Also where it is not known yet when the next connection is answered: what was read is still under way."""
     first = scene.listen()
     batch = first.offered()
-    first.caught_up(1005.0)
+    prove(first, 1005.0)
     scene.now = 1006.0
     first.over(Cause.ERROR)
     scene.now = 1010.0
@@ -111,16 +117,16 @@ async def test_two_that_overlap_do_not_wait_for_one_another(scene: Scene) -> Non
     scene.now = 1005.0
     scene.listen(2)
     await scene.until_written((1000.0, 1000.0, None), (1005.0, 1005.0, None))
-    first.caught_up(1004.0)
+    prove(first, 1004.0)
     await scene.until_written((1000.0, 1004.0, None), (1005.0, 1005.0, None))
 
 
 async def test_a_hold_is_two_intervals(scene: Scene) -> None:
     """The first ends as overflow where the second is not yet begun."""
     listening = scene.listen()
-    listening.caught_up(1005.0)
+    prove(listening, 1005.0)
     listening.hold(1020.0)
     scene.now = 1030.0
-    listening.caught_up(1025.0)
-    listening.caught_up(1029.0)
+    prove(listening, 1025.0)
+    prove(listening, 1029.0)
     await scene.until_written((1000.0, 1005.0, Cause.OVERFLOW), (1025.0, 1029.0, None))
