@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import astuple
 
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
@@ -21,7 +22,7 @@ _WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))
 
 
 class _UsualMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """The default members, and those of the template that the README recommends."""
+    """The default members; then those of the template that the README recommends, and those of a product's stream."""
 
     event: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
@@ -31,17 +32,23 @@ class _UsualMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=
     product_id: str | None = None
     fw_version: str | None = None
     userid: str | None = None
+    ttl: int | str | None = None
+    version: int | str | None = None
+    public: bool | str | None = None
+    productID: int | str | None = None  # noqa: N815 - theirs
 
 
 class _Usual(msgspec.Struct, frozen=True):
-    """What nearly all webhooks send: the same as a Document, opened and read in half of the time."""
+    """What nearly all webhooks and streams send: the same as a Document, opened and read in half of the time."""
 
     text: bytes
     members: _UsualMembers
 
 
 _usual_members = msgspec.json.Decoder(_UsualMembers).decode
-_FURTHER = ("event_id", "product_id", "fw_version", "userid")
+# The members behind the four that are an event's own, by the names that webhooks have for them.
+_FURTHER = ("event_id", "product_id", "fw_version", "userid", "ttl", "fw_version", "public", "product_id")
+_NONE_FURTHER = [None] * len(_FURTHER)
 
 
 class ParticleFormat:
@@ -103,7 +110,7 @@ def _opened(text: bytes) -> _Usual | Document:
 
 def _read(part: _Usual | Element) -> Reading:
     if isinstance(part, _Usual):
-        return _read_usual(part.members)
+        return _read_usual(part.members, None)
     if isinstance(part, Document):
         return read_members(part.members)
     if isinstance(part, Broken):
@@ -115,21 +122,32 @@ def _read_frame(frame: Frame) -> Reading:
     """The stream has the name on the frame's `event:` line only, and everything else in the JSON of its data."""
     if frame.oversized:
         raise Undecodable(Reason.TOO_LARGE)
-    part = element(frame.data.strip(SPACE), document)
+    part = element(frame.data.strip(SPACE), _opened)
+    if isinstance(part, _Usual):
+        return _read_usual(part.members, utf8(frame.event))
     if isinstance(part, Broken):
         raise Undecodable(part.reason if part.text else Reason.EMPTY)
     return read_members(part.members, utf8(frame.event))
 
 
-def _read_usual(members: _UsualMembers) -> Reading:
-    further = {name: text for name in _FURTHER if (text := getattr(members, name)) is not None}
+def _read_usual(members: _UsualMembers, name: str | None) -> Reading:
+    event, data, device, published_at, *further = astuple(members)
     return Reading(
-        name=members.event,
-        device=members.coreid,
-        instant=_instant(members.published_at),
-        data=data_of(members.data),
-        attributes=further,
+        name=name or event,
+        device=device,
+        instant=_instant(published_at),
+        data=data_of(data),
+        attributes={} if further == _NONE_FURTHER else _texts(further),
     )
+
+
+def _texts(further: Sequence[str | int | None]) -> dict[str, str]:
+    """Text as it is, a number by its digits, true and false by name; null is absent."""
+    return {
+        name: value if isinstance(value, str) else str(value).lower()
+        for name, value in zip(_FURTHER, further, strict=True)
+        if value is not None
+    }
 
 
 def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:
