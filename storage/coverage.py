@@ -15,6 +15,7 @@ from sqlalchemy import Case, Connection, case, func, insert, select, update
 
 from ingest.event import Cause, Origin
 from ingest.ports import Gap, Opened
+from ingest.times import elapsed
 from storage import bulk
 from storage.clock import database_now
 from storage.engine import Database
@@ -40,14 +41,14 @@ class SqlCoverage:
             held = tuple(interval for interval, other in self._held.items() if other == way)
             certain = way in self._certain
             self._certain.discard(way)
-            opened = await self._database.write(_open, origin, stream, _micros(ago), None if certain else held)
+            opened = await self._database.write(_open, origin, stream, elapsed() - ago, None if certain else held)
             self._certain.add(way)
             self._held[opened.interval] = way
         return opened
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
         """See ports.Coverage."""
-        await self._database.write(_extend, interval, _micros(ago), interval in self._held)
+        await self._database.write(_extend, interval, elapsed() - ago, interval in self._held)
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
         """See ports.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
@@ -55,12 +56,12 @@ class SqlCoverage:
         async with self._turns[way]:
             certain = self._certain & {way}
             self._certain -= certain
-            gaps = await self._database.write(_end, interval, cause, _micros(ago))
+            gaps = await self._database.write(_end, interval, cause, elapsed() - ago)
             self._certain |= certain
         return gaps
 
 
-def _open(connection: Connection, origin: Origin, stream: int, ago: int, held: tuple[int, ...] | None) -> Opened:
+def _open(connection: Connection, origin: Origin, stream: int, at: float, held: tuple[int, ...] | None) -> Opened:
     """Begin an interval. Unless `held` is None, intervals that are neither ended nor held are taken over from the dead.
 
     What lasts of a gap ends; what nobody wrote down is a gap with cause DOWN.
@@ -68,7 +69,7 @@ def _open(connection: Connection, origin: Origin, stream: int, ago: int, held: t
     way = _way_of(origin)
     _take_turn(connection, way)
     now = database_now(connection)
-    since = now - ago
+    since = now - _micros_since(at)
     start = (since if held is None else _take_over(connection, way, held, since)) - SEAM_MICROS
     interval = _insert(connection, way, stream, since)
     ended = close_gaps(connection, way, since)
@@ -77,21 +78,22 @@ def _open(connection: Connection, origin: Origin, stream: int, ago: int, held: t
     return Opened(interval, ended, add_gaps(connection, way, found, ended[0].cause if ended else Cause.DOWN))
 
 
-def _extend(connection: Connection, interval: int, ago: int, held: bool) -> None:
+def _extend(connection: Connection, interval: int, at: float, held: bool) -> None:
     """Move an end. A `held` interval that another process took for one of the dead is alive again."""
-    moved: dict[str, object] = {"until": _at_least(database_now(connection) - ago)}
+    moved: dict[str, object] = {"until": _at_least(database_now(connection) - _micros_since(at))}
     if held:
         moved["ended"] = False
     connection.execute(update(coverage).where(coverage.c.id == interval).values(moved))
 
 
-def _end(connection: Connection, interval: int, cause: Cause, ago: int) -> list[Gap]:
+def _end(connection: Connection, interval: int, cause: Cause, at: float) -> list[Gap]:
     """End an interval, and write down what is uncovered by that: up to now, and what only shows now."""
     whose = select(coverage.c.source, coverage.c.mode).where(coverage.c.id == interval)
     way = Way(*connection.execute(whose).one())
     _take_turn(connection, way)
     now = database_now(connection)
-    ending = update(coverage).where(coverage.c.id == interval).values(until=_at_least(now - ago), ended=True)
+    until = _at_least(now - _micros_since(at))
+    ending = update(coverage).where(coverage.c.id == interval).values(until=until, ended=True)
     start = int(connection.execute(ending.returning(coverage.c.until)).scalar_one()) - SEAM_MICROS
     intervals, listening = _intervals(connection, way, start, now)
     gaps = add_gaps(connection, way, _unknown(connection, way, intervals, start), cause)
@@ -164,5 +166,9 @@ def _way_of(origin: Origin) -> Way:
     return Way(origin.source, origin.mode.value)
 
 
-def _micros(seconds: float) -> int:
-    return round(seconds * 1_000_000)
+def _micros_since(at: float) -> int:
+    """How long ago that was by `elapsed`, which all processes of this machine share.
+
+    Asked inside the transaction: while it waited for its turn the stream may have been deaf.
+    """
+    return round((elapsed() - at) * 1_000_000)

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from ingest.stream.connection import Connection
-from ingest.stream.listening import Listening
-from ingest.stream.tap import Tap
 
 TICK_SECONDS = 0.2
 FROZEN_SECONDS = 5.0  # as long as that, upstream may have given up on what it had for us
 # A poll of the event loop brings bytes, the next turn wakes their reader, the one after counts the read.
 _TURNS = 4
+_TRIES = 3  # a byte may come just then, and on a busy stream often does
 
 
 class Watch:
@@ -45,18 +44,24 @@ class Watch:
         It is, where the reader waited for the network through a whole poll of the event loop. anyio reads from the
         socket only while someone waits in its receive, so the reader's waiting and the socket's being watched are one.
         """
-        now = self._clock()
-        waiting: list[tuple[Connection, Listening, Tap, int]] = []
-        for connection in self._connections():
-            listening, tap = connection.listening, connection.tap
-            if listening is not None and tap is not None:
-                listening.heard(tap.reads)
-                if tap.is_drained and not connection.has_partial:
-                    waiting.append((connection, listening, tap, tap.reads))
-        if not waiting:
-            return
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        for connection, listening, tap, reads in waiting:
-            if tap.reads == reads and tap.is_drained and not connection.has_partial:
-                listening.looked(now, reads)  # what had come by then would have been read by now
+        unsure = list(self._connections())
+        for _ in range(_TRIES):
+            now = self._clock()
+            waiting = [glance for glance in map(_glance, unsure) if glance is not None]
+            if not waiting:
+                return
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            for connection, reads in waiting:
+                if _glance(connection) == (connection, reads) and connection.listening is not None:
+                    connection.listening.looked(now, reads)  # what had come by then would have been read by now
+                    unsure.remove(connection)
+
+
+def _glance(connection: Connection) -> tuple[Connection, int] | None:
+    """Take note of what came; the connection and the number of its reads, where it may be that all has."""
+    listening, tap = connection.listening, connection.tap
+    if listening is None or tap is None:
+        return None
+    listening.heard(tap.reads)
+    return (connection, tap.reads) if tap.is_drained and not connection.has_partial else None

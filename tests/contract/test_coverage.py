@@ -68,7 +68,7 @@ async def test_an_interval_begins_now_and_the_first_start_opens_no_gap(database:
 
     (row,) = await intervals(database)
     assert (row.id, row.source, row.mode, row.stream) == (opened.interval, "fleet", "sse", 1)
-    assert before <= row.since == row.until <= after
+    assert before - 100_000 <= row.since == row.until <= after  # the call was made a moment before its turn
     assert (list(opened.ended), list(opened.found), await gaps(database)) == ([], [], [])
 
 
@@ -395,3 +395,24 @@ async def test_a_store_that_is_away_is_said_so(postgres_url: str, tmp_path_facto
         await coverage.end(interval, Cause.IDLE)
         assert len(await gaps(database)) == 1
         await database.close()
+
+
+async def test_a_call_that_has_to_wait_claims_nothing_of_the_wait(database: Database) -> None:
+    """While it waits for the writer the stream may be deaf: `ago` counts from the call, not from its turn."""
+    gated = GatedDatabase(database)
+    coverage = SqlCoverage(gated)
+    opened = await coverage.open(FLEET, 0, ago=10)
+    gated.close_gate()
+    called = micros_now()
+    extending = asyncio.create_task(coverage.extend(opened.interval))
+    await asyncio.sleep(0.5)
+    gated.open_gate()
+    await extending
+
+    (interval,) = await intervals(database)
+    assert abs(interval.until - called) < 250_000
+
+
+def micros_now() -> int:
+    """The time of day, which both databases of the tests share with us."""
+    return round(time.time() * 1_000_000)
