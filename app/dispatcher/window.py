@@ -188,6 +188,7 @@ class Window:
         if lane.parked_to is None:
             return False
         lane.queue.popleft()
+        lane.hold_back(first.position)  # a refill that read before this must not let the queue flow again
         first.row = first.waiting()
         self._count()
         return True

@@ -1,0 +1,60 @@
+"""What a handler has in hand keeps each device's order, whatever happens while its parked rows are being read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from app.dispatcher.lane import Delivery, Lane
+from app.dispatcher.pace import Pace
+from app.dispatcher.window import Window
+from ingest.event import Event
+from ingest.ports import Parked
+from tests.support.dispatching import an_event
+
+NOW = datetime(2026, 7, 28, tzinfo=UTC)
+
+
+def committed(position: int, device: str) -> Event:
+    """An event at a position."""
+    event = an_event(position, device)
+    return Event(**{name: getattr(event, name) for name in event.__struct_fields__} | {"position": position})
+
+
+def next_lane(window: Window) -> Lane:
+    """The lane that a worker takes up."""
+    lane = window.ready.get_nowait()
+    assert lane is not None
+    return lane
+
+
+def taken(lane: Lane) -> Delivery:
+    """What is delivered next in a lane."""
+    delivery = lane.take()
+    assert delivery is not None
+    return delivery
+
+
+async def test_what_is_parked_while_rows_are_read_is_not_overtaken() -> None:
+    """The rows of a device are read and there are none left; by then the cursor has parked later events of it."""
+    window = Window(0, (), Pace(), by_device=True)
+    first, other, parked, last = (committed(at, device) for at, device in enumerate("abaa", 1))
+    window.admit([first, other, parked], 3)
+    lane, other_lane = next_lane(window), next_lane(window)
+    being_delivered = taken(other_lane)
+    failed = taken(lane)
+    row = Parked(1, "a", 1, NOW, NOW, "boom")
+    window.failed(failed, row)
+    window.free(lane)
+    saved_to, _ = window.checkpoint()
+    window.retry([(row, first)])
+    assert next_lane(window) is lane
+    window.delivered(taken(lane))
+    saved_to, _ = window.checkpoint()  # what a refill saves before it reads the rows: none are left
+
+    window.delivered(being_delivered)  # the cursor passes, and parks event 3
+    window.refill(lane, [], NOW, saved_to)
+    window.admit([last], 4)
+
+    assert lane.take() is None, "event 4 would be delivered before event 3"
+    _, rows = window.checkpoint()
+    assert {at for at, kept in rows.items() if kept is not None} >= {3}
