@@ -29,15 +29,14 @@ from app.dispatcher.cancelling import wait_at_most
 from app.handlers import build
 from app.server import Front, make_server
 from app.settings import Settings, is_loopback
-from app.sources import SourceParts, make_sse, make_webhook
+from app.sources import MAKERS, SourceParts
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import ConfigurationError
 from ingest.event import Mode, Origin
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
-from ingest.sources.sse import SseSource
+from ingest.reconnect import OpenBudget
 from ingest.sources.webhook import WebhookSource
-from ingest.stream.reconnect import OpenBudget
 from ingest.supervisor import Supervised, Supervisor
 from storage import queries
 from storage.coverage import SqlCoverage
@@ -93,20 +92,13 @@ class Headrace:
             random=Random(),  # noqa: S311 - jitter is no secret
         )
         self._coverage = CountedCoverage(SqlCoverage(database), metrics)
-        webhooks, streams = self._make_sources(metrics)
-        self._supervisor = Supervisor(
-            [
-                Supervised(Origin(settings.sources[label].product, label, mode), source)
-                for label in settings.sources
-                for mode, sources in ((Mode.WEBHOOK, webhooks), (Mode.SSE, streams))
-                if (source := sources.get(label)) is not None
-            ],
-            metrics,
-            utc_now,
-        )
-        for label, configured in settings.sources.items():
-            for mode in configured.modes:
-                metrics.declare_coverage(label, mode)
+        sources = self._make_sources(metrics)
+        self._supervisor = Supervisor(sources, metrics, utc_now)
+        webhooks = {
+            supervised.origin.source: supervised.source
+            for supervised in sources
+            if isinstance(supervised.source, WebhookSource)
+        }
         paths = {settings.sources[label].webhook.path: source for label, source in webhooks.items()}
         api = create_api(
             database=database,
@@ -122,7 +114,8 @@ class Headrace:
         self._server = make_server(Front(paths, api), settings.server)
         self._retention = self._make_retention()
 
-    def _make_sources(self, metrics: Metrics) -> tuple[dict[str, WebhookSource], dict[str, SseSource]]:
+    def _make_sources(self, metrics: Metrics) -> list[Supervised]:
+        """A source for each label and mode, in the order of the configuration."""
         settings = self._settings
         parts = SourceParts(
             inbox=self._inbox,
@@ -131,15 +124,14 @@ class Headrace:
             clock=utc_now,
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
             budget=OpenBudget(),
+            inbox_bytes=settings.store.inbox_bytes,
         )
-        webhooks, streams = (
-            {label: source for label, source in settings.sources.items() if mode in source.modes}
-            for mode in (Mode.WEBHOOK, Mode.SSE)
-        )
-        return (
-            {label: make_webhook(label, source, parts) for label, source in webhooks.items()},
-            {label: make_sse(label, source, parts) for label, source in streams.items()},
-        )
+        sources = []
+        for label, source in settings.sources.items():
+            for mode in sorted(source.modes, key=list(Mode).index):
+                metrics.declare_coverage(label, mode)
+                sources.append(Supervised(Origin(source.product, label, mode), MAKERS[mode](label, source, parts)))
+        return sources
 
     def _make_retention(self) -> Retention | None:
         keep: timedelta | None = self._settings.store.retention

@@ -15,10 +15,10 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import Coverage
+from ingest.ports import Coverage, Source
+from ingest.reconnect import OpenBudget
 from ingest.sources.sse import SseRules, SseSource
 from ingest.sources.webhook import WebhookRules, WebhookSource
-from ingest.stream.reconnect import OpenBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class SourceParts:
     clock: Callable[[], datetime]
     forbids: Callable[[Mapping[str, str]], bool]  # requests of web pages, while /ingest is open on loopback
     budget: OpenBudget  # of opens, for all streams of this process
+    inbox_bytes: int
 
 
 def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> WebhookSource:
@@ -71,6 +72,36 @@ def make_sse(label: str, settings: SourceSettings, parts: SourceParts) -> SseSou
         metrics=parts.metrics,
         now=parts.clock,
     )
+
+
+def make_pubsub(label: str, settings: SourceSettings, parts: SourceParts) -> Source:
+    """The subscription of a label."""
+    from ingest.pull.pull import PullRules  # Google's client takes a second to import: only where it is used
+    from ingest.sources.pubsub import PubsubSource
+
+    origin = Origin(settings.product, label, Mode.PUBSUB)
+    pubsub = settings.pubsub
+    return PubsubSource(
+        origin=origin,
+        rules=PullRules(
+            subscription=pubsub.subscription or "",  # settings.rules: it is there
+            max_messages=pubsub.max_messages,
+            max_bytes=parts.inbox_bytes,
+            lease=round(pubsub.lease.total_seconds()),
+        ),
+        streams=pubsub.streams,
+        format_=make_format(origin, settings),
+        intake=SourceIntake(parts.inbox, parts.metrics, label, Mode.PUBSUB),
+        metrics=parts.metrics,
+        now=parts.clock,
+    )
+
+
+MAKERS: Mapping[Mode, Callable[[str, SourceSettings, SourceParts], Source]] = {
+    Mode.WEBHOOK: make_webhook,
+    Mode.SSE: make_sse,
+    Mode.PUBSUB: make_pubsub,
+}
 
 
 def make_format(origin: Origin, settings: SourceSettings) -> ParticleFormat | GenericFormat:

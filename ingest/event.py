@@ -114,13 +114,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array
 
 
 class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):
-    """An authentic element that could not become an Event, kept with the bytes that were sent."""
+    """An authentic element that could not become an Event, kept with the bytes that were sent.
+
+    `attributes` are what stood beside them, where the sender's messages have such.
+    """
 
     source: str
     mode: Mode
     received_at: datetime
     reason: Reason
     body: bytes
+    attributes: Mapping[str, str] | None = None
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):

@@ -79,6 +79,18 @@ class Metrics:
         self.reconnects = Counter(
             "headrace_source_reconnects", "Connections that were begun anew", caused, registry=registry
         )
+        self.ack_failures = Counter(
+            "headrace_pubsub_ack_failures",
+            "Acknowledgements that Google refused: these messages come again",
+            ["source"],
+            registry=registry,
+        )
+        self.oldest_unsettled = Gauge(
+            "headrace_pubsub_oldest_unsettled_seconds",
+            "How long the oldest message that is not settled has been here",
+            ["source"],
+            registry=registry,
+        )
         self.transit = LoopHistogram(
             "headrace_transit_seconds", "published_at to received", source, registry=registry, buckets=_TRANSIT_BUCKETS
         )

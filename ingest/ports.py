@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from ingest.event import Cause, Event, Origin, Outcome, Record
 from ingest.formats.frame import Frame
+from ingest.formats.message import Message
 
 LEASE_SECONDS = 10
 
@@ -35,6 +36,18 @@ class FrameFormat(Protocol):
         """A record for each frame, in order; `stream` is the connection's number. Never raises for what was sent.
 
         A frame that cannot be decoded is a Reject with its text, an oversized one a TOO_LARGE with its beginning.
+        """
+        ...
+
+
+class MessageFormat(Protocol):
+    """As Format, for the messages of a queue."""
+
+    def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
+        """What a message says: one record, or several where its sender puts many into one. Never raises for what was
+        sent, except TooLarge for more than 10,000.
+
+        A Reject keeps the message's data and attributes.
         """
         ...
 

@@ -130,7 +130,7 @@ def _labelled(label: str, source: Any) -> Any:
     if not isinstance(source, dict):
         return source
     product = source.get("product", label)
-    filled = {"product": product, "webhook": {}, "sse": {}, **source}
+    filled = {"product": product, "webhook": {}, "sse": {}, "pubsub": {}, **source}
     defaults = {
         "webhook": {"path": f"/ingest/{label}"},
         "sse": {"url": PARTICLE_EVENTS.format(product=quote(str(product), safe=""))},

@@ -15,6 +15,7 @@ def conflicts(settings: Settings) -> Iterator[Fault]:
     yield from _tls_faults(settings)
     yield from _path_faults(settings)
     yield from _stream_faults(settings)
+    yield from _subscription_faults(settings)
     yield from access_faults(settings)
 
 
@@ -50,6 +51,12 @@ def _stream_faults(settings: Settings) -> Iterator[Fault]:
             if isinstance(place, str) and place.startswith("header:"):
                 because = "the events of a stream have no headers, and would get other ids than by webhook"
                 yield Fault((*key, "fields", name), f"expected a JSON pointer with mode sse: {because}")
+
+
+def _subscription_faults(settings: Settings) -> Iterator[Fault]:
+    for label, source in settings.sources.items():
+        if Mode.PUBSUB in source.modes and source.pubsub.subscription is None:
+            yield Fault(("sources", label, "pubsub", "subscription"), "required with mode pubsub")
 
 
 def _path_faults(settings: Settings) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from app.settings.auth import AuthSettings
-from app.settings.fields import STRICT, Text, Texts, refuse_unbuilt, split_text
+from app.settings.fields import STRICT, Text, Texts, split_text
 from app.settings.quantities import Count, PositiveDuration, Size
 from app.settings.secret import Secret
 from ingest.event import Mode
@@ -20,6 +20,7 @@ _MODES = tuple(str(mode) for mode in Mode)
 _RESERVED = ("/api", "/metrics", "/livez", "/readyz", "/docs", "/openapi.json")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+/?")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LEAST_LEASE, _LONGEST_LEASE = timedelta(seconds=10), timedelta(minutes=10)
 _SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
 
 
@@ -49,6 +50,12 @@ def _subscription(name: str) -> str:
     return name
 
 
+def _lease(lease: timedelta) -> timedelta:
+    if not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
+        raise ValueError('expected a duration from "10s" to "10m", which is what Pub/Sub grants')
+    return lease
+
+
 def _pointer(pointer: str) -> str:
     if not _POINTER.fullmatch(pointer):
         raise ValueError('expected a JSON pointer such as "/id" (RFC 6901), or "header:Name"')
@@ -69,7 +76,7 @@ def _nothing(value: Any) -> None:
 
 Pointer = Annotated[str, AfterValidator(_pointer)]
 NotBuilt = Annotated[None, BeforeValidator(_nothing)]
-Modes = Annotated[tuple[Mode, ...], BeforeValidator(refuse_unbuilt(Mode.PUBSUB)), BeforeValidator(_modes)]
+Modes = Annotated[tuple[Mode, ...], BeforeValidator(_modes)]
 
 
 class WebhookSettings(BaseModel):
@@ -95,14 +102,14 @@ class SseSettings(BaseModel):
 
 
 class PubsubSettings(BaseModel):
-    """A subscription that we pull; not run by this version."""
+    """A subscription that we pull. `lease`: how long a killed process keeps its messages from others."""
 
     model_config = STRICT
 
     subscription: Annotated[str, AfterValidator(_subscription)] | None = None
     streams: Count = 1
     max_messages: Count = 1000
-    lease: PositiveDuration = timedelta(seconds=10)
+    lease: Annotated[PositiveDuration, AfterValidator(_lease)] = _LEAST_LEASE
 
 
 class FieldSettings(BaseModel):
@@ -118,7 +125,7 @@ class FieldSettings(BaseModel):
 
 
 class SourceSettings(BaseModel):
-    """One source. `product` and `webhook.path` are filled in from the label before validation."""
+    """One source. `product`, `webhook.path` and `sse.url` are filled in from the label before validation."""
 
     model_config = STRICT
 
@@ -132,7 +139,7 @@ class SourceSettings(BaseModel):
     loss_grace: NotBuilt = None
     webhook: WebhookSettings
     sse: SseSettings
-    pubsub: PubsubSettings | None = None
+    pubsub: PubsubSettings
 
     @field_validator("fields")
     @classmethod

@@ -13,8 +13,9 @@ import msgspec
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
 from ingest.formats.frame import Frame
+from ingest.formats.message import Message
 from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
-from ingest.formats.reading import Reading, record
+from ingest.formats.reading import Reading, record, with_attributes
 from ingest.formats.slices import SPACE
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
@@ -36,7 +37,7 @@ class Fields:
 
 
 class GenericFormat:
-    """ports.Format for any sender of JSON or forms, ports.FrameFormat for JSON. `ignore`: as for Particle.
+    """ports.Format and MessageFormat for any sender of JSON or forms, FrameFormat for JSON. `ignore`: as for Particle.
 
     Where `fields.id` is configured it stands for the data in the event's identity. An id in a header names the request:
     the elements of a batch get its number behind it. Raises ConfigurationError for a place that cannot be read.
@@ -66,6 +67,11 @@ class GenericFormat:
         """See ports.FrameFormat."""
         origin, ignore = self._origin, self._ignore
         return [record(self._read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
+
+    def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
+        """See ports.MessageFormat: a message is read as a request, its attributes as headers."""
+        headers = {name.lower(): value for name, value in message.attributes.items()}
+        return with_attributes(self.decode(message.data, headers, received_at), message.attributes)
 
     def _read_frame(self, frame: Frame) -> Reading:
         """The frame's data is one element; the `event:` line is its name where the pointer finds none."""

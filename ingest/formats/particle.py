@@ -11,11 +11,12 @@ from msgspec.structs import astuple
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
 from ingest.formats.frame import Frame
-from ingest.formats.reading import Reading, record
+from ingest.formats.message import Message
+from ingest.formats.reading import Reading, record, with_attributes
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, utf8
-from ingest.times import Instant, parse_rfc3339
+from ingest.times import Instant, instant_of, parse_rfc3339
 
 # The event stream's names for what webhooks call otherwise.
 _WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))
@@ -52,7 +53,10 @@ _NONE_FURTHER = [None] * len(_FURTHER)
 
 
 class ParticleFormat:
-    """ports.Format and ports.FrameFormat for Particle. `ignore`: name prefixes, also after one leading `<device>/`."""
+    """ports.Format, FrameFormat and MessageFormat for Particle.
+
+    `ignore`: name prefixes, also after one leading `<device>/`.
+    """
 
     def __init__(self, origin: Origin, ignore: Sequence[str]) -> None:
         self._origin = origin
@@ -69,6 +73,11 @@ class ParticleFormat:
         """See ports.FrameFormat."""
         origin, ignore = self._origin, self._ignore
         return [record(_read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
+
+    def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
+        """See ports.MessageFormat."""
+        decoded = record(_read_message, message, message.data, self._origin, self._ignore, received_at)
+        return with_attributes([decoded], message.attributes)
 
 
 def reading(
@@ -148,6 +157,17 @@ def _texts(further: Sequence[str | int | None]) -> dict[str, str]:
         for name, value in zip(_FURTHER, further, strict=True)
         if value is not None
     }
+
+
+def _read_message(message: Message) -> Reading:
+    """The data is the value alone. An event without a time has that of its message, the same at each delivery."""
+    attributes = dict(message.attributes)
+    name, device = attributes.pop("event", None), attributes.pop("device_id", None)
+    published_at = attributes.pop("published_at", None)
+    found = reading(
+        name=name, device=device, published_at=published_at, data=message.data or None, attributes=attributes
+    )
+    return found if found.instant else msgspec.structs.replace(found, instant=instant_of(message.published_at))
 
 
 def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:

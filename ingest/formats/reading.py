@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -47,6 +47,14 @@ def record(
         return _event(read(element), origin, ignore, received_at, stream)
     except Undecodable as fault:
         return Reject(source=origin.source, mode=origin.mode, received_at=received_at, reason=fault.reason, body=text)
+
+
+def with_attributes(records: Sequence[Record], attributes: Mapping[str, str]) -> Sequence[Record]:
+    """The same records; rejects keep what stood beside them too."""
+    return [
+        msgspec.structs.replace(record, attributes=attributes) if isinstance(record, Reject) else record
+        for record in records
+    ]
 
 
 def _event(

@@ -20,8 +20,8 @@ from ingest.event import Cause, Origin
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, FrameFormat, LastSeen
+from ingest.reconnect import OpenBudget
 from ingest.stream.connection import Connection, Wire
-from ingest.stream.reconnect import OpenBudget
 from ingest.stream.recorder import Recorder
 from ingest.stream.stream import Stream, StreamRules
 from ingest.stream.watch import Watch

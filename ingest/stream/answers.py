@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ingest.event import Cause
-from ingest.stream.reconnect import Loss
+from ingest.reconnect import Loss
 
 _UNAUTHORIZED = frozenset({401, 403, 404})
 _LIMITED = frozenset({429, 529})  # documents differ

@@ -17,10 +17,10 @@ from ingest.event import Cause, Event, Origin, Outcome, Reason, Record, Reject
 from ingest.formats.frame import Frame
 from ingest.formats.sse import KEPT_BYTES, FrameDecoder
 from ingest.ports import FrameFormat, Intake
+from ingest.reconnect import Loss
 from ingest.stream.answers import explain, judge
 from ingest.stream.inflate import Identity, Inflater, inflater_for
 from ingest.stream.listening import Listening
-from ingest.stream.reconnect import Loss
 from ingest.stream.recorder import Recorder
 from ingest.stream.tap import Tap
 

@@ -12,8 +12,8 @@ import structlog
 
 from ingest.event import Cause
 from ingest.ports import StreamState
+from ingest.reconnect import Draw, Loss, OpenBudget, Patience, ReconnectRules
 from ingest.stream.connection import Connection, Wire
-from ingest.stream.reconnect import Draw, Loss, OpenBudget, Patience, ReconnectRules
 
 OVERLAP_SECONDS = 1.0  # shorter than that, two intervals of coverage count as if a gap were between them
 LOOK_SECONDS = 0.2

@@ -17,8 +17,8 @@ from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Store
+from ingest.reconnect import OpenBudget
 from ingest.sources.sse import SseSource
-from ingest.stream.reconnect import OpenBudget
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate

@@ -15,8 +15,8 @@ from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import StreamState
+from ingest.reconnect import OpenBudget, ReconnectRules
 from ingest.sources.sse import SseRules, SseSource
-from ingest.stream.reconnect import OpenBudget, ReconnectRules
 from ingest.stream.stream import StreamRules
 from tests.support.gated_store import GatedStore, as_sent
 from tests.support.recording_coverage import RecordingCoverage

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from ingest.event import Cause
-from ingest.stream.reconnect import MOST_OPENS, OPENS_SECONDS, Loss, OpenBudget, Patience
+from ingest.reconnect import MOST_OPENS, OPENS_SECONDS, Loss, OpenBudget, Patience
 
 IDLE = Loss(Cause.IDLE, "silent")
 

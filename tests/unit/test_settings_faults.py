@@ -70,6 +70,9 @@ WRONG_VALUES = {
         "sources.fleet.fields.id: expected a JSON pointer with mode sse: the events of a stream have no headers"
     ),
     "[sources.fleet.sse]\nidle_timeout = '0s'": "sources.fleet.sse.idle_timeout: expected a duration above zero",
+    "[sources.fleet]\nmode = ['webhook', 'pubsub']": "sources.fleet.pubsub.subscription: required with mode pubsub",
+    "[sources.fleet.pubsub]\nlease = '9s'": 'sources.fleet.pubsub.lease: expected a duration from "10s" to "10m"',
+    "[sources.fleet.pubsub]\nlease = '11m'": 'sources.fleet.pubsub.lease: expected a duration from "10s" to "10m"',
     "[sources.fleet.pubsub]\nsubscription = 'x'": 'sources.fleet.pubsub.subscription: expected "projects/',
     "[handlers.h]\ncall = 'm:f'": "handlers.h.type: required",
     "[handlers.h]\ntype = 'loog'": "handlers.h.type: expected 'log' or 'python'",
@@ -106,7 +109,6 @@ UNKNOWN_KEYS = {
 }
 
 NOT_YET = {
-    "[sources.fleet]\nmode = ['webhook', 'pubsub']": 'sources.fleet.mode: this version does not run "pubsub" yet',
     "[sources.fleet]\nsequence = '/seq'": "sources.fleet.sequence: this version does not detect losses yet",
     "[sources.fleet]\nsequence_epoch = '/b'": "sources.fleet.sequence_epoch: this version does not detect losses yet",
     "[sources.fleet]\nloss_grace = '5m'": "sources.fleet.loss_grace: this version does not detect losses yet",
@@ -135,10 +137,10 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_mode_that_is_not_built_hides_no_other_fault(tmp_path: Path) -> None:
-    """Beside a mode that does not run yet, a misspelt key is still reported."""
-    assert faults(tmp_path, "[sources.fleet]\nmode = 'pubsub'\nporduct = 'x'\n") == [
-        'sources.fleet.mode: this version does not run "pubsub" yet',
+def test_a_type_that_is_not_built_hides_no_other_fault(tmp_path: Path) -> None:
+    """Beside a handler that does not run yet, a misspelt key elsewhere is still reported."""
+    assert faults(tmp_path, "[sources.fleet]\nporduct = 'x'\n[handlers.h]\ntype = 'nats'\n") == [
+        'handlers.h.type: this version does not run "nats" yet',
         "sources.fleet.porduct: unknown key; the nearest known one is sources.fleet.product",
     ]
 

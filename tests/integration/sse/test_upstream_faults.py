@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ingest.event import Cause, Event, Reason
+from ingest.reconnect import OpenBudget
 from ingest.stream import watch
-from ingest.stream.reconnect import OpenBudget
 from tests.support.sse_rig import SseRig, hasty, sse_rig
 from tests.support.sse_upstream import CHUNKED, PLAIN, Channel, SseUpstream, an_answer, frame
 

@@ -1,0 +1,1 @@
+"""Pulling from a queue: messages from the client library's threads to the loop, and their acknowledgements back."""

@@ -1,0 +1,105 @@
+"""From the threads of Google's client to the event loop, and the order of things at the end.
+
+The client schedules a message's callback in a thread of its own. Nothing waits there: the message is laid down for the
+loop. Only the client's shutdown waits, until what the loop has taken is settled, so that its acknowledgements still go
+out before the client stops sending them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from google.cloud.pubsub_v1.subscriber.message import Message
+from google.cloud.pubsub_v1.subscriber.scheduler import Scheduler
+
+
+class Bridge(Scheduler):
+    """The scheduler of one subscription's client. `linger` is how many seconds its shutdown waits at the most.
+
+    `clock` counts seconds, for the age of what is not settled.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, linger: float, clock: Callable[[], float]) -> None:
+        self._loop = loop
+        self._linger = linger
+        self._clock = clock
+        self._requests: queue.Queue[Any] = queue.Queue()  # acknowledgements and the like, for the client to send
+        self._changed = threading.Condition()
+        self._laid: list[Message] = []
+        self._laid_since = 0.0
+        self._there = asyncio.Event()
+        self._closed = False
+        self._unsettled: dict[Batch, float] = {}
+
+    @property
+    def queue(self) -> queue.Queue[Any]:
+        """See Scheduler."""
+        return self._requests
+
+    def schedule(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """See Scheduler: called back at once, for `lay_down` is quick."""
+        callback(*args, **kwargs)
+
+    def lay_down(self, message: Message) -> None:
+        """The callback of each message, in a thread of the client's."""
+        with self._changed:
+            self._laid.append(message)
+            if len(self._laid) > 1 or self._closed:
+                return
+            self._laid_since = self._clock()
+        self._loop.call_soon_threadsafe(self._there.set)
+
+    async def take(self) -> Batch:
+        """What was laid down since the last time; waits for a first message. Each batch must be `settled`."""
+        await self._there.wait()
+        self._there.clear()
+        with self._changed:
+            batch = Batch(() if self._closed else self._laid)
+            if batch.messages:
+                self._laid = []
+                self._unsettled[batch] = self._laid_since
+        return batch
+
+    def settled(self, batch: Batch, count: int) -> None:
+        """Everything is known of so many more of its messages: their outcomes, their acknowledgements. Any thread."""
+        with self._changed:
+            batch.unsettled -= count
+            if batch.unsettled == 0:
+                self._unsettled.pop(batch, None)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more is taken: what was laid down and not taken goes back to the queue when the client stops."""
+        with self._changed:
+            self._closed = True
+
+    def age(self) -> float:
+        """How many seconds the oldest message that is not settled has been here; 0.0 where there is none."""
+        with self._changed:
+            began = next(iter(self._unsettled.values()), self._laid_since if self._laid else None)
+        return 0.0 if began is None else self._clock() - began
+
+    def shutdown(self, await_msg_callbacks: bool = False) -> list[Message]:
+        """See Scheduler: the client has stopped receiving, and sends what is in `queue` until this returns.
+
+        Returns what was never taken, which the client then gives back (nack).
+        """
+        self.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._unsettled, self._linger)
+            back, self._laid = self._laid, []
+        return back
+
+
+class Batch:
+    """Messages that were taken together."""
+
+    __slots__ = ("messages", "unsettled")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.unsettled = len(messages)

@@ -1,0 +1,109 @@
+"""What one client receives: offered to the inbox, and each message acknowledged when all it says is committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from google.cloud.pubsub_v1.subscriber.message import Message as Delivery
+
+from ingest.errors import TooLarge
+from ingest.event import Origin, Outcome, Reason, Record, Reject
+from ingest.formats.message import Message
+from ingest.ports import Intake, MessageFormat
+from ingest.pull.bridge import Batch, Bridge
+
+_AT_ONCE = 200  # messages decoded before others have their turn in the event loop
+_KEPT_BYTES = 64 * 1024  # of a message that is more than the inbox holds
+
+
+@dataclass(frozen=True, slots=True)
+class Feeding:
+    """From the bridge to the inbox, and the outcomes back.
+
+    `heard` is told when messages came, `not_acknowledged` of each acknowledgement that failed (in any thread).
+    """
+
+    bridge: Bridge
+    origin: Origin
+    format: MessageFormat
+    intake: Intake
+    now: Callable[[], datetime]
+    heard: Callable[[], None]
+    not_acknowledged: Callable[[], None]
+
+    async def run(self) -> None:
+        """Offer every message until cancelled."""
+        while True:
+            batch = await self.bridge.take()
+            if batch.messages:
+                self.heard()
+            for start in range(0, len(batch.messages), _AT_ONCE):
+                await self._offer(batch, batch.messages[start : start + _AT_ONCE])
+                await asyncio.sleep(0)
+
+    async def _offer(self, batch: Batch, deliveries: Sequence[Delivery]) -> None:
+        """Offer what these say; in halves, where it is more than the inbox can ever hold."""
+        try:
+            await self._offer_decoded(batch, deliveries, [self._decode(delivery) for delivery in deliveries])
+        except TooLarge:
+            middle = len(deliveries) // 2
+            if middle:
+                await self._offer(batch, deliveries[:middle])
+                await self._offer(batch, deliveries[middle:])
+            else:
+                await self._offer_decoded(batch, deliveries, [[self._too_large(deliveries[0])]])
+
+    async def _offer_decoded(
+        self, batch: Batch, deliveries: Sequence[Delivery], decoded: Sequence[Sequence[Record]]
+    ) -> None:
+        records = [record for records in decoded for record in records]
+        counts = list(map(len, decoded))
+        await self.intake.offer(records, partial(self._settle, batch, deliveries, counts))
+
+    def _settle(
+        self, batch: Batch, deliveries: Sequence[Delivery], counts: Sequence[int], outcomes: Sequence[Outcome]
+    ) -> None:
+        """Acknowledge each message whose records are all committed.
+
+        What is deferred, because we stop while the store is away, is neither acknowledged nor given back: it comes
+        again when its lease is over, and by then the store may be there.
+        """
+        remaining = iter(outcomes)
+        settled = 0
+        for delivery, count in zip(deliveries, counts, strict=True):
+            if Outcome.DEFERRED in tuple(islice(remaining, count)):
+                delivery.drop()
+                settled += 1
+                continue
+            acknowledged = delivery.ack_with_response()  # done at once, unless the subscription is exactly-once
+            if acknowledged.done():
+                settled += 1
+            else:
+                acknowledged.add_done_callback(partial(self._acknowledged, batch))
+        self.bridge.settled(batch, settled)
+
+    def _acknowledged(self, batch: Batch, result: Any) -> None:
+        """In a thread of the client's. Where it failed, the message comes again, and is a duplicate."""
+        if result.exception() is not None:
+            self.not_acknowledged()
+        self.bridge.settled(batch, 1)
+
+    def _decode(self, delivery: Delivery) -> Sequence[Record]:
+        message = Message(delivery.data, dict(delivery.attributes), delivery.publish_time)
+        return self.format.decode_message(message, self.now())
+
+    def _too_large(self, delivery: Delivery) -> Reject:
+        return Reject(
+            source=self.origin.source,
+            mode=self.origin.mode,
+            received_at=self.now(),
+            reason=Reason.TOO_LARGE,
+            body=delivery.data[:_KEPT_BYTES],
+            attributes=dict(delivery.attributes),
+        )
