@@ -1,12 +1,23 @@
-"""`serve --demo`: what the fleet posts to and streams through, and handlers where the configuration has none."""
+"""`serve --demo`: what the fleet posts to, streams and publishes through; handlers where none are configured."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from urllib.parse import urlencode
 
-from app.settings import AuthSettings, HandlerSettings, RetrySettings, Secret, Settings, SourceSettings, SseSettings
+from app.settings import (
+    AuthSettings,
+    HandlerSettings,
+    PubsubSettings,
+    RetrySettings,
+    Secret,
+    Settings,
+    SourceSettings,
+    SseSettings,
+)
+from app.simulator.device import Published
 from app.simulator.fleet import Fleet
 from app.simulator.stream import ProductStream
 from ingest.errors import ConfigurationError
@@ -40,8 +51,19 @@ def with_demo_stream(settings: Settings, stream: ProductStream) -> Settings:
     return settings.model_copy(update={"sources": {**settings.sources, label: both}})
 
 
-def demo_fleet(settings: Settings, address: str, stream: ProductStream | None = None) -> Fleet:
-    """Fifty devices that post to the demo's source at a server's URL, and publish to a stream as well.
+def with_demo_subscription(settings: Settings, subscription: str) -> Settings:
+    """The settings whose demo source takes the same events from this subscription too, unless it has one of its own."""
+    label = demo_source(settings)
+    source = settings.sources[label]
+    if Mode.PUBSUB in source.modes:
+        return settings
+    pubsub = PubsubSettings(subscription=subscription)
+    all_ways = source.model_copy(update={"modes": (*source.modes, Mode.PUBSUB), "pubsub": pubsub})
+    return settings.model_copy(update={"sources": {**settings.sources, label: all_ways}})
+
+
+def demo_fleet(settings: Settings, address: str, elsewhere: Sequence[Callable[[Published], None]] = ()) -> Fleet:
+    """Fifty devices that post to the demo's source at a server's URL, and publish elsewhere as well.
 
     Raises ConfigurationError.
     """
@@ -54,7 +76,7 @@ def demo_fleet(settings: Settings, address: str, stream: ProductStream | None = 
     source = settings.sources[demo_source(settings)]
     query, headers = credentials_for(source.webhook.auth)
     url = f"{address}{source.webhook.path}{query}"
-    return Fleet(url, headers, stream=stream.send) if stream else Fleet(url, headers)
+    return Fleet(url, headers, elsewhere=elsewhere)
 
 
 def demo_source(settings: Settings) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import uvloop
 
 from app import main
-from app.cli.demo import demo_fleet, demo_stream, with_demo_handlers, with_demo_stream
+from app.cli.demo import demo_fleet, demo_stream, with_demo_handlers, with_demo_stream, with_demo_subscription
 from app.cli.output import show
 from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
@@ -44,7 +45,14 @@ def run_service(settings: Settings, *, demo: bool) -> None:
         settings = with_demo_handlers(settings)
         stream = demo_stream(settings)
         settings = with_demo_stream(settings, stream)
-        companions += [stream, demo_fleet(settings, address(settings), stream)]
+        elsewhere = [stream.send]
+        if os.environ.get("PUBSUB_EMULATOR_HOST"):
+            from app.simulator.topic import ProductTopic  # Google's client takes a second to import
+
+            topic = ProductTopic()
+            settings = with_demo_subscription(settings, topic.subscription)
+            elsewhere.append(topic.send)
+        companions += [stream, demo_fleet(settings, address(settings), elsewhere)]
     if sys.stdout.isatty() and settings.server.port:
         companions.append(Greeting(settings))
     with store_explained(settings):

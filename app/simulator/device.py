@@ -1,4 +1,4 @@
-"""A simulated Particle device: what it publishes, and the webhooks and frames the cloud makes of it."""
+"""A simulated Particle device: what it publishes, and the webhooks, frames and messages the cloud makes of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An event as the cloud has it from a device: it goes out by webhook, by stream, or both."""
+    """An event as the cloud has it from a device: it goes out by webhook, by stream, to a topic, or all of them."""
 
     device: str
     name: str
@@ -52,6 +52,11 @@ class Published:
         """What a product's stream says of it; its name stands on the `event:` line alone."""
         rest = {"ttl": 60, "userid": "", "version": int(self.firmware), "public": False, "productID": PRODUCT_ID}
         return b"event: %b\ndata: %b\n\n" % (self.name.encode(), compact(self._common() | rest))
+
+    def message(self) -> tuple[bytes, dict[str, str]]:
+        """Its message in a topic: the value alone, and the attributes beside it."""
+        about = {"event": self.name, "device_id": self.device, "published_at": particle_time(self.at)}
+        return self.value.encode(), about | {"fw_version": self.firmware}
 
     def _common(self) -> dict[str, object]:
         return {"data": self.value, "coreid": self.device, "published_at": particle_time(self.at)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import httpx
@@ -31,14 +31,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _nowhere(published: Published) -> None:
-    pass
-
-
 class Fleet:
     """Devices that publish to one webhook URL until cancelled; a server that is away or busy is tried again.
 
-    `stream` is given each event as well, just before its webhook is sent.
+    Each of `elsewhere` is given every event as well, just before its webhook is sent.
     """
 
     def __init__(
@@ -50,7 +46,7 @@ class Fleet:
         *,
         events_per_second: float = 80.0,
         now: Callable[[], datetime] = utc_now,
-        stream: Callable[[Published], None] = _nowhere,
+        elsewhere: Sequence[Callable[[Published], None]] = (),
     ) -> None:
         self._url = url
         self._headers = {"user-agent": _USER_AGENT, **headers}
@@ -59,7 +55,7 @@ class Fleet:
         self._pace_seconds = devices / events_per_second
         self._mischief_seconds = _EVENTS_PER_MISCHIEF / events_per_second
         self._now = now
-        self._stream = stream
+        self._elsewhere = elsewhere
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -81,7 +77,8 @@ class Fleet:
         while True:
             await asyncio.sleep(device.pause(self._pace_seconds))
             published = device.publish(self._now())
-            self._stream(published)
+            for send in self._elsewhere:
+                send(published)
             hook = published.hook()
             await self._deliver(client, hook)
             if device.repeats(_REDELIVERED):

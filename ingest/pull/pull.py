@@ -195,9 +195,11 @@ class Pull:
     def _look(self) -> None:
         if self._pausing.is_set():
             return
-        if self._calling and self._connected:
+        listening = self._state.state == "listening"
+        if self._calling and self._connected and not listening:
+            log.info("pull_listening", source=self._parts.origin.source, stream=self._state.stream)
             self._enter("listening")
-        elif self._state.state == "listening":
+        elif not self._connected and listening:
             self._enter("connecting")
 
     def _give_up(self, loss: Loss, wait: float) -> None:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
+from google.cloud.pubsub_v1 import SubscriberClient
 
-from app.cli.demo import credentials_for, demo_fleet, demo_source, demo_stream, with_demo_handlers, with_demo_stream
+from app.cli.demo import (
+    credentials_for,
+    demo_fleet,
+    demo_source,
+    demo_stream,
+    with_demo_handlers,
+    with_demo_stream,
+    with_demo_subscription,
+)
 from app.cli.serving import address
 from app.handlers import build
 from app.settings import Settings, load
 from app.simulator.demo import on_event_now_and_then
 from app.simulator.device import Device
+from app.simulator.topic import ProductTopic
 from app.sources import make_credentials
 from ingest import DeadLetter
 from ingest.errors import ConfigurationError
 from ingest.event import Event, Mode
+from tests.support.emulator import session_emulator
+from tests.support.server import free_port
 
 
 def settings_of(tmp_path: Path, text: str = "", **listening: str | int) -> Settings:
@@ -91,6 +104,41 @@ def test_the_demos_source_takes_the_stream_too(tmp_path: Path) -> None:
     assert both.folder == settings.folder
     assert with_demo_stream(both, stream) == both
     stream.close()
+
+
+def test_the_demos_source_pulls_a_subscription_too(tmp_path: Path) -> None:
+    """Where there is an emulator the demo's source has that mode as well; a subscription of its own stays."""
+    settings = settings_of(tmp_path, '[sources.b]\nproduct = "tracker"\n')
+    both = with_demo_subscription(settings, "projects/demo/subscriptions/s")
+    assert both.sources["b"].modes == (Mode.WEBHOOK, Mode.PUBSUB)
+    assert both.sources["b"].pubsub.subscription == "projects/demo/subscriptions/s"
+    assert both.sources["b"].webhook == settings.sources["b"].webhook
+    assert with_demo_subscription(both, "projects/demo/subscriptions/other") == both
+
+
+def test_the_demo_publishes_to_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's topic holds each event once, some twice, and now and then a message without an event's name."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", session_emulator().host)
+    topic = ProductTopic()
+    device = Device(1, seed=1)
+    for _ in range(150):
+        topic.send(device.publish(datetime(2026, 7, 28, tzinfo=UTC)))
+    messages: list[Any] = []
+    with SubscriberClient() as client:
+        while len(messages) < 150 + 3 + 1:
+            pulled = client.pull(subscription=topic.subscription, max_messages=1000)
+            messages += [received.message for received in pulled.received_messages]
+    assert len([message for message in messages if "event" not in message.attributes]) == 1
+    assert {key for message in messages for key in message.attributes} == {
+        *("event", "device_id", "published_at", "fw_version"),
+    }
+
+
+def test_a_demo_without_its_emulator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing answers at PUBSUB_EMULATOR_HOST, that is one sentence before anything starts."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
+    with pytest.raises(ConfigurationError, match="PUBSUB_EMULATOR_HOST: no Pub/Sub emulator answers"):
+        ProductTopic()
 
 
 def test_handlers_of_the_configuration_stay_alone(tmp_path: Path) -> None:

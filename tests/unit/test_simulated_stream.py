@@ -117,7 +117,7 @@ async def test_the_fleet_publishes_to_both() -> None:
         if len(seen) > 20:
             done.set()
 
-    fleet = Fleet("http://127.0.0.1:9/ingest/demo", {}, devices=30, events_per_second=1000.0, stream=note)
+    fleet = Fleet("http://127.0.0.1:9/ingest/demo", {}, devices=30, events_per_second=1000.0, elsewhere=[note])
     running = asyncio.create_task(fleet.run())
     await asyncio.wait_for(done.wait(), 20)
     running.cancel()
