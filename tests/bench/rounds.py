@@ -28,7 +28,8 @@ _DELIVERED = "headrace_handler_deliveries_total"
 class Sizes:
     """How much is measured: `seconds` a round, `rounds` of each; events for dispatch, memory and the bare store.
 
-    `streamed` events come by one stream, which is watched for `quiet_seconds` when nothing comes.
+    `streamed` events come by one stream, which is watched for `quiet_seconds` when nothing comes; `pulled` messages
+    come from a subscription.
     """
 
     rounds: int
@@ -38,6 +39,7 @@ class Sizes:
     stored: int
     streamed: int
     quiet_seconds: float
+    pulled: int
 
 
 def in_turns(subjects: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -42,6 +43,12 @@ class Numbered:
     def streamed(self, number: int, *, as_object: bool = False) -> bytes:
         """The JSON of the same event in a product's stream, where its name stands on the `event:` line."""
         return b"{" + self.body(number, as_object=as_object)[len(_NAME) :]
+
+    def message(self, number: int) -> tuple[bytes, dict[str, str]]:
+        """The same event in a Pub/Sub topic: the value alone, and the attributes beside it."""
+        body = json.loads(self.body(number))
+        about = {"event": body["event"], "device_id": body["coreid"], "published_at": body["published_at"]}
+        return body["data"].encode(), about
 
     def batch(self, first: int, size: int, *, as_object: bool = False) -> bytes:
         """`size` events from number `first` as NDJSON; one event is the plain body."""

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,14 +22,18 @@ EXIT_SECONDS = 25.0
 
 
 class Server:
-    """`headrace serve` on a free port of 127.0.0.1, restartable on the same one. Its log is `server.log`."""
+    """`headrace serve` on a free port of 127.0.0.1, restartable on the same one. Its log is `server.log`.
 
-    def __init__(self, folder: Path, config: str) -> None:
+    `environment` is added to ours.
+    """
+
+    def __init__(self, folder: Path, config: str, *, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "server.log"
         self.config = folder / "headrace.toml"
         self.config.write_text(config)
+        self._environment = _environment() | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -58,7 +62,12 @@ class Server:
     def migrate(self) -> None:
         """Bring the database to the newest schema: what an operator does before the first start on PostgreSQL."""
         done = subprocess.run(
-            self._command("migrate"), cwd=self.folder, env=_environment(), capture_output=True, check=False, timeout=60
+            self._command("migrate"),
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            check=False,
+            timeout=60,
         )
         assert done.returncode == 0, f"headrace migrate: {done.stderr.decode(errors='replace')}"
 
@@ -70,7 +79,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env=_environment(),
+                env=self._environment,
                 start_new_session=True,
             )
         self.wait_ready()
