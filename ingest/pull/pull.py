@@ -147,7 +147,10 @@ class Pull:
         return explain(pulling.exception()) if given_up and pulling.exception() else None
 
     async def _until_over(self, pulling: StreamingPullFuture) -> bool:
-        """Whether the client gave up: it did not where we are to pause, or nothing was heard for too long."""
+        """Whether the client gave up: it did not where we are to pause, or nothing was heard for too long.
+
+        What is held while the store is away is no silence: a new client could not keep its leases.
+        """
         over = _done(pulling)
         pausing = asyncio.create_task(self._pausing.wait())
         try:
@@ -155,14 +158,24 @@ class Pull:
                 done, _ = await asyncio.wait((over, pausing), timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if done:
                     return over in done and not self._pausing.is_set()
+                if self.age():
+                    self._heard_at = self._parts.clock()
         finally:
             pausing.cancel()
         return False
 
     async def _ended(self, pulling: StreamingPullFuture) -> bool:
-        """End the client: whether what was taken is settled and its acknowledgements are sent, before it took long."""
+        """End the client: whether what was taken is settled and its acknowledgements are sent, before it took long.
+
+        Who cancels us waits for it too: the process would end with acknowledgements that were never sent.
+        """
         pulling.cancel()
-        done, _ = await asyncio.wait((_done(pulling),), timeout=self._rules.linger)
+        waiting = asyncio.ensure_future(asyncio.wait((_done(pulling),), timeout=self._rules.linger))
+        try:
+            done, _ = await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await waiting
+            raise
         if not done:
             log.warning("pull_not_ended_in_time", source=self._parts.origin.source, stream=self._state.stream)
         return bool(done)
