@@ -52,7 +52,7 @@ def event_json(event: Event) -> EventJson:
         "received_at": rfc3339(event.received_at),
         "source": event.source,
         "mode": event.mode.value,
-        "attributes": _encodable(event.attributes) if event.attributes else {},
+        "attributes": encodable(event.attributes) if event.attributes else {},
     }
     return cast("EventJson", json)
 
@@ -69,8 +69,8 @@ def _data(data: bytes | None) -> tuple[str, str | None]:
         return "data_base64", base64.b64encode(data).decode()
 
 
-def _encodable(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Half of a surrogate pair is no text that UTF-8 can hold: it becomes the replacement character."""
+def encodable(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The attributes as JSON can hold them: half of a surrogate pair, which is no text, becomes U+FFFD."""
     if _LONE_SURROGATE.search("".join((*attributes, *attributes.values()))) is None:
         return dict(attributes)
     return {

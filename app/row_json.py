@@ -6,14 +6,14 @@ import base64
 from datetime import datetime
 from typing import Any
 
-from app.event_json import event_json
+from app.event_json import encodable, event_json
 from ingest.ports import Gap
 from ingest.times import rfc3339
 from storage.queries import DeadLetterRow, GapRow, HandlerRow, RejectRow
 
 
 def reject_json(row: RejectRow) -> dict[str, Any]:
-    """A reject with its bytes."""
+    """A reject with its bytes, and the attributes of its message; null where there were none."""
     reject = row.reject
     return {
         "id": row.id,
@@ -22,6 +22,7 @@ def reject_json(row: RejectRow) -> dict[str, Any]:
         "received_at": rfc3339(reject.received_at),
         "reason": reject.reason.value,
         "body_base64": base64.b64encode(reject.body).decode(),
+        "attributes": encodable(reject.attributes) if reject.attributes else None,
     }
 
 

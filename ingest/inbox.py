@@ -232,10 +232,14 @@ def _nobody() -> None:
 def weight(record: Record) -> int:
     """About how many bytes of memory a record holds."""
     if isinstance(record, Event):
-        data = len(record.data) if record.data else 0
-        attributes = record.attributes
-        if not attributes:
-            return _RECORD_BYTES + data
-        characters = sum(map(len, attributes)) + sum(map(len, attributes.values()))
-        return _RECORD_BYTES + data + _ATTRIBUTE_BYTES * len(attributes) + characters
-    return _RECORD_BYTES + (len(record.body) if isinstance(record, Reject) else 0)
+        data = record.data
+    elif isinstance(record, Reject):
+        data = record.body
+    else:
+        return _RECORD_BYTES
+    size = _RECORD_BYTES + (len(data) if data else 0)
+    attributes = record.attributes
+    if not attributes:
+        return size
+    characters = sum(map(len, attributes)) + sum(map(len, attributes.values()))
+    return size + _ATTRIBUTE_BYTES * len(attributes) + characters

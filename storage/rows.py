@@ -1,4 +1,4 @@
-"""Values to rows and back: the only place that knows how an Event lies in the table."""
+"""Values to rows and back: the only place that knows how an Event or a Reject lies in its table."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import msgspec
 
-from ingest.event import Event, Mode, Reject
+from ingest.event import Event, Mode, Reason, Reject
 from ingest.times import EPOCH
 from storage.tables import events
 
 EVENT_COLUMNS = tuple(column.name for column in events.columns)
-REJECT_COLUMNS = ("source", "mode", "received_at", "reason", "body")
+REJECT_COLUMNS = ("source", "mode", "received_at", "reason", "body", "attributes")
 
 _write_json = msgspec.json.Encoder().encode
 _read_attributes = msgspec.json.Decoder(dict[str, str]).decode
@@ -74,7 +74,26 @@ def event_of(row: Any) -> Event:
 
 def reject_row(reject: Reject) -> tuple[Any, ...]:
     """A row in the order of REJECT_COLUMNS."""
-    return (reject.source, reject.mode.value, micros(reject.received_at), reject.reason.value, reject.body)
+    return (
+        reject.source,
+        reject.mode.value,
+        micros(reject.received_at),
+        reject.reason.value,
+        reject.body,
+        _attributes_text(reject.attributes) if reject.attributes else None,
+    )
+
+
+def reject_of(row: Any) -> Reject:
+    """The Reject of a row of `rejects`."""
+    return Reject(
+        source=row.source,
+        mode=Mode(row.mode),
+        received_at=moment(row.received_at),
+        reason=Reason(row.reason),
+        body=row.body,
+        attributes=None if row.attributes is None else _attributes_of(row.attributes),
+    )
 
 
 def _attributes_text(attributes: Mapping[str, str]) -> str:

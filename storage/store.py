@@ -231,4 +231,5 @@ def _refused(record: Record) -> Reject:
         body=json.dumps(
             {"event": record.name, "coreid": record.device, "data": (record.data or b"").decode("latin-1")}
         ).encode(),
+        attributes=record.attributes,
     )

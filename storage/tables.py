@@ -122,6 +122,7 @@ rejects = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("attributes", Text),
     sqlite_autoincrement=True,
 )
 

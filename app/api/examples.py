@@ -106,6 +106,7 @@ REJECTS_PAGE = {
             "received_at": "2026-07-28T16:53:05.702Z",
             "reason": "malformed_json",
             "body_base64": "eyJldmVudCI6InRlbXA=",
+            "attributes": None,
         }
     ],
     "next": None,

@@ -99,7 +99,10 @@ class GapsPage(TypedDict):
 
 
 class RejectJson(TypedDict):
-    """What was authentic but could not become an event. `body_base64` is what was sent."""
+    """What was authentic but could not become an event. `body_base64` is what was sent.
+
+    `attributes` stood beside it, in a Pub/Sub message for one; null where there were none.
+    """
 
     id: int
     source: str
@@ -107,6 +110,7 @@ class RejectJson(TypedDict):
     received_at: Time
     reason: str
     body_base64: str
+    attributes: dict[str, str] | None
 
 
 class RejectsPage(TypedDict):

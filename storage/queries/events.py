@@ -60,7 +60,7 @@ def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page
         parts = _blocks(max(span.after + 1, first), _ceiling(read_to, span), descending=span.descending)
     elif stretch and _few(connection, stretch):
         conditions, key = [*conditions[:-1], key + 0 <= read_to, *stretch], key + 0  # hides the key's own index
-    keys = select_keys(connection, key, events.c.data, conditions, span, parts)
+    keys = select_keys(connection, key, (events.c.data,), conditions, span, parts)
     return keys.page(_events_at(connection, keys.keys, span), span, read_to=_ceiling(read_to, span))
 
 

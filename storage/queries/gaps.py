@@ -29,7 +29,7 @@ class GapRow:
 def gaps_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[GapRow]:
     """The gaps of a span, optionally of one source."""
     conditions = [] if source is None else [gaps.c.source == source]
-    keys = select_keys(connection, gaps.c.id, gaps.c.cause, conditions, span)
+    keys = select_keys(connection, gaps.c.id, (gaps.c.cause,), conditions, span)
     if not keys.keys:
         return keys.page([], span)
     query = ordered(select(gaps).where(gaps.c.id.in_(keys.keys)), gaps.c.id, span)

@@ -72,7 +72,7 @@ def dead_page(connection: Connection, handler: str, span: Span) -> Page[DeadLett
     key = deliveries.c.position
     is_dead = (deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
     content = select(events.c.data).where(events.c.position == key).correlate(deliveries).scalar_subquery()
-    keys = select_keys(connection, key, content, is_dead, span)
+    keys = select_keys(connection, key, (content,), is_dead, span)
     if not keys.keys:
         return keys.page([], span)
     both = select(key, deliveries.c.attempts, deliveries.c.first_failed_at, deliveries.c.error, *events.columns)

@@ -52,7 +52,7 @@ class Keys:
 def select_keys(
     connection: Connection,
     key: ColumnElement[int],
-    content: ColumnElement[Any],
+    contents: Sequence[ColumnElement[Any]],
     conditions: Sequence[ColumnElement[bool]],
     span: Span,
     parts: Iterable[ColumnElement[bool]] = (true(),),
@@ -61,8 +61,8 @@ def select_keys(
 
     `parts` cut the table into pieces in the span's order, which are looked through until the page is full.
     """
-    size = func.coalesce(func.length(content), 0)
-    query = ordered(select(key, size).where(key > span.after, *conditions), key, span)
+    sizes = [func.coalesce(func.length(content), 0) for content in contents]
+    query = ordered(select(key, sum(sizes[1:], sizes[0])).where(key > span.after, *conditions), key, span)
     if span.before is not None:
         query = query.where(key < span.before)
     found: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""What was authentic but could not become an event, with the bytes that were sent."""
+"""What was authentic but could not become an event, with the bytes that were sent and what stood beside them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from ingest.event import Mode, Reason, Reject
+from ingest.event import Reject
 from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import moment
+from storage.rows import reject_of
 from storage.tables import rejects
 
 
@@ -23,21 +23,9 @@ class RejectRow:
 def rejects_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[RejectRow]:
     """The rejects of a span, optionally of one source."""
     conditions = [] if source is None else [rejects.c.source == source]
-    keys = select_keys(connection, rejects.c.id, rejects.c.body, conditions, span)
+    keys = select_keys(connection, rejects.c.id, (rejects.c.body, rejects.c.attributes), conditions, span)
     if not keys.keys:
         return keys.page([], span)
     query = ordered(select(rejects).where(rejects.c.id.in_(keys.keys)), rejects.c.id, span)
-    rows = [
-        RejectRow(
-            row.id,
-            Reject(
-                source=row.source,
-                mode=Mode(row.mode),
-                received_at=moment(row.received_at),
-                reason=Reason(row.reason),
-                body=row.body,
-            ),
-        )
-        for row in connection.execute(query)
-    ]
+    rows = [RejectRow(row.id, reject_of(row)) for row in connection.execute(query)]
     return keys.page(rows, span)

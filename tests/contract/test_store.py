@@ -10,8 +10,9 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import pytest
 
-from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record
+from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
 from ingest.ports import Commit, Store
+from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.store import SqlStore
@@ -74,6 +75,18 @@ async def rule_rejects_are_kept(store: Store, database: Database) -> None:
     assert [(reason, bytes(body)) for reason, body in kept] == [("too_deep", body) for body in bodies]
 
 
+async def rule_rejects_keep_their_attributes(store: Store, database: Database) -> None:
+    """What stood beside a reject's bytes comes back unchanged, NUL and lone surrogates too; nothing is None."""
+    beside = [{"nul": "a\x00b", "\x00": "", "sign": "ü\U0001f321"}, None, {"half": "\ud800", "\udfff": ""}]
+    rejects = [a_reject(b"%d" % number, attributes=attributes) for number, attributes in enumerate(beside)]
+    for reject in rejects:  # one by one: a lone surrogate travels another way than the rest
+        assert list((await store.commit([reject])).outcomes) == [Outcome.REJECTED]
+    await store.commit([a_reject(attributes={})])
+
+    page = await database.read(queries.rejects_page, queries.Span())
+    assert [row.reject for row in page.rows] == [*rejects, a_reject()]
+
+
 async def rule_outcomes_are_tallied(store: Store, database: Database) -> None:
     """What was committed is tallied in the same transaction: stored tallies are rows, and nothing is left out."""
     commits = [
@@ -91,6 +104,7 @@ RULES: list[Rule] = [
     rule_first_of_equals_is_stored,
     rule_every_further_arrival_is_sighted,
     rule_rejects_are_kept,
+    rule_rejects_keep_their_attributes,
     rule_outcomes_are_tallied,
 ]
 
@@ -127,6 +141,10 @@ def _renamed(records: Sequence[Record]) -> Sequence[Record]:
     return [msgspec.structs.replace(record, source="fleet", mode=Mode.WEBHOOK) for record in records]
 
 
+def _bare(records: Sequence[Record]) -> Sequence[Record]:
+    return [msgspec.structs.replace(r, attributes=None) if isinstance(r, Reject) else r for r in records]
+
+
 def _told_stored(commit: Commit) -> Commit:
     return Commit([Outcome.STORED if one in DUPLICATES else one for one in commit.outcomes], commit.events)
 
@@ -139,6 +157,10 @@ MUTANTS: dict[str, tuple[Callable[[Store], Store], Rule]] = {
     "acknowledges the last record without committing it": (
         lambda store: Mutant(store, records=lambda records: records[:-1]),
         rule_rejects_are_kept,
+    ),
+    "forgets what stood beside a reject": (
+        lambda store: Mutant(store, records=_bare),
+        rule_rejects_keep_their_attributes,
     ),
     "calls duplicates stored": (lambda store: Mutant(store, told=_told_stored), rule_first_of_equals_is_stored),
     "forgets which way an event came": (

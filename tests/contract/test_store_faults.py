@@ -42,16 +42,19 @@ async def test_a_record_the_database_refuses_is_set_apart(bad: list[int], databa
     """One bad row costs its neighbours nothing: it becomes a reject with all that is known of it, they are stored."""
     events = numbered(13)
     for index in bad:
-        events[index] = an_event(REFUSED_NAME, device=f"dev{index}", data=b"\xff%d" % index)
+        events[index] = an_event(
+            REFUSED_NAME, device=f"dev{index}", data=b"\xff%d" % index, attributes={"index": str(index)}
+        )
 
     commit = await store_of(database).commit(events)
 
     assert [index for index, outcome in enumerate(commit.outcomes) if outcome is Outcome.REJECTED] == bad
     assert await positions(database) == list(range(1, 14 - len(bad)))
     assert await tallies(database) == {"stored": 13 - len(bad), "rejected": len(bad)}
-    kept = await rows(database, "SELECT reason, body FROM rejects ORDER BY id")
-    assert [reason for reason, _ in kept] == ["refused_by_store"] * len(bad)
-    assert [json.loads(body)["coreid"] for _, body in kept] == [f"dev{index}" for index in bad]
+    kept = await rows(database, "SELECT reason, body, attributes FROM rejects ORDER BY id")
+    assert [reason for reason, _, _ in kept] == ["refused_by_store"] * len(bad)
+    assert [json.loads(body)["coreid"] for _, body, _ in kept] == [f"dev{index}" for index in bad]
+    assert [json.loads(attributes) for *_, attributes in kept] == [{"index": str(index)} for index in bad]
 
 
 class GoesAway:

@@ -25,7 +25,7 @@ from tests.support.api import COUNTS, EVENT, NOW, World, a_status, an_event, ass
 
 
 async def test_rejects_show_what_was_sent(world: World, client: httpx.AsyncClient) -> None:
-    """Each reject has its reason and the very bytes; pages and the filter by source work as for events."""
+    """Each reject has its reason, the very bytes and what stood beside them; pages and the filter are as for events."""
     for number, body in enumerate([b"\x00\xff", b"<xml/>", b""]):
         await world.commit(
             Reject(
@@ -34,6 +34,7 @@ async def test_rejects_show_what_was_sent(world: World, client: httpx.AsyncClien
                 received_at=NOW,
                 reason=Reason.MALFORMED_JSON,
                 body=body,
+                attributes={"device_id": "dev1", "nul": "\x00"} if number == 1 else None,
             )
         )
 
@@ -49,9 +50,11 @@ async def test_rejects_show_what_was_sent(world: World, client: httpx.AsyncClien
             "received_at": "2026-07-28T16:53:05.702Z",
             "reason": "malformed_json",
             "body_base64": base64.b64encode(b"\x00\xff").decode(),
+            "attributes": None,
         }
     ]
     assert ([row["id"] for row in rest["rejects"]], rest["next"], rest["last"]) == ([2, 3], None, 3)
+    assert [row["attributes"] for row in rest["rejects"]] == [{"device_id": "dev1", "nul": "\x00"}, None]
     assert [row["id"] for row in other["rejects"]] == [3]
 
 

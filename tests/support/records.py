@@ -51,9 +51,17 @@ def numbered(
     ]
 
 
-def a_reject(body: bytes = b"{", *, reason: Reason = Reason.MALFORMED_JSON, received_at: datetime = NOW) -> Reject:
+def a_reject(
+    body: bytes = b"{",
+    *,
+    reason: Reason = Reason.MALFORMED_JSON,
+    received_at: datetime = NOW,
+    attributes: Mapping[str, str] | None = None,
+) -> Reject:
     """A reject of the source `fleet`."""
-    return Reject(source="fleet", mode=Mode.WEBHOOK, received_at=received_at, reason=reason, body=body)
+    return Reject(
+        source="fleet", mode=Mode.WEBHOOK, received_at=received_at, reason=reason, body=body, attributes=attributes
+    )
 
 
 def an_ignored() -> Ignored:

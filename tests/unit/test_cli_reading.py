@@ -56,9 +56,16 @@ def event(number: int, *, device: str | None = "dev-1", name: str = "temperature
     )
 
 
-def reject(body: bytes, source: str = "fleet") -> Reject:
+def reject(body: bytes, source: str = "fleet", **attributes: str) -> Reject:
     """What could not be read."""
-    return Reject(source=source, mode=Mode.WEBHOOK, received_at=START, reason=Reason.MALFORMED_JSON, body=body)
+    return Reject(
+        source=source,
+        mode=Mode.WEBHOOK,
+        received_at=START,
+        reason=Reason.MALFORMED_JSON,
+        body=body,
+        attributes=attributes,
+    )
 
 
 def fill(*records: Record, dead: Sequence[Parked] = (), handler: str = "alerts") -> None:
@@ -210,12 +217,13 @@ def test_people_are_told_that_there_is_more(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_rejects_with_reason_and_bytes(capsys: pytest.CaptureFixture[str]) -> None:
-    """A reject is shown with its reason; programs get the bytes as they were sent."""
-    fill(reject(b'{"event":\xff'), reject(b"", source="other"))
+    """A reject is shown with its reason; programs get the bytes as they were sent, and what stood beside them."""
+    fill(reject(b'{"event":\xff', device_id="dev1"), reject(b"", source="other"))
     document = asked(capsys, "rejects --source fleet")
     assert [(row["reason"], row["body_base64"]) for row in document["rejects"]] == [
         ("malformed_json", "eyJldmVudCI6/w==")
     ]
+    assert [row["attributes"] for row in asked(capsys, "rejects")["rejects"]] == [{"device_id": "dev1"}, None]
     assert run(["rejects"]) == 0
     assert r'malformed_json  {"event":\xff' in capsys.readouterr().out
 

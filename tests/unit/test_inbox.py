@@ -229,7 +229,9 @@ async def test_bytes_are_bounded_too(make: Make) -> None:
 
 async def test_many_attributes_weigh_more_than_their_characters(make: Make) -> None:
     """A record of ten thousand tiny attributes is no small record in memory."""
-    assert weight(an_event(attributes={str(number): "" for number in range(10_000)})) > 1_000_000
+    many = {str(number): "" for number in range(10_000)}
+    assert weight(an_event(attributes=many)) > 1_000_000
+    assert weight(a_reject(attributes=many)) > 1_000_000
 
 
 async def test_a_large_submission_is_not_overtaken_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
