@@ -22,6 +22,7 @@ from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, FrameFormat, LastSeen
 from ingest.reconnect import OpenBudget
 from ingest.stream.connection import Connection, Wire
+from ingest.stream.opening import make_client
 from ingest.stream.recorder import Recorder
 from ingest.stream.stream import Stream, StreamRules
 from ingest.stream.watch import Watch
@@ -80,7 +81,7 @@ class SseSource:
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        async with self._client() as client, asyncio.TaskGroup() as tasks:
+        async with make_client(self._rules.connect, self._rules.idle) as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._recorder.run())
             tasks.create_task(self._watch.run())
             if not self._paused.is_set():
@@ -111,20 +112,6 @@ class SseSource:
         states = [stream.state for stream in self._streams]
         reasons = (state.reason or state.state for state in states)
         return Condition(self._up, self._since, None if self._up else next(reasons, "not started"), states)
-
-    def _client(self) -> httpx.AsyncClient:
-        """HTTPS_PROXY and the like are honoured (trust_env); a redirect is not followed, it would take the token along.
-
-        No connection is kept after an answer that was no stream.
-        """
-        rules = self._rules
-        return httpx.AsyncClient(
-            timeout=httpx.Timeout(rules.idle, connect=min(rules.connect, rules.idle), pool=None),
-            limits=httpx.Limits(max_keepalive_connections=0),
-            follow_redirects=False,
-            trust_env=True,
-            headers={"User-Agent": "headrace"},
-        )
 
     def _wire(self, client: httpx.AsyncClient) -> Wire:
         return Wire(

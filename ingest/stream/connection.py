@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,16 +16,14 @@ from ingest.formats.frame import Frame
 from ingest.formats.sse import KEPT_BYTES, FrameDecoder
 from ingest.ports import FrameFormat, Intake
 from ingest.reconnect import Loss
-from ingest.stream.answers import explain, judge
+from ingest.stream.answers import explain
 from ingest.stream.inflate import Identity, Inflater, inflater_for
 from ingest.stream.listening import Listening
+from ingest.stream.opening import judge_token, refusal, request_headers
 from ingest.stream.recorder import Recorder
 from ingest.stream.tap import Tap
 
 _FRAMES_AT_ONCE = 1000
-_EXPLANATION_BYTES = 4096
-_EXPLANATION_SECONDS = 2.0
-_MAX_ID_CHARACTERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +119,14 @@ class Connection:
 
     async def _live(self) -> Loss:
         wire = self._wire
-        if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
-            return Loss(Cause.UNAUTHORIZED, "the token is empty or holds characters that no header can carry")
+        if (unfit := judge_token(self.token)) is not None:
+            return unfit
+        headers = request_headers(self.token, self._given_id)
         try:
             async with asyncio.timeout(wire.connect_seconds + wire.idle_seconds) as deadline:
-                async with wire.client.stream("GET", wire.url, headers=self._headers()) as response:
-                    if (refusal := await self._refusal(response)) is not None:
-                        return refusal
+                async with wire.client.stream("GET", wire.url, headers=headers) as response:
+                    if (refused := await refusal(response, self.token, wire.now())) is not None:
+                        return refused
                     deadline.reschedule(None)
                     self._begin(response)
                     return await self._read(response)
@@ -143,52 +140,12 @@ class Connection:
             ended = self.tap is not None and self.tap.ended
             return explain(error, listening=self.listening is not None, ended=ended, seconds=wire.idle_seconds)
 
-    def _headers(self) -> Mapping[bytes, bytes]:
-        headers = {b"Accept": b"text/event-stream", b"Accept-Encoding": b"identity", b"Cache-Control": b"no-store"}
-        if self.token is not None:
-            headers[b"Authorization"] = b"Bearer " + self.token.encode()
-        last = self._given_id
-        if last and last.isprintable() and last == last.strip() and len(last) <= _MAX_ID_CHARACTERS:
-            headers[b"Last-Event-ID"] = last.encode("latin-1")
-        return headers
-
-    async def _refusal(self, response: httpx.Response) -> Loss | None:
-        """Why this is no stream. The body of an error may say it better than its number."""
-        said = await self._explanation(response) if response.status_code >= 400 else ""
-        loss = judge(response, self._wire.now(), said)
-        if loss is None:
-            encoding = response.headers.get("content-encoding", "")
-            inflater = inflater_for(encoding)
-            if inflater is None:
-                return Loss(Cause.ERROR, f"upstream answered with Content-Encoding {encoding[:40]!r}")
-            self._inflater = inflater
-        return loss
-
-    async def _explanation(self, response: httpx.Response) -> str:
-        """The text of a JSON error such as Particle's, short and without our token."""
-        body = b""
-        with suppress(httpx.HTTPError, OSError, TimeoutError):
-            async with asyncio.timeout(_EXPLANATION_SECONDS):
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _EXPLANATION_BYTES:
-                        return ""
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError):
-            return ""
-        if not isinstance(document, dict):
-            return ""
-        text = document.get("error_description") or document.get("error")
-        if not isinstance(text, str) or (self.token and self.token in text):
-            return ""
-        return "".join(character for character in text[:200] if character.isprintable())
-
     def _begin(self, response: httpx.Response) -> None:
         wire = self._wire
         self.opened_at = wire.clock()
         self.listening = Listening(self.stream, self.opened_at)
         wire.recorder.add(self.listening)
+        self._inflater = inflater_for(response.headers.get("content-encoding", "")) or self._inflater
         self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
         self.tap = Tap(response.extensions["network_stream"], wire.clock, self._before_waiting, self._heard)
         self.opened.set_result(None)
