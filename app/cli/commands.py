@@ -35,7 +35,7 @@ def serve(
 
 def check(
     connect: Annotated[
-        bool, typer.Option("--connect", help="Also open the store and import the functions of python handlers.")
+        bool, typer.Option("--connect", help="Also try the store, each stream and subscription, and handlers.")
     ] = False,
     config: Config = None,
     debug: Debug = False,

@@ -8,6 +8,7 @@ import sys
 
 from rich.console import Console
 
+from app.cli.endpoints import try_sources
 from app.cli.faults import Fault
 from app.cli.output import show, show_table
 from app.cli.store import opened, sqlite_file
@@ -18,10 +19,15 @@ from storage.migrate import migrate, newest_revision, revision
 
 
 def show_configuration(settings: Settings, *, connect: bool) -> None:
-    """Print what would run; `connect` tries store and handlers too. Raises ConfigurationError, which names the key."""
+    """Print what would run; `connect` tries store, sources and handlers too.
+
+    Raises ConfigurationError, which names the key.
+    """
     show_table(("key", "value"), describe(settings), empty="")
     if connect:
         show(f"store.url: {asyncio.run(_store_state(settings))}")
+        for line in try_sources(settings):
+            show(line)
         for label, handler in settings.handlers.items():
             build(label, handler, settings.folder)
             show(f"handlers.{label}: can be called")

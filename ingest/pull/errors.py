@@ -24,23 +24,33 @@ def ended(code: StatusCode | None, details: str | None, *, connected: bool) -> L
     """Why a call is over, by gRPC's status. `connected`: the server was reached when it ended."""
     said = f": {details}" if details else ""
     if code in _HOPELESS:
-        return Loss(Cause.UNAUTHORIZED, f"{_HOPELESS[code]}{said}"[:_LONGEST_REASON])
+        return _loss(Cause.UNAUTHORIZED, f"{_HOPELESS[code]}{said}")
     if code is StatusCode.RESOURCE_EXHAUSTED:
-        return Loss(Cause.RATE_LIMITED, f"too many requests{said}"[:_LONGEST_REASON])
+        return _loss(Cause.RATE_LIMITED, f"too many requests{said}")
     if code in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.OK}:  # what a server does now and then
-        ordinary = Loss(Cause.CLOSED, f"the server ended the stream{said}"[:_LONGEST_REASON])
-        return ordinary if connected else Loss(Cause.REFUSED, f"the server cannot be reached{said}"[:_LONGEST_REASON])
-    return Loss(Cause.ERROR, f"{code.name.lower() if code else 'unknown'}{said}"[:_LONGEST_REASON])
+        ordinary = _loss(Cause.CLOSED, f"the server ended the stream{said}")
+        return ordinary if connected else _loss(Cause.REFUSED, f"the server cannot be reached{said}")
+    return _loss(Cause.ERROR, f"{code.name.lower() if code else 'unknown'}{said}")
 
 
-def explain(error: BaseException | None) -> Loss:
-    """Why the client gave up."""
+def explain(error: BaseException | None, *, connected: bool = True) -> Loss:
+    """Why the client gave up. `connected`: as for `ended`."""
     if isinstance(error, GoogleAPICallError):
-        return ended(error.grpc_status_code, error.message, connected=True)
+        return ended(error.grpc_status_code, error.message, connected=connected)
     if isinstance(error, DefaultCredentialsError):
-        return Loss(Cause.UNAUTHORIZED, f"{_NO_CREDENTIALS} ({error})"[:_LONGEST_REASON])
+        return _loss(Cause.UNAUTHORIZED, f"{_NO_CREDENTIALS} ({_said(error)})")
     if isinstance(error, GoogleAuthError):
-        return Loss(Cause.UNAUTHORIZED, f"the credentials cannot be used: {error}"[:_LONGEST_REASON])
+        return _loss(Cause.UNAUTHORIZED, f"the credentials cannot be used: {_said(error)}")
     if isinstance(error, RetryError):
-        return Loss(Cause.ERROR, "acknowledgements could not be sent for too long")
-    return Loss(Cause.ERROR, f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+        return _loss(Cause.ERROR, "acknowledgements could not be sent for too long")
+    return _loss(Cause.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _said(error: GoogleAuthError) -> str:
+    """The sentence alone: behind it stand the errors it comes from, or the whole answer."""
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
+def _loss(cause: Cause, reason: str) -> Loss:
+    """The reason on one line; Google writes paragraphs."""
+    return Loss(cause, " ".join(reason.split())[:_LONGEST_REASON])
