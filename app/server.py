@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import uvicorn
 
+from app.certificate import Certificate
 from app.exchange import PlainProtocol
 from app.settings import ServerSettings
 from ingest.sources.webhook import WebhookSource
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 15.0
 # Longer than the idle time of the usual load balancers (60 s), so that it is they who close a connection.
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 10
-_TICKS_PER_MINUTE = 600
+_TICKS_PER_SECOND = 10
 
 
 class Front:
@@ -40,7 +40,9 @@ class Front:
 class Server(uvicorn.Server):
     """uvicorn whose stopping is decided by whoever set `should_exit`: readyz has to fail before it refuses."""
 
-    _certificate_changed_at: float = 0.0
+    def __init__(self, config: uvicorn.Config, certificate: Certificate | None) -> None:
+        super().__init__(config)
+        self._certificate = certificate
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,18 +50,10 @@ class Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second; once a minute look for a renewed certificate."""
-        if self.config.ssl is not None and counter % _TICKS_PER_MINUTE == 0:
-            self._reload_certificate()
+        """Ten times a second; once a second look for a renewed certificate."""
+        if self._certificate is not None and counter % _TICKS_PER_SECOND == 0:
+            self._certificate.renew()
         return await super().on_tick(counter)
-
-    def _reload_certificate(self) -> None:
-        certificate, key = str(self.config.ssl_certfile), self.config.ssl_keyfile
-        with contextlib.suppress(OSError):  # half-written: the next look will find it whole (ssl.SSLError is one too)
-            changed_at = os.stat(certificate).st_mtime
-            if changed_at != self._certificate_changed_at and self.config.ssl is not None:
-                self.config.ssl.load_cert_chain(certificate, None if key is None else str(key))
-                self._certificate_changed_at = changed_at
 
 
 class PatientProtocol(PlainProtocol):
@@ -111,8 +105,9 @@ class PatientProtocol(PlainProtocol):
 
 
 def make_server(app: Asgi, settings: ServerSettings) -> Server:
-    """A server for `app`; it listens on the socket that its `serve` is given."""
-    certificate, key = settings.tls_cert, settings.tls_key
+    """A server for `app`; it listens on the socket that its `serve` is given. Raises OSError for a bad certificate."""
+    files = settings.tls_cert, settings.tls_key
+    certificate = Certificate(files[0], files[1]) if files[0] and files[1] else None
     return Server(
         uvicorn.Config(
             app,
@@ -127,7 +122,7 @@ def make_server(app: Asgi, settings: ServerSettings) -> Server:
             forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-            ssl_certfile=str(certificate) if certificate else None,
-            ssl_keyfile=str(key) if key else None,
-        )
+            ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+        ),
+        certificate,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from app.certificate import load_certificate
 from app.settings.faults import Fault
 from app.settings.model import PARTICLE_HOST, Settings, is_loopback
 from ingest.event import Mode
@@ -38,6 +39,11 @@ def _tls_faults(settings: Settings) -> Iterator[Fault]:
         yield Fault(("server", "tls_key"), "required with server.tls_cert")
     if server.tls_key and not server.tls_cert:
         yield Fault(("server", "tls_cert"), "required with server.tls_key")
+    if server.tls_cert and server.tls_key:
+        try:
+            load_certificate(server.tls_cert, server.tls_key)
+        except OSError as error:
+            yield Fault(("server", "tls_cert"), f"expected a certificate that server.tls_key belongs to ({error})")
 
 
 def _stream_faults(settings: Settings) -> Iterator[Fault]:

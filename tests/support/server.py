@@ -9,6 +9,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -24,15 +25,18 @@ EXIT_SECONDS = 25.0
 class Server:
     """`headrace serve` on a free port of 127.0.0.1, restartable on the same one. Its log is `server.log`.
 
-    `environment` is added to ours.
+    `environment` is added to ours; `https` says that the configuration has a certificate.
     """
 
-    def __init__(self, folder: Path, config: str, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: str, *, environment: Mapping[str, str] | None = None, https: bool = False
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "server.log"
         self.config = folder / "headrace.toml"
         self.config.write_text(config)
+        self.https = https
         self._environment = _environment() | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +56,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.https else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -127,7 +131,7 @@ class Server:
 
     def _answers_ready(self) -> bool:
         assert self._running().poll() is None, f"the server ended: {self._running().returncode}\n{self.log_tail()}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        connection = self._connection()
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
@@ -135,6 +139,14 @@ class Server:
             return False
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """A client that believes any certificate."""
+        if not self.https:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=2, context=anyone)
 
 
 def wait_until(

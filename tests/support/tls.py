@@ -9,15 +9,17 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 HOST = "127.0.0.1"
 
 
-def make_certificate(folder: Path, *, host: str = HOST, valid: timedelta = timedelta(days=1)) -> tuple[Path, Path]:
-    """The files of a self-signed certificate and its key; `valid` may lie in the past."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "upstream of a test")])
+def make_certificate(
+    folder: Path, *, host: str = HOST, valid: timedelta = timedelta(days=1), with_rsa: bool = False
+) -> tuple[Path, Path]:
+    """The files of a self-signed certificate and its key; `valid` may lie in the past. The key is ECDSA or RSA."""
+    key = rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server of a test")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -31,7 +33,7 @@ def make_certificate(folder: Path, *, host: str = HOST, valid: timedelta = timed
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    paths = folder / "upstream.crt", folder / "upstream.key"
+    paths = folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -44,6 +46,12 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context
+
+
+def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What an upstream serves with, and the file of its certificate."""
+    certificate, key = make_certificate(folder)
+    return server_context(certificate, key), certificate
 
 
 def client_context(certificate: Path) -> ssl.SSLContext:

@@ -32,6 +32,7 @@ from ingest.errors import ConfigurationError
 from ingest.event import Event, Mode
 from tests.support.emulator import session_emulator
 from tests.support.server import free_port
+from tests.support.tls import make_certificate
 
 
 def settings_of(tmp_path: Path, text: str = "", **listening: str | int) -> Settings:
@@ -67,7 +68,7 @@ def test_the_fleet_is_admitted(auth: str, tmp_path: Path) -> None:
         ('[sources.a.webhook]\nauth = { type = "github", secrets = "x" }\n', "webhook.auth.type"),
         ('[sources.a]\nformat = "generic"\n', "format particle"),
         ("[server]\nport = 0\n", "server.port"),
-        ('[server]\ntls_cert = "headrace.toml"\ntls_key = "headrace.toml"\n', "server.tls_cert"),
+        ('[server]\ntls_cert = "certificate.pem"\ntls_key = "key.pem"\n', "server.tls_cert"),
     ],
 )
 def test_a_demo_that_could_not_send_is_refused(
@@ -75,6 +76,7 @@ def test_a_demo_that_could_not_send_is_refused(
 ) -> None:
     """Where the fleet could reach no webhook, that is said before anything starts."""
     monkeypatch.chdir(tmp_path)
+    make_certificate(tmp_path)
     settings = settings_of(tmp_path, text)
     with pytest.raises(ConfigurationError, match=key):
         demo_fleet(settings, address(settings))

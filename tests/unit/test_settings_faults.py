@@ -9,6 +9,7 @@ import pytest
 
 from app.settings import load
 from ingest.errors import ConfigurationError
+from tests.support.tls import make_certificate
 
 
 def faults(tmp_path: Path, text: str, environ: Mapping[str, str] | None = None, host: str | None = None) -> list[str]:
@@ -189,6 +190,18 @@ def test_certificate_and_key_come_together(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").touch()
     text = f"[server]\ntls_cert = '{tmp_path}/cert.pem'\n"
     assert faults(tmp_path, text) == ["server.tls_key: required with server.tls_cert"]
+
+
+def test_a_certificate_needs_its_own_key(tmp_path: Path) -> None:
+    """A pair that no handshake could use is found before anything starts, and so are files that hold none."""
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        make_certificate(tmp_path / folder)
+    (tmp_path / "empty").touch()
+    for key in (tmp_path / "other" / "key.pem", tmp_path / "empty"):
+        text = f"[server]\ntls_cert = '{tmp_path}/one/certificate.pem'\ntls_key = '{key}'\n"
+        (fault,) = faults(tmp_path, text)
+        assert fault.startswith("server.tls_cert: expected a certificate that server.tls_key belongs to")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "headrace.example.org"])

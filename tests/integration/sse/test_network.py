@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ingest.event import Cause
-from tests.support.certificates import self_signed
 from tests.support.sse_rig import hasty, sse_rig
 from tests.support.sse_upstream import sse_upstream
+from tests.support.tls import self_signed
 
 
 class Proxy:
