@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,6 +28,7 @@ from app.handlers import build
 from app.server import Front, make_server
 from app.settings import Settings, is_loopback
 from app.sources import MAKERS, SourceParts
+from app.stopping import stop_on_signals
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import ConfigurationError
 from ingest.event import Mode, Origin
@@ -52,7 +51,6 @@ _PATIENCE_SECONDS = 5.0
 # Short turns: a thread that reads must not wait five milliseconds for a busy event loop at every statement.
 _SWITCH_SECONDS = 0.001
 _BACKLOG = 4096
-_STOP_SECONDS = 24.0  # orchestrators kill after 30; a frozen database must not make us wait for that
 _GC_THRESHOLD = 50_000  # events hold no cycles: looking for them at every 700th container cost 3 % of the time
 
 log = structlog.get_logger(__name__)
@@ -141,8 +139,6 @@ class Headrace:
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once` skips the drain delay."""
-        if not self._stop.is_set():
-            asyncio.get_running_loop().call_later(_STOP_SECONDS, _give_up)
         self._stop.set()
         if at_once:
             self._at_once.set()
@@ -227,19 +223,11 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     database = open_database(settings.store.url.value(), write_apart=True)
     await prepare_store(database)
     headrace = Headrace(settings, database)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, headrace.stop)
-    loop.add_signal_handler(signal.SIGINT, lambda: headrace.stop(at_once=True))
+    stop_on_signals(headrace.stop)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked through again and again
     gc.set_threshold(_GC_THRESHOLD)
     await headrace.run(listening, companions)
-
-
-def _give_up() -> None:
-    """End without the rest of the drain: the senders of what is not settled get no answer, and will send it again."""
-    log.error("not_drained_in_time", seconds=_STOP_SECONDS)
-    os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

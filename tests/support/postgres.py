@@ -44,6 +44,22 @@ class Postgres:
         finally:
             self.start()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside the block every process of the server is suspended: connections stay open, and nothing answers."""
+        import psutil
+
+        postmaster = psutil.Process(self._server.get_pid())
+        postmaster.suspend()  # the first: it has no further children then
+        suspended = [*postmaster.children(), postmaster]
+        try:
+            for process in suspended[:-1]:
+                process.suspend()
+            yield
+        finally:
+            for process in suspended:
+                process.resume()
+
     def stop(self) -> None:
         """Cut every connection and stop at once, without a checkpoint."""
         self._run("pg_ctl", "-w", "-m", "immediate", "-D", str(self._server.pgdata), "stop")
