@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from app.cli.listening import listening_json, patience_of
 from app.event_json import EventJson, event_json
 from app.row_json import handler_json, open_gap_json, time_json
 from app.settings import Settings
@@ -16,8 +17,8 @@ EVENT_HEADINGS = ("position", "published at", "source", "device", "name", "data"
 GAP_HEADINGS = ("id", "since", "until", "source", "mode", "cause", "seconds", "suspected")
 REJECT_HEADINGS = ("id", "received at", "source", "mode", "reason", "body")
 SOURCE_HEADINGS = (
-    *("source", "mode", "product", "stored", "duplicate", "rejected", "ignored", "expired", "last minute"),
-    *("covered until", "open gap"),
+    *("source", "mode", "product", "state", "since", "streams", "covered until"),
+    *("stored", "duplicate", "rejected", "ignored", "expired", "last minute"),
 )
 HANDLER_HEADINGS = ("handler", "state", "position", "head", "lag", "lag s", "retries", "dead", "holder")
 DEAD_HEADINGS = ("position", "id", "device", "name", "attempts", "error")
@@ -65,17 +66,17 @@ def source_json(
         },
         "duplicate_kinds": kinds,
         "last_minute": time_json(totals.last_minute if totals else None),
-        "covered_since": time_json(totals.covered_since if totals else None),
-        "covered_until": time_json(totals.covered_until if totals else None),
         "open_gap": open_gap_json(lasting.gap, lasting.seconds) if lasting else None,
+        **listening_json(totals.covered if totals else None, lasting, patience_of(settings, source, mode)),
     }
 
 
 def source_cells(json: dict[str, Any]) -> tuple[object, ...]:
     """What `source_json` gave, under SOURCE_HEADINGS."""
-    gap = json["open_gap"]
-    totals = (json["last_minute"], json["covered_until"], gap and f"{gap['cause']} since {gap['since']}")
-    return (json["source"], json["mode"], json["product"] or "(gone)", *json["counts"].values(), *totals)
+    streams = None if json["state"] is None else len(json["streams"])
+    listening = (json["state"], json["since"], streams, json["covered_until"])
+    totals = (*json["counts"].values(), json["last_minute"])
+    return (json["source"], json["mode"], json["product"] or "(gone)", *listening, *totals)
 
 
 def configured_handler_json(row: HandlerRow, settings: Settings) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from storage.queries.gaps import GapRow, gaps_page, open_gaps
 from storage.queries.handlers import DeadLetterRow, HandlerRow, dead_page, dead_positions, handler_exists, handler_rows
 from storage.queries.page import Page, Span
 from storage.queries.rejects import RejectRow, rejects_page
-from storage.queries.sources import SourceTotals, source_totals
+from storage.queries.sources import Covered, OpenInterval, SourceTotals, source_totals
 
 __all__ = [
+    "Covered",
     "DeadLetterRow",
     "EventFilter",
     "GapRow",
     "HandlerRow",
+    "OpenInterval",
     "Page",
     "RejectRow",
     "Sighting",

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, case, func, select
 
 from ingest.event import Mode
+from storage.clock import database_now
 from storage.rows import moment
-from storage.tables import coverage, tallies
+from storage.tables import coverage, gaps, tallies
 
+_Way = tuple[str, str]  # a source and one of its modes
 _MICROSECONDS_PER_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInterval:
+    """A stream that is not known to have ended: proven from `since` to `until`, which was `silent_seconds` ago."""
+
+    stream: int
+    since: datetime
+    until: datetime
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """When a source and mode was listening, by any of its streams: from `since` to `until`, but for its gaps.
+
+    The last of these that is over ended at `unbroken_since`. `open` are the streams that may listen still.
+    """
+
+    since: datetime
+    until: datetime
+    unbroken_since: datetime
+    open: Sequence[OpenInterval]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTotals:
     """One source and mode. `counts` are by outcome, and `expired`; `last_minute` is the last one with traffic.
 
-    `covered_since` and `covered_until` are the ends of the time in which any of its streams was listening.
+    `covered` is None where it never listened, and where nobody keeps a record of it.
     """
 
     source: str
     mode: Mode
     counts: Mapping[str, int]
     last_minute: datetime | None
-    covered_since: datetime | None
-    covered_until: datetime | None
+    covered: Covered | None
 
 
 def source_totals(connection: Connection) -> list[SourceTotals]:
@@ -47,17 +71,44 @@ def source_totals(connection: Connection) -> list[SourceTotals]:
         SourceTotals(
             *(source, Mode(mode), counts.get((source, mode), {})),
             _minute(minutes.get((source, mode))),
-            *covered.get((source, mode), (None, None)),
+            covered.get((source, mode)),
         )
         for source, mode in sorted(counts.keys() | covered.keys())
     ]
 
 
-def _covered(connection: Connection) -> dict[tuple[str, str], tuple[datetime, datetime]]:
-    ends = select(coverage.c.source, coverage.c.mode, func.min(coverage.c.since), func.max(coverage.c.until)).group_by(
-        coverage.c.source, coverage.c.mode
-    )
-    return {(source, mode): (moment(since), moment(until)) for source, mode, since, until in connection.execute(ends)}
+def _covered(connection: Connection) -> dict[_Way, Covered]:
+    way = coverage.c.source, coverage.c.mode
+    ends = select(*way, func.min(coverage.c.since), func.max(coverage.c.until)).group_by(*way)
+    last_gaps, open_ = _last_gaps(connection), _open_intervals(connection)
+    return {
+        (source, mode): Covered(
+            moment(since),
+            moment(until),
+            moment(max(since, last_gaps.get((source, mode), since))),
+            open_.get((source, mode), ()),
+        )
+        for source, mode, since, until in connection.execute(ends)
+    }
+
+
+def _last_gaps(connection: Connection) -> dict[_Way, int]:
+    """When the last gap of each source and mode ended, among those that are over."""
+    way = gaps.c.source, gaps.c.mode
+    ends = select(*way, func.max(gaps.c.until)).where(gaps.c.until.is_not(None)).group_by(*way)
+    return {(source, mode): until for source, mode, until in connection.execute(ends)}
+
+
+def _open_intervals(connection: Connection) -> dict[_Way, list[OpenInterval]]:
+    found: dict[_Way, list[OpenInterval]] = {}
+    query = select(coverage).where(~coverage.c.ended).order_by(coverage.c.stream, coverage.c.id)
+    rows = connection.execute(query).all()
+    now = database_now(connection)
+    for row in rows:
+        silent = max(now - row.until, 0) / 1_000_000
+        interval = OpenInterval(row.stream, moment(row.since), moment(row.until), silent)
+        found.setdefault((row.source, row.mode), []).append(interval)
+    return found
 
 
 def _minute(minute: int | None) -> datetime | None:

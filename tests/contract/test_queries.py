@@ -373,10 +373,11 @@ async def test_source_totals_outlive_the_process(database: Database) -> None:
     assert (fleet.source, fleet.mode) == ("fleet", Mode.WEBHOOK)
     assert fleet.counts == {"stored": 1, "redelivery": 1, "ignored": 1}
     assert fleet.last_minute == NOW.replace(second=0, microsecond=0)
-    assert (fleet.covered_since, fleet.covered_until) == (None, None)
+    assert fleet.covered is None
     assert other.counts == {"overlap": 1}
     assert other.last_minute == NOW.replace(second=0, microsecond=0) + timedelta(minutes=3)
-    assert (other.covered_since, other.covered_until) == (NOW, NOW + timedelta(hours=1))
+    assert other.covered is not None
+    assert (other.covered.since, other.covered.until) == (NOW, NOW + timedelta(hours=1))
 
 
 async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> None:
