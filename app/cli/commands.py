@@ -128,7 +128,7 @@ def rejects(
 
 
 def sources(as_json: Json = False, config: Config = None, debug: Debug = False) -> None:
-    """Show what each source brought. Counts are of all processes and restarts.
+    """Show who is listening, and what each source brought. Counts are of all processes and restarts.
 
     \b
     Example:
