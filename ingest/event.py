@@ -34,6 +34,7 @@ class Reason(StrEnum):
     MALFORMED_JSON = "malformed_json"
     MALFORMED_FORM = "malformed_form"
     MALFORMED_GZIP = "malformed_gzip"
+    MALFORMED_PUSH = "malformed_push"  # the envelope of a push: data that is no base64, attributes that are no texts
     TRUNCATED = "truncated"  # half of an NDJSON line
     NOT_AN_OBJECT = "not_an_object"
     TOO_DEEP = "too_deep"  # nested over 64 levels

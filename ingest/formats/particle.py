@@ -1,4 +1,7 @@
-"""Particle's webhooks (form, JSON, whatever a template made of them) and event streams, as one kind of Event."""
+"""Particle's webhooks (form, JSON, whatever a template made of them), event streams and messages, as one kind of Event.
+
+Messages come by pull, or by push: then a webhook's body is the envelope of one.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
+from ingest.formats.push import is_push, pushed_message
 from ingest.formats.reading import Reading, record, with_attributes
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
-from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, utf8
+from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, unicode_text, utf8
 from ingest.times import Instant, instant_of, parse_rfc3339
 
 # The event stream's names for what webhooks call otherwise.
@@ -104,7 +108,7 @@ def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) ->
         elif key == "coreid":
             device = text_or_number_of(value, Reason.BAD_DEVICE)
         elif (text := literal_of(value)) is not None:
-            attributes[key if key.isascii() else _checked(key)] = text
+            attributes[key if key.isascii() else unicode_text(key)] = text
     return reading(name=name, device=device, published_at=published_at, data=data, attributes=attributes)
 
 
@@ -121,7 +125,7 @@ def _read(part: _Usual | Element) -> Reading:
     if isinstance(part, _Usual):
         return _read_usual(part.members, None)
     if isinstance(part, Document):
-        return read_members(part.members)
+        return _read_message(pushed_message(part.members)) if is_push(part.members) else read_members(part.members)
     if isinstance(part, Broken):
         raise Undecodable(part.reason)
     return _read_fields(part.fields)
@@ -167,7 +171,9 @@ def _read_message(message: Message) -> Reading:
     found = reading(
         name=name, device=device, published_at=published_at, data=message.data or None, attributes=attributes
     )
-    return found if found.instant else msgspec.structs.replace(found, instant=instant_of(message.published_at))
+    if found.instant or message.published_at is None:
+        return found
+    return msgspec.structs.replace(found, instant=instant_of(message.published_at))
 
 
 def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:
@@ -182,15 +188,6 @@ def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:
         data=data,
         attributes=texts,
     )
-
-
-def _checked(key: str) -> str:
-    """A key that is text: the tolerant reading of JSON lets lone surrogates through."""
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise Undecodable(Reason.INVALID_UTF8) from None
-    return key
 
 
 def _instant(text: str | None) -> Instant | None:

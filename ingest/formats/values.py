@@ -70,6 +70,18 @@ def literal_of(value: Slice) -> str | None:
     return utf8(bytes(value))
 
 
+def unicode_text(key: str) -> str:
+    """A key of a JSON object, unless a lone surrogate is in it: the tolerant reading lets those through.
+
+    Raises Undecodable(INVALID_UTF8).
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise Undecodable(Reason.INVALID_UTF8) from None
+    return key
+
+
 def utf8(text: bytes) -> str:
     """Decode text that stands outside data. Raises Undecodable(INVALID_UTF8)."""
     try:
