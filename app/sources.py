@@ -17,6 +17,7 @@ from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Coverage, Source
 from ingest.reconnect import OpenBudget
+from ingest.signing_keys import SigningKeys
 from ingest.sources.sse import SseRules, SseSource
 from ingest.sources.webhook import WebhookRules, WebhookSource
 
@@ -37,6 +38,7 @@ class SourceParts:
 def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> WebhookSource:
     """The webhook source of a label."""
     origin = Origin(settings.product, label, Mode.WEBHOOK)
+    admission, upkeep = make_credentials(settings.webhook.auth)
     return WebhookSource(
         origin=origin,
         rules=WebhookRules(
@@ -44,12 +46,13 @@ def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> We
             refuse_rejects=settings.webhook.on_reject == "refuse",
             forbids=parts.forbids,
         ),
-        credentials=make_credentials(settings.webhook.auth),
+        credentials=admission,
         format_=make_format(origin, settings),
         intake=SourceIntake(parts.inbox, parts.metrics, label, Mode.WEBHOOK),
         coverage=parts.coverage,
         metrics=parts.metrics,
         clock=parts.clock,
+        upkeep=upkeep,
     )
 
 
@@ -112,8 +115,10 @@ def make_format(origin: Origin, settings: SourceSettings) -> ParticleFormat | Ge
     return GenericFormat(origin, settings.ignore, Fields(**given))
 
 
-def make_credentials(auth: AuthSettings) -> credentials.Credentials:
-    """How the source's senders prove who they are."""
+def make_credentials(auth: AuthSettings) -> tuple[credentials.Credentials, credentials.Upkeep | None]:
+    """How the source's senders prove who they are, and what must run for that."""
+    if auth.type == "google-oidc":
+        return _make_oidc(auth)
     secrets = auth.current_secrets
     makers: dict[str, Callable[[], credentials.Credentials]] = {
         "none": credentials.Anyone,
@@ -126,4 +131,11 @@ def make_credentials(auth: AuthSettings) -> credentials.Credentials:
         "stripe": lambda: credentials.Stripe(secrets, time.time),
         "standard-webhooks": lambda: credentials.StandardWebhooks(secrets, time.time),
     }
-    return makers[auth.type]()
+    return makers[auth.type](), None
+
+
+def _make_oidc(auth: AuthSettings) -> tuple[credentials.Credentials, credentials.Upkeep]:
+    from ingest.oidc import GoogleOidc  # google-auth takes 40 ms to import: only where it is used
+
+    keys = SigningKeys()
+    return GoogleOidc(auth.audience, auth.email, keys, time.time), keys

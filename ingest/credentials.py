@@ -31,12 +31,25 @@ MAX_CREDENTIAL_CHARACTERS = 8192
 class Credentials(Protocol):
     """What a request must show to be let in."""
 
-    def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where the request is authentic. `body` is as it came over the wire, before any inflation.
+    def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool | None:
+        """True where the request is authentic; None where that cannot be told now, and it should be sent again.
 
+        It must not wait for anything. `body` is as it came over the wire, before any inflation.
         Names in `headers` are lower-case, values decoded as latin-1. A repeated header is judged by the one value
         that the mapping holds.
         """
+        ...
+
+
+class Upkeep(Protocol):
+    """What credentials need beside the requests: that somebody keeps up with keys which others change."""
+
+    async def run(self) -> None:
+        """Keep up, until cancelled."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Why no request can be told to be authentic now; None where that is possible."""
         ...
 
 
@@ -81,7 +94,7 @@ class Bearer:
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
         """True where the token is one of the secrets."""
-        return _any_equal([_wire(_authorization(headers, "bearer"))], _in_force(self.secrets))
+        return _any_equal([_wire(authorization(headers, "bearer"))], _in_force(self.secrets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,7 @@ class Basic:
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
         """True where user and password together are one of the secrets."""
-        return _any_equal([_decoded(_authorization(headers, "basic"), "base64")], _in_force(self.secrets))
+        return _any_equal([_decoded(authorization(headers, "basic"), "base64")], _in_force(self.secrets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +203,8 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     return value if len(value) <= MAX_CREDENTIAL_CHARACTERS else ""
 
 
-def _authorization(headers: Mapping[str, str], scheme: str) -> str:
+def authorization(headers: Mapping[str, str], scheme: str) -> str:
+    """The credential in the header `Authorization` after this scheme (in lower case); empty where there is none."""
     sent, _, credential = _header(headers, "authorization").partition(" ")
     return credential.strip(" ") if sent.lower() == scheme else ""  # any case: RFC 9110 §11.1
 

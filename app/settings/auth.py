@@ -9,16 +9,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
-from app.settings.fields import STRICT, refuse_unbuilt
+from app.settings.fields import STRICT
 from app.settings.secret import Secret
 
-AuthType = Literal["none", "header", "query", "bearer", "basic", "hmac", "github", "stripe", "standard-webhooks"]
+AuthType = Literal[
+    "none", "header", "query", "bearer", "basic", "hmac", "github", "stripe", "standard-webhooks", "google-oidc"
+]
 
 _REQUIRED = {
     "none": set[str](),
     "header": {"name", "secrets"},
     "query": {"name", "secrets"},
     "hmac": {"header", "secrets"},
+    "google-oidc": {"audience", "email"},
 }
 _OPTIONAL = {"hmac": {"prefix", "encoding"}}
 _SECRETS_ONLY = {"secrets"}
@@ -35,18 +38,20 @@ class AuthSettings(BaseModel):
 
     model_config = STRICT
 
-    type: Annotated[AuthType, BeforeValidator(refuse_unbuilt("google-oidc"))]
+    type: AuthType
     name: str = Field(default="", validate_default=True)
     header: str = Field(default="", validate_default=True)
     prefix: str = ""
     encoding: Literal["hex", "base64"] = "hex"
+    audience: str = Field(default="", validate_default=True)
+    email: str = Field(default="", validate_default=True)
     secrets: Annotated[tuple[Secret, ...], BeforeValidator(_several)] = Field(default=(), validate_default=True)
 
     def current_secrets(self) -> tuple[str, ...]:
         """The secrets in force now: several during a rotation, re-read where they come from files."""
         return tuple([secret.value() for secret in self.secrets])
 
-    @field_validator("name", "header", "prefix", "encoding", "secrets")
+    @field_validator("name", "header", "prefix", "encoding", "audience", "email", "secrets")
     @classmethod
     def _goes_with_type(cls, value: Any, info: ValidationInfo) -> Any:
         auth_type, key = info.data.get("type"), info.field_name or ""

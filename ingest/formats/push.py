@@ -1,4 +1,4 @@
-"""What Google Pub/Sub posts to a push endpoint: one message, wrapped in an envelope (Google's default, "wrapped").
+"""What Google Pub/Sub posts to a push endpoint: one message in an envelope (what Google calls wrapped, the default).
 
 {"message": {"data": "<base64>", "attributes": {…}, "publishTime": "…", "messageId": "…"}, "subscription": "…"}
 """

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from ingest.credentials import Credentials
+from ingest.credentials import Credentials, Upkeep
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
 from ingest.formats.body import MalformedGzip, gunzip
@@ -67,10 +67,12 @@ class WebhookSource:
         metrics: Metrics,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        upkeep: Upkeep | None = None,
     ) -> None:
         self._origin = origin
         self._rules = rules
         self._credentials = credentials
+        self._upkeep = upkeep
         self._format = format_
         self._intake = intake
         self._attendance = Attendance(coverage, origin, clock, monotonic)
@@ -115,8 +117,11 @@ class WebhookSource:
             self._take(headers, query, body, reply)
 
     async def run(self) -> None:
-        """Record, until cancelled, that this endpoint is listening."""
-        await self._attendance.run()
+        """Record, until cancelled, that this endpoint is listening; and keep its credentials up."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._attendance.run())
+            if self._upkeep is not None:
+                tasks.create_task(self._upkeep.run())
 
     async def pause(self) -> None:
         """Answer 503 from now on, and record that nothing is taken any more."""
@@ -129,8 +134,9 @@ class WebhookSource:
         return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
 
     def condition(self) -> Condition:
-        """Up until it is paused: whether requests come is the sender's affair."""
-        return Condition(up=not self._paused)
+        """Up until it is paused, unless nobody can be let in: whether requests come is the sender's affair."""
+        trouble = None if self._upkeep is None else self._upkeep.trouble()
+        return Condition(up=not self._paused and trouble is None, reason=trouble)
 
     def _reply(self, code: int, reply: Callable[[Answer], None]) -> None:
         self._count_answer[code]()
@@ -152,9 +158,9 @@ class WebhookSource:
         """Verify, decode and submit; the answer follows from what becomes of the records."""
         received_at = self._clock()
         self._seen(received_at)
-        if not self._credentials.admits(headers, query, body):
-            self._metrics.auth_failures.labels(self._origin.source).inc()
-            self._reply(401, reply)
+        admitted = self._credentials.admits(headers, query, body)
+        if not admitted:
+            self._turn_away(admitted, reply)
             return
         try:
             records = self._decode(headers, body, received_at)
@@ -166,6 +172,14 @@ class WebhookSource:
         except Exception:  # a fault of ours is ours to mend: the sender is told to send again, never 4xx or 500
             log.exception("webhook_failed", source=self._origin.source)
             self._reply(503, reply)
+
+    def _turn_away(self, admitted: bool | None, reply: Callable[[Answer], None]) -> None:
+        """Unless it is certain that the sender is at fault, it should come again."""
+        if admitted is None:
+            self._reply(503, reply)
+        else:
+            self._metrics.auth_failures.labels(self._origin.source).inc()
+            self._reply(401, reply)
 
     def _decode(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
         if "content-encoding" in headers:

@@ -48,6 +48,7 @@ class WebhookRig:
         database: GatedDatabase,
         *,
         auth: credentials.Credentials,
+        upkeep: credentials.Upkeep | None,
         refuse_rejects: bool,
         forbids: Callable[[Mapping[str, str]], bool],
         spoil: Callable[[Store], Store],
@@ -74,6 +75,7 @@ class WebhookRig:
             SqlCoverage(database),
             self.metrics,
             _now,
+            upkeep=upkeep,
         )
 
     async def send(
@@ -119,6 +121,7 @@ async def webhook_rig(
     folder: Path,
     *,
     auth: credentials.Credentials | None = None,
+    upkeep: credentials.Upkeep | None = None,
     refuse_rejects: bool = False,
     forbids: Callable[[Mapping[str, str]], bool] = lambda headers: False,
     spoil: Callable[[Store], Store] = lambda store: store,
@@ -133,6 +136,7 @@ async def webhook_rig(
     rig = WebhookRig(
         database,
         auth=auth or credentials.Anyone(),
+        upkeep=upkeep,
         refuse_rejects=refuse_rejects,
         forbids=forbids,
         spoil=spoil,

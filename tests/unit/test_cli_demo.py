@@ -58,7 +58,8 @@ def test_the_fleet_is_admitted(auth: str, tmp_path: Path) -> None:
     wanted = settings.sources["fleet"].webhook.auth
     query, headers = credentials_for(wanted)
     lowered = {name.lower(): value.encode().decode("latin-1") for name, value in headers.items()}
-    assert make_credentials(wanted).admits(lowered, query.removeprefix("?").encode(), b"")
+    admission, _ = make_credentials(wanted)
+    assert admission.admits(lowered, query.removeprefix("?").encode(), b"")
     demo_fleet(settings, address(settings))
 
 

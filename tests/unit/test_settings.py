@@ -265,6 +265,14 @@ def test_description_shows_what_would_run(loaded: Load) -> None:
     assert not [key for key in rows if ".sse." in key or ".pubsub." in key]
 
 
+def test_description_shows_whose_tokens_are_let_in(loaded: Load) -> None:
+    """Audience and account are no secrets."""
+    text = '[sources.fleet.webhook]\nauth = { type = "google-oidc", audience = "https://h/", email = "a@b" }\n'
+    rows = dict(describe(loaded(text)))
+    auth = {key.rpartition(".")[2]: value for key, value in rows.items() if ".auth." in key}
+    assert auth == {"type": "google-oidc", "audience": "https://h/", "email": "a@b"}
+
+
 def test_changing_the_mode_is_one_line(loaded: Load) -> None:
     """The smallest file with another mode, or with both: the product's stream, with the documented defaults."""
     environ = {"HOOK_SECRET": "s3cret", "PARTICLE_TOKEN": "t0ken"}

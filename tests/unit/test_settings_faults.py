@@ -96,6 +96,12 @@ WRONG_VALUES = {
     auth("type = 'hmac', secrets = 'x', header = 'X', encoding = 'b'"): f"{AUTH}.encoding: expected 'hex' or 'base64'",
     auth("type = 'basic', secrets = 'user'"): f'{AUTH}.secrets: expected "user:password"',
     auth("type = 'standard-webhooks', secrets = 'whsec_?'"): f"{AUTH}.secrets: expected a key in base64",
+    auth("type = 'google-oidc', email = 'e'"): f'{AUTH}.audience: required with type = "google-oidc"',
+    auth("type = 'google-oidc', audience = 'a'"): f'{AUTH}.email: required with type = "google-oidc"',
+    auth("type = 'google-oidc', audience = 'a', email = 5"): f"{AUTH}.email: expected a text in quotes",
+    auth("type = 'google-oidc', audience = 'a', email = 'e', secrets = 'x'"): f"{AUTH}.secrets: does not go with type",
+    auth("type = 'bearer', secrets = 'x', audience = 'a'"): f'{AUTH}.audience: does not go with type = "bearer"',
+    auth("type = 'none', email = 'e'"): f'{AUTH}.email: does not go with type = "none"',
 }
 
 UNKNOWN_KEYS = {
@@ -116,7 +122,6 @@ NOT_YET = {
     "[handlers.h]\ntype = 'http'\nurl = 'https://h'\nformat = 'plain'": "handlers.h.type: this version does not run",
     "[handlers.h]\ntype = 'pubsub'": 'handlers.h.type: this version does not run "pubsub" yet',
     "[handlers.h]\ntype = 'nats'": 'handlers.h.type: this version does not run "nats" yet',
-    auth("type = 'google-oidc', audience = 'a', email = 'e'"): f'{AUTH}.type: this version does not run "google-oidc"',
 }
 
 
@@ -215,7 +220,14 @@ def test_a_reachable_server_needs_tokens_and_auth(tmp_path: Path, host: str) -> 
 TOKENS = "[access]\nread_tokens = ['r']\nadmin_tokens = ['a']\n"
 
 
-@pytest.mark.parametrize("text", ["[access]\nopen = true\n", TOKENS + auth("type = 'bearer', secrets = 's'")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[access]\nopen = true\n",
+        TOKENS + auth("type = 'bearer', secrets = 's'"),
+        TOKENS + auth("type = 'google-oidc', audience = 'a', email = 'e'"),
+    ],
+)
 def test_a_reachable_server_may_start_when_it_is_closed_or_said_to_be_open(tmp_path: Path, text: str) -> None:
     """Tokens and credentials everywhere, or access.open = true, allow any address."""
     file = tmp_path / "headrace.toml"
