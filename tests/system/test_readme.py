@@ -99,6 +99,16 @@ def test_the_generic_example_takes_a_github_event(tmp_path: Path) -> None:
         assert read(server, "/api/v1/rejects")["rejects"][0]["body_base64"] == "SGVsbG8sIFdvcmxkIQ=="
 
 
+def test_the_push_example_is_a_valid_configuration(tmp_path: Path) -> None:
+    """What the README says for pushes is taken by `headrace check`, which shows whose tokens are let in."""
+    config = tmp_path / "headrace.toml"
+    config.write_text(block("toml", "google-oidc"))
+    command = [sys.executable, "-m", "app.cli", "check", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "headrace-push@my-project.iam.gserviceaccount.com" in shown
+
+
 def test_the_console_template_gives_an_event(tmp_path: Path) -> None:
     """Particle's template, filled in by the cloud, is decoded with its attributes."""
     template = next(code for code in blocks("") if "PARTICLE_EVENT_NAME" in code)
