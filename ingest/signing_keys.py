@@ -88,40 +88,55 @@ class SigningKeys:
 
     async def run(self) -> None:
         """Fetch now and again, until cancelled. HTTPS_PROXY and the like are honoured."""
-        async with httpx.AsyncClient(
-            timeout=self._rules.timeout,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=True,
-            headers={"User-Agent": "headrace"},
-        ) as client:
+        async with self._client() as client:
             pause = self._rules.first_pause
             while True:
-                if await self._fetched(client):
+                before = self._failure
+                fetched = await self._fetched(client)
+                self._log_change(before)
+                if fetched:
                     pause = self._rules.first_pause
                     await self._rest()
                 else:
                     await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter is no secret
                     pause = min(pause * 2, self._rules.longest_pause)
 
+    async def probe(self) -> str | None:
+        """Fetch once: why that fails, or None."""
+        async with self._client() as client:
+            await self._fetched(client)
+        return self._failure
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=self._rules.timeout,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=True,
+            headers={"User-Agent": "headrace"},
+        )
+
     async def _fetched(self, client: httpx.AsyncClient) -> bool:
-        """Whether the keys are new now. Only the first of several failures is logged."""
+        """Whether the keys are new now."""
         asked_at = self._clock()
         try:
             async with asyncio.timeout(self._rules.timeout):  # httpx's own is for each read
                 response = await client.get(self.url)
             keys = _read(response)
         except (httpx.HTTPError, OSError, ValueError) as error:
-            if self._failure is None:
-                log.warning("signing_keys_not_fetched", url=self.url, error=_said(error))
             self._failure = _said(error)
             return False
-        if self._failure is not None:
-            log.info("signing_keys_fetched", url=self.url)
         self._failure = None
         self._wanted.clear()  # whoever wanted keys meanwhile has them
         self._keys, self._fetched_at = keys, self._clock()
         self._expires_at = asked_at + max(_age_left(response.headers), self._rules.least)
         return True
+
+    def _log_change(self, before: str | None) -> None:
+        """Only the first of several failures, and that they are over."""
+        if before is None and self._failure is not None:
+            log.warning("signing_keys_not_fetched", url=self.url, error=self._failure)
+        elif before is not None and self._failure is None:
+            log.info("signing_keys_fetched", url=self.url)
 
     async def _rest(self) -> None:
         """Wait until the keys grow old, or somebody wants them anew."""

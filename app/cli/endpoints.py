@@ -9,15 +9,26 @@ from app.settings import Settings
 from app.settings.sources import PubsubSettings, SseSettings
 from ingest.errors import ConfigurationError
 from ingest.event import Mode
+from ingest.signing_keys import SigningKeys
 
 
 def try_sources(settings: Settings) -> Iterator[str]:
     """A line for each endpoint as it was reached. Raises ConfigurationError, naming the key, for one that was not."""
     for label, source in settings.sources.items():
+        if Mode.WEBHOOK in source.modes and source.webhook.auth.type == "google-oidc":
+            yield _try_signing_keys(f"sources.{label}.webhook.auth")
         if Mode.SSE in source.modes:
             yield _try_stream(f"sources.{label}.sse", source.sse)
         if Mode.PUBSUB in source.modes:
             yield _try_subscription(f"sources.{label}.pubsub.subscription", source.pubsub)
+
+
+def _try_signing_keys(key: str) -> str:
+    keys = SigningKeys()
+    fault = asyncio.run(keys.probe())
+    if fault is not None:
+        raise ConfigurationError(f"{key}: cannot fetch the keys that Google signs with from {keys.url}: {fault}")
+    return f"{key}: the keys that Google signs with can be fetched"
 
 
 def _try_stream(key: str, sse: SseSettings) -> str:

@@ -122,6 +122,15 @@ async def test_a_fetch_that_fails_is_tried_again(status: int, body: bytes, reaso
     assert reason in logged[0]["error"]
 
 
+async def test_a_probe_says_what_is_wrong() -> None:
+    """One fetch, and nothing where it went well."""
+    async with CertificateServer("one") as server:
+        assert await SigningKeys(server.url).probe() is None
+        server.answer(404, b"")
+        assert await SigningKeys(server.url).probe() == "NoCertificates: the answer is 404"
+        assert len(server.asked) == 2
+
+
 async def test_a_server_that_is_not_there_is_tried_again() -> None:
     """A refused connection is a failure like others."""
     async with CertificateServer("one") as server:

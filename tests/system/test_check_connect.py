@@ -79,6 +79,17 @@ def test_without_credentials(key_file: str, tmp_path: Path) -> None:
     assert "Error" not in done.stderr
 
 
+def test_googles_keys_that_cannot_be_fetched(tmp_path: Path) -> None:
+    """Behind a proxy that is away no pushed message could be let in: the key is named."""
+    auth = '{ type = "google-oidc", audience = "headrace", email = "push@project.iam.gserviceaccount.com" }'
+    (tmp_path / "headrace.toml").write_text(f"[sources.fleet.webhook]\nauth = {auth}\n")
+    proxy = PROXIES | {"HTTPS_PROXY": f"http://127.0.0.1:{free_port()}", "NO_PROXY": "", "no_proxy": ""}
+    done = headrace(tmp_path, "check", "--connect", **proxy)
+    assert_faulty(done, "sources.fleet.webhook.auth", "cannot fetch the keys that Google signs with")
+    assert "signing_keys" not in done.stdout
+    assert headrace(tmp_path, "check").returncode == 0
+
+
 async def test_a_stream_that_answers(tmp_path: Path) -> None:
     """A line says so, and the command ends well."""
     async with sse_upstream() as upstream:
