@@ -27,6 +27,7 @@ def bad_bodies(device: str, at: datetime) -> Sequence[Hook]:
             make().body + b"\n" + make().body[:40], "application/x-ndjson"
         ),  # half a line: whoever sent it was stopped
         Hook(gzip.compress(make().body)[:-12], {"content-encoding": "gzip"}),
+        Hook.of(b'{"message":{"data":"21.5"},"subscription":"projects/p/subscriptions/s"}'),  # data is no base64
         Hook.of(b""),
         make(coreid="x" * 300),
     ]

@@ -145,5 +145,5 @@ def test_each_bad_body_is_counted_for_its_own_reason() -> None:
     hooks = [hook for hook in bad_bodies("e00fce68", NOON) if "content-encoding" not in hook.headers]
     records = [record for hook in hooks for record in particle.decode(hook.body, hook.headers, NOON)]
     reasons = [record.reason for record in records if isinstance(record, Reject)]
-    assert len(reasons) == len(set(reasons)) == 11
+    assert len(reasons) == len(set(reasons)) == 12
     assert sum(isinstance(record, Event) for record in records) == 1
