@@ -24,7 +24,6 @@ from tests.support.upstream.truth import truth_of
 
 RUN = "stream"
 RULES = {"token": TOKEN, "keep_alive_seconds": KEEP_ALIVE_SECONDS, "send_buffer": 8192, "backlog": 16_384}
-LIMITS = Limits(idle=IDLE_SECONDS)
 NOTICE_SECONDS = 1.0  # beyond the idle timeout
 RETURN_SECONDS = 6.0
 BOTH_WAYS = 10_000
@@ -55,13 +54,14 @@ def verify_store(store: str, numbers: int) -> None:
 def test_what_is_lost_lies_in_a_recorded_gap(store: str, seed: int, count: int, tmp_path: Path) -> None:
     """Faults of every kind, kill -9 and a store that is away among them: `exactness.faults` says what must hold."""
     brief = (store, seed, count) in QUICK
-    with store_of(store, tmp_path) as url, consuming(url, tmp_path, inbox_events=ROOMY if brief else NARROW) as scene:
+    inbox = ROOMY if brief else NARROW
+    with store_of(store, tmp_path) as url, consuming(url, tmp_path, inbox_events=inbox) as scene:
         began = scene.begin()
         scene.play(schedule(seed, count, brief=brief))
         truth = truth_of(scene.upstream.entries, (began, scene.end()))
         again = [number for number, copies in truth.sent.items() if len(copies) > 1]
         observed = observe(scene.server.url, RUN, again)
-        found = faults(observed, truth, scene.hits, LIMITS)
+        found = faults(observed, truth, scene.hits, Limits(IDLE_SECONDS, inbox=inbox))
         assert not found, "\n".join(found)
         assert again, "nothing was sent again: the run proves nothing"
         assert lost(observed, truth), "the faults cost nothing: the run proves nothing"

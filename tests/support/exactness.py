@@ -59,25 +59,29 @@ class Limits:
     """What the service may need, in seconds: `idle` is its idle_timeout, `notice` what it needs for a fault it can see.
 
     `reconnect` is the time between the answer to a connection and the first instant that is recorded as covered.
+    `inbox` is how many events it holds while its store is away: reading goes on until then.
     """
 
     idle: float
     notice: float = 1.0
     reconnect: float = 0.5
+    inbox: float = float("inf")
 
     def of(self, hit: Hit, truth: Truth) -> float:
         """The detection time of one fault: by how much a gap may exceed the true deaf time because of it.
 
         * silent faults (`stall`, `never_answer`): nothing shows before the idle timeout, so `idle` and `reconnect`;
-        * the store was away (`away`): as long as upstream dropped nothing, `notice`; where it did, reading was held,
-          and a gap `overflow` may be as long as the fault itself, for the reader had not caught up all that time;
+        * the store was away (`away`): as long as reading went on, `notice`; where it was held, because more came than
+          the inbox holds (or upstream dropped some), a gap `overflow` may be as long as the fault itself: the reader
+          had not caught up all that time, and cannot know whether upstream dropped any;
         * all others show by themselves: `notice` and `reconnect`. For a killed process `notice` is how long ago it may
           have written down last that it listened.
         """
         if hit.kind in SILENT:
             return self.idle + self.reconnect
         if hit.kind == "away":
-            held = any(hit.since <= at <= hit.until for at in truth.dropped_at)
+            dropped = any(hit.since <= at <= hit.until for at in truth.dropped_at)
+            held = dropped or truth.handed(*hit.span) >= self.inbox
             return self.notice + (hit.until - hit.since if held else 0.0)
         return self.notice + self.reconnect
 

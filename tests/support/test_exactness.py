@@ -145,6 +145,9 @@ def test_what_each_fault_is_granted() -> None:
     assert LIMITS.of(away, truth) == 1.0
     assert LIMITS.of(away, replace(truth, dropped_at=[104.0])) == 7.0
     assert LIMITS.of(away, replace(truth, dropped_at=[110.0])) == 1.0
+    assert truth.handed(*away.span) == 20 + 10 + 1
+    assert replace(LIMITS, inbox=31).of(away, truth) == 7.0
+    assert replace(LIMITS, inbox=32).of(away, truth) == 1.0
 
 
 def test_two_streams_may_lose_nothing() -> None:

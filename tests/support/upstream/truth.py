@@ -27,6 +27,10 @@ class Truth:
         first = self.sent[number][0]
         return first.at, first.done
 
+    def handed(self, since: float, until: float) -> int:
+        """How many copies were handed to connections in a stretch of time."""
+        return sum(len(copy.handed) for copies in self.sent.values() for copy in copies if since <= copy.at <= until)
+
 
 def truth_of(entries: Sequence[Entry], within: Span) -> Truth:
     """The truth about a stretch of time that begins with a stream that hears."""
