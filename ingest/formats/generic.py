@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +15,13 @@ from ingest.formats.body import Broken, Document, Element, Form, document, eleme
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
-from ingest.formats.reading import Reading, record, with_attributes
+from ingest.formats.reading import Reading, in_message, record, with_attributes
 from ingest.formats.slices import SPACE
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 from ingest.times import Instant, parse_epoch, parse_rfc3339
+
+Complete = Callable[[Reading, int | None], Reading]  # with what stands beside a body; the element's number in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,7 @@ class GenericFormat:
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See ports.Format."""
-        elements = split(body, headers.get("content-type", ""), document)
-        return [
-            record(
-                partial(self._read, headers, number if len(elements) > 1 else None),
-                *(part, part.text, self._origin, self._ignore, received_at),
-            )
-            for number, part in enumerate(elements)
-        ]
+        return self._decode(body, headers, received_at, lambda found, number: found)
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
         """See ports.FrameFormat."""
@@ -71,7 +66,26 @@ class GenericFormat:
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
         """See ports.MessageFormat: a message is read as a request, its attributes as headers."""
         headers = {name.lower(): value for name, value in message.attributes.items()}
-        return with_attributes(self.decode(message.data, headers, received_at), message.attributes)
+        decoded = self._decode(
+            message.data, headers, received_at, lambda found, number: in_message(found, message, number)
+        )
+        return with_attributes(decoded, message.attributes)
+
+    def _decode(
+        self, body: bytes, headers: Mapping[str, str], received_at: datetime, complete: Complete
+    ) -> Sequence[Record]:
+        elements = split(body, headers.get("content-type", ""), document)
+
+        def read(number: int | None, part: Element) -> Reading:
+            return complete(self._read(headers, number, part), number)
+
+        return [
+            record(
+                partial(read, number if len(elements) > 1 else None),
+                *(part, part.text, self._origin, self._ignore, received_at),
+            )
+            for number, part in enumerate(elements)
+        ]
 
     def _read_frame(self, frame: Frame) -> Reading:
         """The frame's data is one element; the `event:` line is its name where the pointer finds none."""

@@ -16,11 +16,11 @@ from ingest.formats.body import Broken, Document, Element, document, element, sp
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.push import is_push, pushed_message
-from ingest.formats.reading import Reading, record, with_attributes
+from ingest.formats.reading import Reading, in_message, record, with_attributes
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, unicode_text, utf8
-from ingest.times import Instant, instant_of, parse_rfc3339
+from ingest.times import Instant, parse_rfc3339
 
 # The event stream's names for what webhooks call otherwise.
 _WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))
@@ -164,16 +164,14 @@ def _texts(further: Sequence[str | int | None]) -> dict[str, str]:
 
 
 def _read_message(message: Message) -> Reading:
-    """The data is the value alone. An event without a time has that of its message, the same at each delivery."""
+    """The data is the value alone."""
     attributes = dict(message.attributes)
     name, device = attributes.pop("event", None), attributes.pop("device_id", None)
     published_at = attributes.pop("published_at", None)
     found = reading(
         name=name, device=device, published_at=published_at, data=message.data or None, attributes=attributes
     )
-    if found.instant or message.published_at is None:
-        return found
-    return msgspec.structs.replace(found, instant=instant_of(message.published_at))
+    return in_message(found, message)
 
 
 def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:

@@ -37,6 +37,7 @@ def pushed_message(envelope: Members) -> Message:
         data=_bytes(text_of(message.get("data"), Reason.MALFORMED_PUSH)),
         attributes=_attributes(bytes(message.get("attributes", b"null"))),
         published_at=_time(text_of(message.get("publishTime", message.get("publish_time")), Reason.BAD_TIME)),
+        id=text_of(message.get("messageId", message.get("message_id")), Reason.MALFORMED_PUSH) or "",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS, Event, Ignored, Origin, Reason, Record, Reject
+from ingest.formats.message import Message
 from ingest.formats.undecodable import Undecodable
 from ingest.identity import described, event_id, random_id, sender_value
 from ingest.times import Instant, instant_of
@@ -47,6 +48,18 @@ def record(
         return _event(read(element), origin, ignore, received_at, stream)
     except Undecodable as fault:
         return Reject(source=origin.source, mode=origin.mode, received_at=received_at, reason=fault.reason, body=text)
+
+
+def in_message(found: Reading, message: Message, number: int | None = None) -> Reading:
+    """A reading that has neither time nor id takes those of its message: the same at each delivery, and no other's.
+
+    `number` is which of the message's elements it is, where there are several.
+    """
+    if found.instant or found.sender_id:
+        return found
+    instant = instant_of(message.published_at) if message.published_at else None
+    id_ = f"{message.id}#{number}" if message.id and number is not None else message.id
+    return msgspec.structs.replace(found, instant=instant, sender_id=id_ or None)
 
 
 def with_attributes(records: Sequence[Record], attributes: Mapping[str, str]) -> Sequence[Record]:

@@ -95,7 +95,7 @@ class Feeding:
         self.bridge.settled(batch, 1)
 
     def _decode(self, delivery: Delivery) -> Sequence[Record]:
-        message = Message(delivery.data, dict(delivery.attributes), delivery.publish_time)
+        message = Message(delivery.data, dict(delivery.attributes), delivery.publish_time, delivery.message_id)
         return self.format.decode_message(message, self.now())
 
     def _too_large(self, delivery: Delivery) -> Reject:
