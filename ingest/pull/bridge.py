@@ -48,9 +48,11 @@ class Bridge(Scheduler):
         """The callback of each message, in a thread of the client's."""
         with self._changed:
             self._laid.append(message)
-            if len(self._laid) > 1 or self._closed:
+            if len(self._laid) > 1:
                 return
             self._laid_since = self._clock()
+            if self._closed:
+                return
         self._loop.call_soon_threadsafe(self._there.set)
 
     async def take(self) -> Batch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Any, Protocol
 
 from google.cloud.pubsub_v1 import SubscriberClient
@@ -13,20 +15,22 @@ from ingest.pull.bridge import Bridge
 
 # Longer than a queue keeps anything: what is held here while the store is away is never let go by itself.
 _LONGEST_LEASE_SECONDS = 366 * 24 * 3600.0
+# A thread of grpc's looks every 0.2 s whether there is a connection, and raises where the channel is closed.
+_POLL_SECONDS = 2.0
 
 
 class Watcher(Protocol):
     """Who wants to know. Everything here is called in threads of the client's."""
 
-    def called(self) -> None:
+    def tell_called(self) -> None:
         """The stream was opened, or opened anew."""
         ...
 
-    def call_ended(self, code: StatusCode | None, details: str | None) -> None:
+    def tell_call_ended(self, code: StatusCode | None, details: str | None) -> None:
         """It is over."""
         ...
 
-    def connected(self, connected: bool) -> None:
+    def tell_connected(self, connected: bool) -> None:
         """Whether there is a connection to the server."""
         ...
 
@@ -40,21 +44,29 @@ class WatchedClient(SubscriberClient):
     def __init__(self, watcher: Watcher) -> None:
         super().__init__()
         self._watcher = watcher
-        self.transport.grpc_channel.subscribe(
-            lambda state: watcher.connected(state is ChannelConnectivity.READY), try_to_connect=True
-        )
+        self._call: Any = None  # whose end was not told yet
+        self._turn = threading.Lock()
+        self.transport.grpc_channel.subscribe(self._tell_connected, try_to_connect=True)
 
     def streaming_pull(self, *args: Any, **kwargs: Any) -> Any:
-        """As ever, and the watcher sees it."""
+        """As ever, and the watcher sees it: a call's end always before the next one."""
+        with self._turn:
+            last = self._call
+        self._tell_end(last)  # the thread that reads may be here sooner than the one that calls back
         call = super().streaming_pull(*args, **kwargs)
-        self._watcher.called()
-
-        def over() -> None:
-            self._watcher.call_ended(call.code(), call.details())
-
-        if not call.add_callback(over):  # it has ended already
-            over()
+        with self._turn:
+            self._call = call
+        self._watcher.tell_called()
+        if not call.add_callback(partial(self._tell_end, call)):  # it has ended already
+            self._tell_end(call)
         return call
+
+    def close(self) -> None:
+        """End the watching now, and soon the channel."""
+        self.transport.grpc_channel.unsubscribe(self._tell_connected)
+        closing = threading.Timer(_POLL_SECONDS, super().close)
+        closing.daemon = True
+        closing.start()
 
     def pull_into(
         self, bridge: Bridge, subscription: str, *, max_messages: int, max_bytes: int, lease: int
@@ -71,3 +83,13 @@ class WatchedClient(SubscriberClient):
             max_duration_per_lease_extension=lease,
         )
         return self.subscribe(subscription, bridge.lay_down, flow_control=flow, scheduler=bridge)
+
+    def _tell_connected(self, state: ChannelConnectivity) -> None:
+        self._watcher.tell_connected(state is ChannelConnectivity.READY)
+
+    def _tell_end(self, call: Any) -> None:
+        with self._turn:
+            if call is None or call is not self._call:
+                return
+            self._call = None
+        self._watcher.tell_call_ended(call.code(), call.details())

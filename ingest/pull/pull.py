@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import partial
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import structlog
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
-from grpc import StatusCode
 
 from ingest.event import Cause, Origin
 from ingest.ports import Intake, MessageFormat, StreamState
 from ingest.pull.bridge import Bridge
 from ingest.pull.client import WatchedClient
-from ingest.pull.errors import ended, explain
+from ingest.pull.errors import explain
 from ingest.pull.feeding import Feeding
+from ingest.pull.standing import Standing
 from ingest.reconnect import Loss, Patience, ReconnectRules
+
+# The client's own threads have so long to end, beside what `linger` grants.
+_THREADS_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -30,15 +33,17 @@ log = structlog.get_logger(__name__)
 class PullRules:
     """`max_messages` and `max_bytes` are unacknowledged at most, per stream; the rest is in seconds.
 
-    `lease`: how long a killed process keeps its messages from others; `quiet`: without a message the stream is opened
-    anew, for some have fallen silent for ever; `linger`: how long the end of a client waits for outcomes and
-    acknowledgements; `proven_life`: a stream that lived so long makes the next loss a new one.
+    `lease`: how long a killed process keeps its messages from others; `accepted`: a call that lasted so long was not
+    refused; `quiet`: without a message the stream is opened anew, for some have fallen silent for ever; `linger`: how
+    long the end of a client waits for outcomes and acknowledgements; `proven_life`: a stream that lived so long makes
+    the next loss a new one.
     """
 
     subscription: str
     max_messages: int = 1000
     max_bytes: int = 64 << 20
     lease: int = 10
+    accepted: float = 1.0
     quiet: float = 900.0
     linger: float = 10.0
     proven_life: float = 10.0
@@ -73,18 +78,17 @@ class Pull:
         self._pausing = asyncio.Event()
         self._bridge: Bridge | None = None
         self._heard_at = 0.0  # by the clock
-        self._connected = False
-        self._calling = False
-        self._lost: Loss | None = None
-        self._state = StreamState(number, "connecting", parts.now())
+        self._standing = Standing(
+            parts.origin.source, number, rules.accepted, parts.now, parts.changed, parts.reconnecting
+        )
 
     @property
     def state(self) -> StreamState:
         """How it does."""
-        return self._state
+        return self._standing.state
 
     async def run(self) -> None:
-        """Pull until paused."""
+        """Pull until paused. Cancelled, it still ends its client in good order, in bounded time."""
         patience = Patience(self._rules.reconnect)
         try:
             while not self._pausing.is_set():
@@ -95,15 +99,16 @@ class Pull:
                 if self._parts.clock() - began > self._rules.proven_life:
                     patience = Patience(self._rules.reconnect)
                 wait, patience = patience.after(loss, self._parts.clock(), 0.0, random.uniform)
-                self._give_up(loss, wait)
+                self._standing.give_up(loss, wait)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._pausing.wait(), wait)
         finally:
-            self._enter("stopped")
+            self._standing.stop()
 
     def pause(self) -> None:
         """Take nothing new; what was taken will still be settled and acknowledged."""
         self._pausing.set()
+        self._standing.stop()
         if self._bridge is not None:
             self._bridge.close()
 
@@ -113,13 +118,14 @@ class Pull:
 
     async def _live(self) -> Loss | None:
         """One client from its first call to its last: why it gave up; None where it was us who ended it."""
-        loop = asyncio.get_running_loop()
-        self._connected = self._calling = False
         try:
-            client = await asyncio.to_thread(WatchedClient, _InLoop(loop, self))
+            client = await asyncio.to_thread(WatchedClient, self._standing.begin())
         except (GoogleAuthError, OSError) as error:
             return explain(error)
-        self._bridge = bridge = Bridge(loop, self._rules.linger, self._parts.clock)
+        if self._pausing.is_set():
+            client.close()
+            return None
+        self._bridge = bridge = Bridge(asyncio.get_running_loop(), self._rules.linger, self._parts.clock)
         return await self._pull(client, bridge)
 
     async def _pull(self, client: WatchedClient, bridge: Bridge) -> Loss | None:
@@ -138,125 +144,58 @@ class Pull:
                 lease=rules.lease,
             )
             try:
-                given_up = await self._until_over(pulling)
+                given_up = await self._until_over(pulling, bridge)
             finally:
-                bridge.close()
-                if await self._ended(pulling):
-                    await asyncio.to_thread(client.close)
+                await _surely(self._end(client, bridge, pulling))
                 fed.cancel()
-        return explain(pulling.exception()) if given_up and pulling.exception() else None
+        return explain(pulling.exception()) if given_up else None
 
-    async def _until_over(self, pulling: StreamingPullFuture) -> bool:
+    async def _until_over(self, pulling: StreamingPullFuture, bridge: Bridge) -> bool:
         """Whether the client gave up: it did not where we are to pause, or nothing was heard for too long.
 
-        What is held while the store is away is no silence: a new client could not keep its leases.
+        What is held while the store is away is no silence: the pull stops by itself, and a new client could not keep
+        its leases.
         """
         over = _done(pulling)
         pausing = asyncio.create_task(self._pausing.wait())
+        quiet = self._rules.quiet
         try:
-            while (left := self._heard_at + self._rules.quiet - self._parts.clock()) > 0:
-                done, _ = await asyncio.wait((over, pausing), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            while (left := self._heard_at + quiet - self._parts.clock()) > 0 or bridge.age() > 0:
+                waited = left if left > 0 else quiet
+                done, _ = await asyncio.wait((over, pausing), timeout=waited, return_when=asyncio.FIRST_COMPLETED)
                 if done:
                     return over in done and not self._pausing.is_set()
-                if self.age():
-                    self._heard_at = self._parts.clock()
         finally:
             pausing.cancel()
+        self._standing.leave(Loss(Cause.IDLE, f"no message for {quiet:g} s"))
         return False
 
-    async def _ended(self, pulling: StreamingPullFuture) -> bool:
-        """End the client: whether what was taken is settled and its acknowledgements are sent, before it took long.
-
-        Who cancels us waits for it too: the process would end with acknowledgements that were never sent.
-        """
+    async def _end(self, client: WatchedClient, bridge: Bridge, pulling: StreamingPullFuture) -> None:
+        """End the client when what was taken is settled and its acknowledgements are sent, or that takes too long."""
+        bridge.close()
         pulling.cancel()
-        waiting = asyncio.ensure_future(asyncio.wait((_done(pulling),), timeout=self._rules.linger))
-        try:
-            done, _ = await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            await waiting
-            raise
-        if not done:
-            log.warning("pull_not_ended_in_time", source=self._parts.origin.source, stream=self._state.stream)
-        return bool(done)
+        done, _ = await asyncio.wait((_done(pulling),), timeout=self._rules.linger + _THREADS_SECONDS)
+        if done:
+            client.close()
+        else:
+            log.warning("pull_not_ended_in_time", source=self._parts.origin.source, stream=self.state.stream)
+            pulling.add_done_callback(lambda _: client.close())
 
     def _heard(self) -> None:
         self._heard_at = self._parts.clock()
         now = self._parts.now()
-        self._state = replace(self._state, last_byte_at=now)
+        self._standing.heard(now)
         self._parts.heard(now)
 
-    def called(self) -> None:
-        """See client.Watcher."""
-        if self._lost is not None:
-            self._parts.reconnecting(self._lost.cause)
-        self._calling = True
-        self._look()
 
-    def call_ended(self, code: StatusCode | None, details: str | None) -> None:
-        """See client.Watcher."""
-        self._calling = False
-        if not self._pausing.is_set():
-            self._lost = ended(code, details, connected=self._connected)
-            self._enter("connecting")
-
-    def connected(self, connected: bool) -> None:
-        """See client.Watcher."""
-        self._connected = connected
-        self._look()
-
-    def _look(self) -> None:
-        if self._pausing.is_set():
-            return
-        listening = self._state.state == "listening"
-        if self._calling and self._connected and not listening:
-            log.info("pull_listening", source=self._parts.origin.source, stream=self._state.stream)
-            self._enter("listening")
-        elif not self._connected and listening:
-            self._enter("connecting")
-
-    def _give_up(self, loss: Loss, wait: float) -> None:
-        refused = loss.cause is Cause.UNAUTHORIZED
-        tell = log.error if refused else log.warning
-        if not refused or self._state.state != "refused":  # once, not at every attempt
-            source, stream = self._parts.origin.source, self._state.stream
-            event = "pull_refused" if refused else "pull_lost"
-            tell(event, source=source, stream=stream, reason=loss.reason, seconds=round(wait))
-        self._lost = loss
-        self._enter("refused" if refused else "waiting", self._parts.now() + timedelta(seconds=wait))
-
-    def _enter(self, state: str, next_attempt_at: datetime | None = None) -> None:
-        lost = self._lost
-        self._state = replace(
-            self._state,
-            state=state,
-            since=self._parts.now(),
-            lost=None if lost is None else lost.cause,
-            reason=None if lost is None else lost.reason,
-            next_attempt_at=next_attempt_at,
-        )
-        self._parts.changed()
-
-
-class _InLoop:
-    """client.Watcher that has a Pull told in its event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, pull: Pull) -> None:
-        self._loop = loop
-        self._pull = pull
-
-    def called(self) -> None:
-        self._tell(self._pull.called)
-
-    def call_ended(self, code: StatusCode | None, details: str | None) -> None:
-        self._tell(partial(self._pull.call_ended, code, details))
-
-    def connected(self, connected: bool) -> None:
-        self._tell(partial(self._pull.connected, connected))
-
-    def _tell(self, what: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the process ends
-            self._loop.call_soon_threadsafe(what)
+async def _surely(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work to its end, also where whoever waits for it is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _done(pulling: StreamingPullFuture) -> asyncio.Future[None]:
