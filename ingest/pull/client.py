@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from typing import Any, Protocol
 
+import grpc
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 from google.cloud.pubsub_v1.types import FlowControl
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from grpc import ChannelConnectivity, StatusCode
 
 from ingest.pull.bridge import Bridge
@@ -42,7 +45,7 @@ class WatchedClient(SubscriberClient):
     """
 
     def __init__(self, watcher: Watcher) -> None:
-        super().__init__()
+        super().__init__(transport=_emulator())
         self._watcher = watcher
         self._call: Any = None  # whose end was not told yet
         self._turn = threading.Lock()
@@ -93,3 +96,12 @@ class WatchedClient(SubscriberClient):
                 return
             self._call = None
         self._watcher.tell_call_ended(call.code(), call.details())
+
+
+def _emulator() -> SubscriberGrpcTransport | None:
+    """The client's own channel to an emulator would end at the first 4 MiB; the one to Google takes any size."""
+    host = os.environ.get("PUBSUB_EMULATOR_HOST")
+    if not host:
+        return None
+    channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
+    return SubscriberGrpcTransport(channel=channel)
