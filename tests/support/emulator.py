@@ -99,7 +99,8 @@ def subscriber(host: str) -> SubscriberClient:
 
 
 def _channel(host: str) -> grpc.Channel:
-    return grpc.insecure_channel(host, options=[("grpc.max_send_message_length", -1)])
+    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    return grpc.insecure_channel(host, options=unlimited)
 
 
 @functools.cache
@@ -119,21 +120,23 @@ class Queue:
     topic: str
     subscription: str
 
-    def publish(self, messages: Iterable[Published]) -> None:
-        """Publish in order; returns when the emulator has them."""
+    def publish(self, messages: Iterable[Published]) -> list[str]:
+        """Publish in order; the ids of the messages, when the emulator has them."""
+        ids: list[str] = []
         waiting: list[dict[str, Any]] = []
         size = 0
         for data, attributes in messages:
             if waiting and (len(waiting) == _AT_ONCE or size + len(data) > _AT_ONCE_BYTES):
-                self._send(waiting)
+                ids += self._send(waiting)
                 waiting, size = [], 0
             waiting.append({"data": data, "attributes": dict(attributes)})
             size += len(data)
         if waiting:
-            self._send(waiting)
+            ids += self._send(waiting)
+        return ids
 
-    def _send(self, messages: list[dict[str, Any]]) -> None:
-        publisher(self.host).publish({"topic": self.topic, "messages": messages})
+    def _send(self, messages: list[dict[str, Any]]) -> list[str]:
+        return list(publisher(self.host).publish({"topic": self.topic, "messages": messages}).message_ids)
 
     def left(self, seconds: float = 2.0) -> int:
         """How many messages come to somebody who pulls for a while: 0 where the subscription is empty. Takes them."""
