@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
+from google.api_core.exceptions import Cancelled
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 from google.cloud.pubsub_v1.types import FlowControl
@@ -18,8 +20,11 @@ from ingest.pull.bridge import Bridge
 
 # Longer than a queue keeps anything: what is held here while the store is away is never let go by itself.
 _LONGEST_LEASE_SECONDS = 366 * 24 * 3600.0
-# A thread of grpc's looks every 0.2 s whether there is a connection, and raises where the channel is closed.
-_POLL_SECONDS = 2.0
+# The client makes five calls in ten seconds. As long is the usual lease, and nothing can extend it meanwhile.
+_UNREACHED_CALLS = 10
+# Threads that still use a channel complain where it is closed: one of grpc's looks every 0.2 s whether there is a
+# connection, one of the client's may have been waiting ten seconds to open the stream again.
+_CLOSE_SECONDS = 15.0
 
 
 class Watcher(Protocol):
@@ -49,13 +54,22 @@ class WatchedClient(SubscriberClient):
         self._watcher = watcher
         self._call: Any = None  # whose end was not told yet
         self._turn = threading.Lock()
+        self._closing = False
+        self._reached = False
+        self._unreached = 0  # calls in a row that ended without a connection
         self.transport.grpc_channel.subscribe(self._tell_connected, try_to_connect=True)
 
     def streaming_pull(self, *args: Any, **kwargs: Any) -> Any:
-        """As ever, and the watcher sees it: a call's end always before the next one."""
+        """As ever, and the watcher sees it: a call's end always before the next one.
+
+        After `open_no_more`, or where the server was not reached for long, what it returns is over, and the client
+        gives up: left alone it tries for ever, each time from within the last.
+        """
         with self._turn:
             last = self._call
         self._tell_end(last)  # the thread that reads may be here sooner than the one that calls back
+        if self._closing or self._unreached >= _UNREACHED_CALLS:
+            return _Over()
         call = super().streaming_pull(*args, **kwargs)
         with self._turn:
             self._call = call
@@ -64,10 +78,14 @@ class WatchedClient(SubscriberClient):
             self._tell_end(call)
         return call
 
+    def open_no_more(self) -> None:
+        """End the opening: while a server is away the client goes on with it even when it is cancelled."""
+        self._closing = True
+
     def close(self) -> None:
         """End the watching now, and soon the channel."""
         self.transport.grpc_channel.unsubscribe(self._tell_connected)
-        closing = threading.Timer(_POLL_SECONDS, super().close)
+        closing = threading.Timer(_CLOSE_SECONDS, super().close)
         closing.daemon = True
         closing.start()
 
@@ -88,14 +106,32 @@ class WatchedClient(SubscriberClient):
         return self.subscribe(subscription, bridge.lay_down, flow_control=flow, scheduler=bridge)
 
     def _tell_connected(self, state: ChannelConnectivity) -> None:
-        self._watcher.tell_connected(state is ChannelConnectivity.READY)
+        self._reached = state is ChannelConnectivity.READY
+        self._watcher.tell_connected(self._reached)
 
     def _tell_end(self, call: Any) -> None:
         with self._turn:
             if call is None or call is not self._call:
                 return
             self._call = None
+            self._unreached = 0 if self._reached else self._unreached + 1
         self._watcher.tell_call_ended(call.code(), call.details())
+
+
+class _Over:
+    """A call that ended before it began, in a way that ends the client too."""
+
+    def is_active(self) -> bool:
+        return False
+
+    def add_done_callback(self, tell: Callable[[BaseException], object]) -> None:
+        tell(Cancelled("no stream is opened any more"))
+
+    def cancel(self) -> None:
+        """It is over."""
+
+    def __next__(self) -> NoReturn:
+        raise Cancelled("no stream is opened any more")
 
 
 def _emulator() -> SubscriberGrpcTransport | None:

@@ -17,6 +17,8 @@ _HOPELESS = {  # until somebody changes something
     StatusCode.INVALID_ARGUMENT: "the subscription cannot be pulled",
     StatusCode.FAILED_PRECONDITION: "the subscription cannot be pulled",
 }
+# What a server does now and then; the client itself ends a call that has lasted for half an hour.
+_ORDINARY = {StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.OK, StatusCode.DEADLINE_EXCEEDED}
 _NO_CREDENTIALS = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or PUBSUB_EMULATOR_HOST"
 
 
@@ -27,8 +29,8 @@ def ended(code: StatusCode | None, details: str | None, *, connected: bool) -> L
         return _loss(Cause.UNAUTHORIZED, f"{_HOPELESS[code]}{said}")
     if code is StatusCode.RESOURCE_EXHAUSTED:
         return _loss(Cause.RATE_LIMITED, f"too many requests{said}")
-    if code in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.OK}:  # what a server does now and then
-        ordinary = _loss(Cause.CLOSED, f"the server ended the stream{said}")
+    if code in _ORDINARY:
+        ordinary = _loss(Cause.CLOSED, f"the stream ended{said}")
         return ordinary if connected else _loss(Cause.REFUSED, f"the server cannot be reached{said}")
     return _loss(Cause.ERROR, f"{code.name.lower() if code else 'unknown'}{said}")
 

@@ -148,7 +148,7 @@ class Pull:
             finally:
                 await _surely(self._end(client, bridge, pulling))
                 fed.cancel()
-        return explain(pulling.exception()) if given_up else None
+        return self._standing.why(pulling.exception()) if given_up else None
 
     async def _until_over(self, pulling: StreamingPullFuture, bridge: Bridge) -> bool:
         """Whether the client gave up: it did not where we are to pause, or nothing was heard for too long.
@@ -173,6 +173,7 @@ class Pull:
     async def _end(self, client: WatchedClient, bridge: Bridge, pulling: StreamingPullFuture) -> None:
         """End the client when what was taken is settled and its acknowledgements are sent, or that takes too long."""
         bridge.close()
+        client.open_no_more()
         pulling.cancel()
         done, _ = await asyncio.wait((_done(pulling),), timeout=self._rules.linger + _THREADS_SECONDS)
         if done:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
+from google.api_core.exceptions import Cancelled
 from grpc import StatusCode
 
 from ingest.event import Cause
 from ingest.ports import StreamState
-from ingest.pull.errors import ended
+from ingest.pull.errors import ended, explain
 from ingest.reconnect import Loss
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,12 @@ class Standing:
         if self._attempt is not None:
             self._attempt.accepted = True
             self._look(self._attempt)
+
+    def why(self, error: BaseException | None) -> Loss:
+        """Why the client gave up: where it was only told to, because no call succeeded, why the last one did not."""
+        if isinstance(error, Cancelled) and self._lost is not None:
+            return self._lost
+        return explain(error)
 
     def leave(self, loss: Loss) -> None:
         """We end the stream ourselves, to open it anew at once."""
