@@ -64,17 +64,16 @@ class PubsubRig:
             max_bytes=max_bytes,
             patience_seconds=5,
         )
-        self.source = PubsubSource(
-            ORIGIN,
-            rules,
-            streams,
-            format_,
-            SourceIntake(self.inbox, self.metrics, "fleet", Mode.PUBSUB),
-            self.metrics,
-            _now,
-        )
+        self._format = format_
+        self._rules = rules
+        self._intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.PUBSUB)
+        self.source = self.another_source(streams)
         self.committing = asyncio.create_task(self.inbox.run())
         self.running = asyncio.create_task(self.source.run())
+
+    def another_source(self, streams: int = 1) -> PubsubSource:
+        """The same source once more, as a process that starts again has it; not running."""
+        return PubsubSource(ORIGIN, self._rules, streams, self._format, self._intake, self.metrics, _now)
 
     async def publish(self, *messages: Published) -> list[str]:
         """Publish at once; the ids that the queue gave the messages."""
@@ -94,6 +93,17 @@ class PubsubRig:
         """Return when the emulator was told that these message ids are done."""
         awaited = set(messages)
         await self.until(lambda: awaited <= set(self.proxy.acknowledged))
+
+    async def until_flowing(self) -> None:
+        """Return when one of the messages that are published now and now is acknowledged.
+
+        The first goes to a stream that is over, as the emulator does not know of it: it comes again in ten seconds.
+        """
+        fresh: set[str] = set()
+        async with asyncio.timeout(20):
+            while not fresh & self.proxy.acknowledged.keys():
+                fresh.update(await self.publish(a_message(f"fresh/{len(fresh)}")))
+                await asyncio.sleep(0.1)
 
     async def until_received(self, count: int) -> None:
         """Return when so many messages have arrived, settled or not."""

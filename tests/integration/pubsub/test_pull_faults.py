@@ -1,0 +1,205 @@
+"""A stream that ends is opened again, one that is refused says why, and nothing is lost or doubled by either."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api_core import bidi
+from grpc import StatusCode
+
+from ingest.event import Cause
+from ingest.pull import client
+from tests.support.emulator import make, session_emulator
+from tests.support.pubsub_proxy import Answer, PubsubProxy
+from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
+from tests.support.server import free_port
+
+Throttle: Any = bidi._Throttle
+REFUSALS = {
+    StatusCode.NOT_FOUND: "the subscription does not exist: said so",
+    StatusCode.PERMISSION_DENIED: "no permission to consume the subscription (roles/pubsub.subscriber): said so",
+    StatusCode.UNAUTHENTICATED: "the credentials are not accepted: said so",
+    StatusCode.FAILED_PRECONDITION: "the subscription cannot be pulled: said so",
+}
+ENDS = {
+    StatusCode.UNAVAILABLE: Cause.CLOSED,
+    StatusCode.DEADLINE_EXCEEDED: Cause.CLOSED,  # the client's own, after half an hour
+    StatusCode.OK: Cause.CLOSED,
+    StatusCode.RESOURCE_EXHAUSTED: Cause.RATE_LIMITED,
+    StatusCode.INTERNAL: Cause.ERROR,
+    StatusCode.UNKNOWN: Cause.ERROR,
+}
+
+
+def answering(code: StatusCode) -> Answer:
+    """How the proxy is to answer a call."""
+    return code, "said so"
+
+
+@pytest.mark.parametrize("code", REFUSALS, ids=lambda code: code.name)
+async def test_a_refusal_shows_until_it_is_over(
+    tmp_path: Path, code: StatusCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The source is never up meanwhile, says why, logs it once, and receives when it may, without a restart."""
+
+    def refuse(proxy: PubsubProxy) -> None:
+        proxy.answers["StreamingPull"] = answering(code)
+
+    async with pubsub_rig(tmp_path, before=refuse, accepted=1.0) as rig:
+        states: set[str] = set()
+
+        def several_attempts() -> bool:
+            states.add(rig.stream.state if rig.source.condition().streams else "connecting")
+            return rig.reconnects().get("unauthorized", 0) >= 3
+
+        await rig.until(several_attempts)
+        await rig.until(lambda: rig.stream.state == "refused")
+        condition = rig.source.condition()
+        assert not condition.up
+        assert condition.reason == REFUSALS[code]
+        assert rig.stream.lost is Cause.UNAUTHORIZED
+        assert states <= {"connecting", "refused"}
+        assert capsys.readouterr().out.count("pull_refused") == 1
+
+        rig.proxy.answers.clear()
+        messages = await rig.publish(a_message())
+        await rig.until_acknowledged(messages)
+        assert rig.source.condition().up
+
+
+async def test_a_subscription_that_is_made_later_is_found(tmp_path: Path) -> None:
+    """The emulator itself says that there is none; once there is one, its messages come."""
+    async with pubsub_rig(tmp_path, subscribed=False) as rig:
+        await rig.until(lambda: rig.source.condition().streams and rig.stream.state == "refused")
+        assert (rig.source.condition().reason or "").startswith("the subscription does not exist: ")
+        await asyncio.to_thread(make, rig.queue)
+        messages = await rig.publish(a_message())
+        await rig.until_acknowledged(messages)
+
+
+@pytest.mark.parametrize("code", ENDS, ids=lambda code: code.name)
+async def test_a_stream_that_ends_is_opened_again(rig: PubsubRig, code: StatusCode) -> None:
+    """What came before is stored, what comes after too; the end is counted once, by its cause."""
+    before = await rig.publish(a_message("before"))
+    await rig.until_acknowledged(before)
+    rig.proxy.cut(code)
+    await rig.until(lambda: rig.proxy.pulls == 2)
+    await rig.until_flowing()
+    await rig.until_up()
+
+    assert rig.counts()["stored"] == len(await rig.names()) == rig.counts()["received"]
+    assert rig.reconnects() == {ENDS[code].value: 1}
+    assert rig.stream.lost is ENDS[code]
+
+
+async def test_a_stream_that_is_cut_while_messages_are_held_loses_and_doubles_nothing(rig: PubsubRig) -> None:
+    """The leases outlive the connection, and so do the acknowledgements."""
+    rig.database.away = True
+    messages = await rig.publish(*(a_message(f"t{number}") for number in range(50)))
+    await rig.until_received(50)
+    rig.proxy.cut()
+    await rig.until(lambda: rig.proxy.pulls == 2)
+    rig.database.away = False
+    await rig.until_acknowledged(messages)
+
+    assert len(await rig.names()) == 50
+    assert not rig.proxy.given_back
+
+
+async def test_a_server_that_cannot_be_reached_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The source says so, is not up, and waits longer and longer; a stop meanwhile neither hangs nor makes a noise."""
+    monkeypatch.setattr(client, "_CLOSE_SECONDS", 4.0)
+    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: Throttle(access_limit, time_window / 5))
+    others = set(threading.enumerate())
+    async with pubsub_rig(tmp_path) as rig:
+        await rig.until_up()
+        await rig.stop()
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
+    again = rig.another_source()
+    running = asyncio.create_task(again.run())
+    await rig.until(lambda: again.condition().streams and again.condition().streams[0].state == "waiting")
+
+    assert rig.reconnects().get("refused", 0) >= 9
+    assert again.condition().streams[0].lost is Cause.REFUSED
+    assert (again.condition().reason or "").startswith("the server cannot be reached: ")
+    await rig.until(lambda: rig.reconnects().get("refused", 0) >= 12)
+    assert not again.condition().up
+    await again.pause()
+    async with asyncio.timeout(10):
+        await running
+    await rig.until(lambda: not _threads_since(others))
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_without_credentials_the_source_is_refused_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking for them does not hold the event loop up, nor does it end the source."""
+    async with pubsub_rig(tmp_path) as rig:
+        await rig.until_up()
+        await rig.stop()
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "no-such-key.json"))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    source = rig.another_source()
+    running = asyncio.create_task(source.run())
+    slowest = 0.0
+    while not source.condition().streams or source.condition().streams[0].state != "refused":
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        slowest = max(slowest, time.perf_counter() - before)
+
+    reason = source.condition().reason or ""
+    assert reason.startswith(
+        "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or PUBSUB_EMULATOR_HOST"
+    )
+    assert "no-such-key.json" in reason
+    assert slowest < 0.5
+    await source.pause()
+    await running
+
+
+async def test_a_quiet_stream_is_opened_anew(tmp_path: Path) -> None:
+    """Streams have fallen silent for ever; the next one receives, and it counts as idle, not as the server's doing."""
+    async with pubsub_rig(tmp_path, quiet=0.3) as rig:
+        await rig.until(lambda: rig.proxy.pulls >= 3)
+        await rig.until_flowing()
+        await rig.until_up()
+
+        assert rig.reconnects().keys() == {"idle"}
+        assert rig.stream.lost is Cause.IDLE
+        assert rig.stream.reason == "no message for 0.3 s"
+
+
+async def test_many_reopenings_leave_no_threads_behind(tmp_path: Path) -> None:
+    """Each client's threads and channel end with it."""
+    session_emulator()
+    others = set(threading.enumerate())
+    async with pubsub_rig(tmp_path, quiet=0.02) as rig:
+        await rig.until(lambda: rig.proxy.pulls >= 5)
+        before = threading.active_count()
+        await rig.until(lambda: rig.proxy.pulls >= 40, 40)
+        assert threading.active_count() < before + 30
+    await rig.until(lambda: not _threads_since(others), 20)
+
+
+def _threads_since(before: set[threading.Thread]) -> set[threading.Thread]:
+    """What was begun and has not ended; the event loop's own threads stay."""
+    return {thread for thread in set(threading.enumerate()) - before if not thread.name.startswith("uvloop_")}
+
+
+async def test_nothing_is_taken_by_a_client_that_is_made_while_the_source_pauses(tmp_path: Path) -> None:
+    """Looking for credentials may take seconds; a pause in between is not overlooked."""
+    async with pubsub_rig(tmp_path) as rig:
+        await rig.until(lambda: rig.source.condition().streams)
+        await rig.publish(a_message())
+        await rig.stop()
+        assert rig.counts()["received"] == len(await rig.names()) == len(rig.proxy.acknowledged)
