@@ -14,10 +14,12 @@ import pytest
 from ingest.event import Mode, Outcome, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Source, Store
+from ingest.pull import client
 from ingest.sources import attendance
 from ingest.stream import recorder, watch
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
+from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
 from tests.support.sse_on_store import SseOnStore, sse_on_store
 from tests.support.sse_upstream import Channel
 from tests.support.stored import rows
@@ -51,11 +53,20 @@ Spoil = Callable[[Store], Store]
 
 @dataclass(frozen=True)
 class Kind:
-    """A delivery mode. `sends_again`: upstream repeats what was not acknowledged, so deferring loses nothing."""
+    """A delivery mode, and how it really differs from others.
+
+    `deferred`: upstream is told to send again what cannot be committed now. Otherwise it is held, and upstream told
+    nothing: nobody will send it again (SSE), or giving it back would only bring it back at once (Pub/Sub).
+    `covered`: what comes while nothing listens is lost, so there are intervals and gaps. Google keeps what is not
+    acknowledged, and Pub/Sub has none.
+    `prompt`: within how many seconds an acknowledgement reaches upstream.
+    """
 
     mode: Mode
-    sends_again: bool
+    deferred: bool
+    covered: bool
     make: Callable[[Path, Spoil], AbstractAsyncContextManager[Upstream]]
+    prompt: float = 0.1
 
 
 class WebhookUpstream:
@@ -131,9 +142,38 @@ async def streams(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
         yield StreamUpstream(rig, channel)
 
 
+class QueueUpstream:
+    """Publishes all messages of a delivery at once, into a subscription of the emulator."""
+
+    def __init__(self, rig: PubsubRig) -> None:
+        self._rig = rig
+        self.source: Source = rig.source
+        self.metrics = rig.metrics
+        self.database = rig.database
+        self.running = rig.running
+
+    async def deliver(self, *names: str) -> bool:
+        """See Upstream."""
+        messages = await self._rig.publish(*(a_message(name, b"") for name in names))
+        while not self.running.done():
+            if self._rig.proxy.acknowledged.keys() >= set(messages):
+                return True
+            await asyncio.sleep(0.005)
+        return False
+
+
+@asynccontextmanager
+async def queues(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
+    """The Pub/Sub mode."""
+    async with pubsub_rig(folder, spoil=spoil) as rig:
+        await rig.until_up()
+        yield QueueUpstream(rig)
+
+
 KINDS = [
-    Kind(Mode.WEBHOOK, sends_again=True, make=webhooks),
-    Kind(Mode.SSE, sends_again=False, make=streams),
+    Kind(Mode.WEBHOOK, deferred=True, covered=True, make=webhooks),
+    Kind(Mode.SSE, deferred=False, covered=True, make=streams),
+    Kind(Mode.PUBSUB, deferred=False, covered=False, make=queues, prompt=1.0),
 ]
 
 
@@ -143,6 +183,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
     monkeypatch.setattr(recorder, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.5)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.mode.value)
@@ -150,6 +191,13 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     """Every delivery mode."""
     assert isinstance(request.param, Kind)
     return request.param
+
+
+@pytest.fixture
+def covered(kind: Kind) -> None:
+    """For what is about intervals and gaps."""
+    if not kind.covered:
+        pytest.skip("upstream keeps what comes while nothing listens: no intervals, no gaps")
 
 
 @pytest.fixture
@@ -168,7 +216,10 @@ async def rule_acknowledged_means_committed(upstream: Upstream, kind: Kind) -> N
     """While the commit has not taken place nothing is acknowledged; once it is acknowledged it is there."""
     upstream.database.close_gate()
     delivering = asyncio.create_task(upstream.deliver("temp", "alarm"))
-    done, _ = await asyncio.wait([delivering], timeout=0.1)
+    async with asyncio.timeout(10):
+        while counts(upstream, kind).get("received") != 2:  # noqa: ASYNC110 - a counter
+            await asyncio.sleep(0.005)
+    done, _ = await asyncio.wait([delivering], timeout=kind.prompt)
     upstream.database.open_gate()
 
     assert not done
@@ -231,9 +282,9 @@ async def test_what_is_ignored_is_counted_and_acknowledged(upstream: Upstream, k
 
 
 async def test_a_store_that_is_away_loses_nothing(upstream: Upstream, kind: Kind) -> None:
-    """Where upstream sends again it is told to; where it does not, what was read is held until the store is back."""
+    """What cannot be committed is sent again, where upstream is told to, or held until the store is back."""
     upstream.database.away = True
-    if kind.sends_again:
+    if kind.deferred:
         assert not await upstream.deliver("temp")
         assert counts(upstream, kind) == {"received": 1, "deferred": 1}
         upstream.database.away = False
@@ -241,8 +292,10 @@ async def test_a_store_that_is_away_loses_nothing(upstream: Upstream, kind: Kind
     else:
         delivering = asyncio.create_task(upstream.deliver("temp"))
         await asyncio.wait([delivering], timeout=0.1)
+        assert not counts(upstream, kind).get("deferred")
         upstream.database.away = False
         assert await delivering
+        assert counts(upstream, kind) == {"received": 1, "stored": 1}
     assert len(await rows(upstream.database, EVENTS)) == 1
 
 
@@ -270,6 +323,7 @@ async def test_last_seen_is_nothing_until_something_came(upstream: Upstream) -> 
     assert abs((after.event_at - after.byte_at).total_seconds()) < 5
 
 
+@pytest.mark.usefixtures("covered")
 async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind) -> None:
     """While it runs, a source has an interval of coverage whose end moves; a store away for a while ends neither."""
     await until_covered(upstream.database, 1)
@@ -291,6 +345,7 @@ async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind) -
     assert since < until
 
 
+@pytest.mark.usefixtures("covered")
 async def test_a_clean_stop_leaves_a_gap_that_says_so(upstream: Upstream, kind: Kind) -> None:
     """From `pause` on nobody listens, and that was meant: the record says since when, although `run` goes on."""
     await until_covered(upstream.database, 1)
@@ -302,6 +357,7 @@ async def test_a_clean_stop_leaves_a_gap_that_says_so(upstream: Upstream, kind: 
     assert [row[3] for row in await rows(upstream.database, INTERVALS)] == [since]
 
 
+@pytest.mark.usefixtures("covered")
 async def test_a_stop_that_cannot_be_recorded_holds_nothing_up(upstream: Upstream) -> None:
     """With the store away `pause` returns all the same; the next process finds the gap."""
     await until_covered(upstream.database, 1)
