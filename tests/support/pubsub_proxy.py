@@ -6,6 +6,7 @@ it is answered, and which acknowledgements are refused.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,6 +88,18 @@ class PubsubProxy:
                 subscription=ack_id.rpartition(":")[0], ack_ids=[ack_id], ack_deadline_seconds=0
             )
             self._emulator.unary_unary(f"{_SUBSCRIBER}ModifyAckDeadline")(ModifyAckDeadlineRequest.serialize(request))
+
+    @contextmanager
+    def as_emulator(self) -> Iterator[None]:
+        """Google's clients that are made in this block, and in processes that it starts, call here."""
+        before = os.environ.get("PUBSUB_EMULATOR_HOST")
+        os.environ["PUBSUB_EMULATOR_HOST"] = self.host
+        try:
+            yield
+        finally:
+            del os.environ["PUBSUB_EMULATOR_HOST"]
+            if before is not None:
+                os.environ["PUBSUB_EMULATOR_HOST"] = before
 
     def close(self) -> None:
         """Let go of the emulator."""

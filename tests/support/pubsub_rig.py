@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,7 +176,7 @@ async def pubsub_rig(
         queue = replace(queue, subscription=f"{queue.subscription}-later")
     database = GatedDatabase(open_database(f"sqlite:///{folder}/test.db"))
     await migrate(database)
-    with pubsub_proxy(emulator.host) as proxy, emulated(proxy.host):
+    with pubsub_proxy(emulator.host) as proxy, proxy.as_emulator():
         before(proxy)
         rig = PubsubRig(
             queue,
@@ -197,19 +196,6 @@ async def pubsub_rig(
             proxy.release_acknowledgements()
             await rig.stop()
     await database.close()
-
-
-@contextmanager
-def emulated(host: str) -> Iterator[None]:
-    """Google's clients that are made in this block find an emulator at `host`."""
-    before = os.environ.get("PUBSUB_EMULATOR_HOST")
-    os.environ["PUBSUB_EMULATOR_HOST"] = host
-    try:
-        yield
-    finally:
-        del os.environ["PUBSUB_EMULATOR_HOST"]
-        if before is not None:
-            os.environ["PUBSUB_EMULATOR_HOST"] = before
 
 
 def _now() -> datetime:

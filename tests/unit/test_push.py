@@ -45,9 +45,9 @@ def event(body: bytes) -> Event:
     return found
 
 
-def pulled(data: bytes, attributes: dict[str, str], published_at: datetime = QUEUED) -> Record:
+def pulled(data: bytes, attributes: dict[str, str], published_at: datetime = QUEUED, id_: str = "") -> Record:
     """What the same message is by pull."""
-    (found,) = PULL.decode_message(Message(data, attributes, published_at), RECEIVED)
+    (found,) = PULL.decode_message(Message(data, attributes, published_at, id_), RECEIVED)
     return found
 
 
@@ -94,8 +94,9 @@ ATTRIBUTES = st.dictionaries(NAMES, st.sampled_from(list(PARTICLES.values())) | 
 @example(b"x", {"event": "hook-sent/x"})
 def test_a_push_is_what_its_message_is_by_pull(data: bytes, attributes: dict[str, str]) -> None:
     """Whatever data and attributes are: the same Event but for the mode, or a Reject for the same reason."""
-    body = envelope(data=b64encode(data).decode(), attributes=attributes, publishTime="2026-07-28T16:53:05.65Z")
-    by_push, by_pull = pushed(body), pulled(data, attributes)
+    queued = {"publishTime": "2026-07-28T16:53:05.65Z", "messageId": "7"}
+    body = envelope(data=b64encode(data).decode(), attributes=attributes, **queued)
+    by_push, by_pull = pushed(body), pulled(data, attributes, id_="7")
     if isinstance(by_push, Reject):
         assert isinstance(by_pull, Reject)
         assert (by_push.reason, by_push.body) == (by_pull.reason, body)
