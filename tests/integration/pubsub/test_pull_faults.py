@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from grpc import StatusCode
 
 from ingest.event import Cause
 from ingest.pull import client
+from ingest.pull.bridge import Bridge
 from tests.support.emulator import make, session_emulator
 from tests.support.pubsub_proxy import Answer, PubsubProxy
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
@@ -116,8 +118,8 @@ async def test_a_server_that_cannot_be_reached_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The source says so, is not up, and waits longer and longer; a stop meanwhile neither hangs nor makes a noise."""
-    monkeypatch.setattr(client, "_CLOSE_SECONDS", 4.0)
-    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: Throttle(access_limit, time_window / 5))
+    monkeypatch.setattr(client, "_CLOSE_SECONDS", 2.0)
+    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: Throttle(access_limit, time_window / 20))
     others = set(threading.enumerate())
     async with pubsub_rig(tmp_path) as rig:
         await rig.until_up()
@@ -179,8 +181,8 @@ async def test_a_quiet_stream_is_opened_anew(tmp_path: Path) -> None:
         assert rig.stream.reason == "no message for 0.3 s"
 
 
-async def test_many_reopenings_leave_no_threads_behind(tmp_path: Path) -> None:
-    """Each client's threads and channel end with it."""
+async def test_many_reopenings_leave_nothing_behind(tmp_path: Path) -> None:
+    """Each client's threads, its channel and all that it held end with it."""
     session_emulator()
     others = set(threading.enumerate())
     async with pubsub_rig(tmp_path, quiet=0.02) as rig:
@@ -189,6 +191,9 @@ async def test_many_reopenings_leave_no_threads_behind(tmp_path: Path) -> None:
         await rig.until(lambda: rig.proxy.pulls >= 40, 40)
         assert threading.active_count() < before + 30
     await rig.until(lambda: not _threads_since(others), 20)
+    gc.collect()
+    held = [thing for thing in gc.get_objects() if isinstance(thing, client.WatchedClient | Bridge)]
+    assert len(held) < 20
 
 
 def _threads_since(before: set[threading.Thread]) -> set[threading.Thread]:
