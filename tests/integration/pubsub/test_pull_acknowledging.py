@@ -62,25 +62,23 @@ async def test_with_the_store_away_messages_are_held_and_leased(tmp_path: Path) 
     async with pubsub_rig(tmp_path, max_messages=50, quiet=0.4) as rig:
         await rig.until_up()
         rig.database.away = True
-        messages = await rig.publish(*(a_message(f"t{number}") for number in range(200)))
-        await rig.until_received(50)
-        ours = set(rig.proxy.delivered)
-        await rig.until(lambda: all(rig.proxy.extended[message] > 1 for message in ours))
-        held = rig.counts()["in_flight"]
-        pulls = rig.proxy.pulls
+        # Few more than the bound: the emulator sends on regardless, and nobody leases what lies in grpc's buffers.
+        messages = await rig.publish(*(a_message(f"t{number}") for number in range(60)))
+        await rig.until(lambda: all(rig.proxy.extended[message] > 1 for message in messages))
 
-        assert held == 50
+        assert rig.counts()["in_flight"] == 50
         assert rig.counts()["deferred"] == 0
         assert not rig.proxy.acknowledged
         assert not rig.proxy.given_back
         assert rig.proxy.deadlines == {10}
-        assert (rig.value("pubsub_oldest_unsettled_seconds") or 0) > 0.4
+        assert (rig.value("pubsub_oldest_unsettled_seconds") or 0) > 0
         assert rig.source.condition().up
+        await rig.until(lambda: (rig.value("pubsub_oldest_unsettled_seconds") or 0) > 1)
+        assert rig.proxy.pulls == 1, "what is held is no silence"
 
         rig.database.away = False
         await rig.until_acknowledged(messages)
-        assert len(await rig.names()) == 200
-        assert pulls == 1, "what is held is no silence"
+        assert len(await rig.names()) == 60
         assert set(rig.proxy.delivered.values()) == {1}
         assert not rig.proxy.given_back
         assert rig.counts()["duplicate"] == rig.counts()["in_flight"] == 0
