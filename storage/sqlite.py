@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from storage import bulk
 from storage.database import P, T, Work, translated
 
 BUSY_SECONDS = 5
@@ -133,6 +134,6 @@ def make_engine(url: URL, begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        bulk.run(connection, begin)
 
     return engine
