@@ -22,7 +22,7 @@ import msgspec
 from ingest.event import MAX_NESTING
 from ingest.times import Instant
 
-_FIXED_BITS = 0xF << 76 | 0b11 << 62
+_HASHED_BITS = (1 << 80) - 1 & ~(0xF << 76 | 0b11 << 62)
 _VERSION_8_AND_VARIANT = 0x8 << 76 | 0b10 << 62
 _MAX_MILLISECONDS = (1 << 48) - 1
 _HASH = hashlib.blake2b(digest_size=10, person=b"headrace.id.1")
@@ -68,8 +68,8 @@ def random_id(received: Instant) -> UUID:
 
 def _uuid8(milliseconds: int, random80: bytes) -> UUID:
     prefix = milliseconds if 0 <= milliseconds <= _MAX_MILLISECONDS else 0 if milliseconds < 0 else _MAX_MILLISECONDS
-    bits = int.from_bytes(prefix.to_bytes(6, "big") + random80, "big")
-    return _uuid(_BIN_16 + (bits & ~_FIXED_BITS | _VERSION_8_AND_VARIANT).to_bytes(16, "big"))
+    hashed = int.from_bytes(random80, "big") & _HASHED_BITS
+    return _uuid(_BIN_16 + (prefix << 80 | _VERSION_8_AND_VARIANT | hashed).to_bytes(16, "big"))
 
 
 def sender_value(sender_id: str) -> bytes:

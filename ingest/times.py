@@ -6,7 +6,8 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+
+import msgspec
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_SECOND = timedelta(seconds=1)
@@ -27,7 +28,7 @@ def elapsed() -> float:
     return _elapsed()
 
 
-class Instant(NamedTuple):
+class Instant(msgspec.Struct, frozen=True, gc=False):
     """A point in time: exact in nanoseconds since 1970, and as an aware UTC datetime cut to microseconds."""
 
     nanoseconds: int

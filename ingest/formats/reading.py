@@ -20,7 +20,7 @@ _Element = TypeVar("_Element")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
+class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one element says, whatever its sender calls it. Empty texts count as absent.
 
     `data` is as sent; `sender_id` is the sender's own id, where the configuration says that there is one.

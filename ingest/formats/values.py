@@ -43,7 +43,7 @@ def text_of(value: Slice | None, reason: Reason) -> str | None:
     try:
         text: str | None = _text(value)
     except ValueError:
-        raise Undecodable(Reason.INVALID_UTF8 if _is_string(value) else reason) from None
+        raise Undecodable(Reason.INVALID_UTF8 if is_string(value) else reason) from None
     return text
 
 
@@ -62,7 +62,7 @@ def literal_of(value: Slice) -> str | None:
     try:
         text = _any(value)
     except (ValueError, RecursionError):
-        if _is_string(value):
+        if is_string(value):
             raise Undecodable(Reason.INVALID_UTF8) from None
     else:
         if text is None or type(text) is str:
@@ -90,7 +90,8 @@ def utf8(text: bytes) -> str:
         raise Undecodable(Reason.INVALID_UTF8) from None
 
 
-def _is_string(value: Slice) -> bool:
+def is_string(value: Slice) -> bool:
+    """Whether a slice is a JSON string."""
     return bytes(value)[:1] == b'"'
 
 
