@@ -75,7 +75,7 @@ class Exchange:
 
     def __init__(self, protocol: PlainProtocol) -> None:
         self.protocol = protocol
-        self.body = bytearray()
+        self.body = b""
         self.more_body = True
         self.keep_alive = True
         self.disconnected = False
@@ -117,7 +117,11 @@ class PlainProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
         self.unfinished_bytes = 0
-        super().on_body(body)
+        exchange: Any = self.cycle
+        if type(exchange) is Exchange:
+            exchange.body += body  # mostly it is the whole, and then not copied
+        else:
+            super().on_body(body)
 
     def on_message_begin(self) -> None:
         """A request; its scope is made where the short way is not taken."""
@@ -153,7 +157,7 @@ class PlainProtocol(HttpToolsProtocol):
         exchange.more_body = False
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
         method = self.parser.get_method().decode("ascii")
-        self._endpoint.answer(method, headers, self._query, bytes(exchange.body), exchange.reply)
+        self._endpoint.answer(method, headers, self._query, exchange.body, exchange.reply)
 
     def on_exchange_complete(self) -> None:
         """An answer was written. No timer is set: whoever looks after the connection closes it when it is idle."""
