@@ -15,36 +15,16 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Event, Outcome, Record, Reject
+from ingest.event import Event, Outcome
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Store
+from ingest.submission import Submission
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
 _GROUP_BYTES = 8 * 1024 * 1024
-_RECORD_BYTES = 600  # what a record weighs in memory besides its data and attributes
-_ATTRIBUTE_BYTES = 150  # what an attribute weighs besides its characters
 _RETRY_SECONDS = 1.0  # between attempts to commit what is held, while the store is away
 
-Settled = Callable[[Sequence[Outcome]], None]
-
 log = structlog.get_logger(__name__)
-
-
-class Submission:
-    """Records that commit together, and who is to be told: `settled` is called exactly once after it was submitted.
-
-    What is `held` will not be sent again by anybody: it waits for room and for the store as long as that takes.
-    """
-
-    __slots__ = ("bytes", "entered", "held", "overdue", "records", "settled")
-
-    def __init__(self, records: Sequence[Record], settled: Settled, *, held: bool = False) -> None:
-        self.records = records
-        self.settled = settled
-        self.held = held
-        self.bytes = sum(map(weight, records))
-        self.overdue: asyncio.TimerHandle | None = None
-        self.entered: asyncio.Future[None] | None = None  # where somebody waits for it to leave the line
 
 
 class Inbox:
@@ -227,19 +207,3 @@ class Inbox:
 
 def _nobody() -> None:
     """There is nobody to tell."""
-
-
-def weight(record: Record) -> int:
-    """About how many bytes of memory a record holds."""
-    if isinstance(record, Event):
-        data = record.data
-    elif isinstance(record, Reject):
-        data = record.body
-    else:
-        return _RECORD_BYTES
-    size = _RECORD_BYTES + (len(data) if data else 0)
-    attributes = record.attributes
-    if not attributes:
-        return size
-    characters = sum(map(len, attributes)) + sum(map(len, attributes.values()))
-    return size + _ATTRIBUTE_BYTES * len(attributes) + characters

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
-from ingest.inbox import Inbox, Settled, Submission
+from ingest.inbox import Inbox
 from ingest.metrics import Metrics
+from ingest.submission import Settled, Submission
 
 
 class SourceIntake:

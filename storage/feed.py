@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, bindparam, select
 
 from ingest.event import Event
-from ingest.inbox import weight
+from ingest.submission import weight
 from storage.engine import Database
 from storage.rows import event_of
 from storage.tables import events, head

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from ingest import inbox as module
 from ingest.errors import StoreUnavailable, TooLarge
 from ingest.event import Event, Outcome, Record
-from ingest.inbox import Inbox, Submission, weight
+from ingest.inbox import Inbox
 from ingest.metrics import Metrics
+from ingest.submission import Submission, weight
 from tests.support.gated_store import GatedStore
 from tests.support.records import a_reject, an_event, numbered
 
