@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
+from ingest.ports import LastSeen
 from ingest.submission import Settled, Submission
 
 
@@ -21,7 +23,8 @@ class SourceIntake:
     def __init__(self, inbox: Inbox, metrics: Metrics, source: str, mode: Mode) -> None:
         self._inbox = inbox
         self._in_flight = 0
-        self.last_event_at: float | None = None  # Unix seconds
+        self._last_event_at: float | None = None  # Unix seconds
+        self._last_byte_at: datetime | None = None
         labels = (source, mode.value)
         metrics.declare_source(*labels)
         metrics.in_flight.labels(*labels).set_function(lambda: self._in_flight)
@@ -36,10 +39,24 @@ class SourceIntake:
         self._count_unidentified = metrics.unidentified.labels(*labels).inc
         self._observe_ack = metrics.ack.labels(*labels).observe
         self._observe_transit = metrics.transit.labels(*labels).observe
-        # Absent until an event was seen, so the label set is made by the first one.
+        # Absent until seen, so these label sets are made by the first event and the first byte.
         self._declare_last_event: Callable[[], None] = lambda: metrics.last_event.labels(*labels).set_function(
-            lambda: self.last_event_at or 0.0
+            lambda: self._last_event_at or 0.0
         )
+        self._declare_last_byte: Callable[[], None] = lambda: metrics.last_byte.labels(*labels).set_function(
+            lambda: self._last_byte_at.timestamp() if self._last_byte_at else 0.0
+        )
+
+    def heard(self, at: datetime) -> None:
+        """A byte, or more, came from the sender."""
+        if self._last_byte_at is None:
+            self._declare_last_byte()
+        self._last_byte_at = at
+
+    def last_seen(self) -> LastSeen:
+        """When the source last heard something."""
+        event_at = self._last_event_at
+        return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
 
     async def settle(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """See ports.Intake."""
@@ -80,9 +97,9 @@ class SourceIntake:
         self._inbox.require_possible(submission)
         self._count_received(len(records))
         self._in_flight += len(records)
-        if self.last_event_at is None:
+        if self._last_event_at is None:
             self._declare_last_event()
-        self.last_event_at = time.time()
+        self._last_event_at = time.time()
         return submission
 
     def _count_outcomes(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ingest.event import Cause, Origin
 from ingest.intake import SourceIntake
@@ -44,7 +44,7 @@ class PubsubSource:
             intake=intake,
             clock=clock,
             now=now,
-            heard=self._heard,
+            heard=intake.heard,
             changed=self._changed,
             reconnecting=self._count_reconnect,
             not_acknowledged=metrics.ack_failures.labels(origin.source).inc,
@@ -53,7 +53,6 @@ class PubsubSource:
         self._paused = False
         self._up = False
         self._since = now()
-        self._last_byte_at: datetime | None = None
         metrics.declare_stream(origin.source, origin.mode.value)
         metrics.oldest_unsettled.labels(origin.source).set_function(self._age)
 
@@ -75,8 +74,7 @@ class PubsubSource:
 
     def last_seen(self) -> LastSeen:
         """See ports.Source."""
-        event_at = self._intake.last_event_at
-        return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
+        return self._intake.last_seen()
 
     def condition(self) -> Condition:
         """Up while at least one stream is open; the reason is that of the first one that is not."""
@@ -94,9 +92,3 @@ class PubsubSource:
 
     def _count_reconnect(self, cause: Cause) -> None:
         self._metrics.reconnects.labels(self._origin.source, self._origin.mode.value, cause.value).inc()
-
-    def _heard(self, at: datetime) -> None:
-        if self._last_byte_at is None:
-            gauge = self._metrics.last_byte.labels(self._origin.source, self._origin.mode.value)
-            gauge.set_function(lambda: self._last_byte_at.timestamp() if self._last_byte_at else 0.0)
-        self._last_byte_at = at

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -76,7 +76,6 @@ class SseSource:
         self._paused = asyncio.Event()
         self._up = False
         self._since = now()
-        self._last_byte_at: datetime | None = None
         metrics.declare_stream(origin.source, origin.mode.value)
 
     async def run(self) -> None:
@@ -104,8 +103,7 @@ class SseSource:
 
     def last_seen(self) -> LastSeen:
         """See ports.Source."""
-        event_at = self._intake.last_event_at
-        return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
+        return self._intake.last_seen()
 
     def condition(self) -> Condition:
         """Up while at least one stream listens; the reason is that of the first one that does not."""
@@ -125,7 +123,7 @@ class SseSource:
             recorder=self._recorder,
             clock=self._clock,
             now=self._now,
-            on_byte=self._heard,
+            on_byte=self._intake.heard,
         )
 
     def _stream(self, number: int, wire: Wire) -> Stream:
@@ -152,12 +150,6 @@ class SseSource:
 
     def _count_reconnect(self, cause: Cause) -> None:
         self._metrics.reconnects.labels(self._origin.source, self._origin.mode.value, cause.value).inc()
-
-    def _heard(self, at: datetime) -> None:
-        if self._last_byte_at is None:
-            gauge = self._metrics.last_byte.labels(self._origin.source, self._origin.mode.value)
-            gauge.set_function(lambda: self._last_byte_at.timestamp() if self._last_byte_at else 0.0)
-        self._last_byte_at = at
 
 
 def _host(url: str) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -79,7 +79,6 @@ class WebhookSource:
         self._metrics = metrics
         self._clock = clock
         self._paused = False
-        self._last_byte_at: datetime | None = None
         metrics.declare_webhook(origin.source)
         self._count_answer = {code: metrics.responses.labels(origin.source, str(code)).inc for code in ANSWERS}
 
@@ -130,8 +129,7 @@ class WebhookSource:
 
     def last_seen(self) -> LastSeen:
         """See ports.Source."""
-        event_at = self._intake.last_event_at
-        return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
+        return self._intake.last_seen()
 
     def condition(self) -> Condition:
         """Up until it is paused, unless nobody can be let in: whether requests come is the sender's affair."""
@@ -157,7 +155,7 @@ class WebhookSource:
     def _take(self, headers: Mapping[str, str], query: bytes, body: bytes, reply: Callable[[Answer], None]) -> None:
         """Verify, decode and submit; the answer follows from what becomes of the records."""
         received_at = self._clock()
-        self._seen(received_at)
+        self._intake.heard(received_at)
         admitted = self._credentials.admits(headers, query, body)
         if not admitted:
             self._turn_away(admitted, reply)
@@ -239,9 +237,3 @@ class WebhookSource:
         if size > self._rules.max_body:
             raise TooLarge(f"a body of more than {self._rules.max_body} bytes")
         return b"".join(chunks)
-
-    def _seen(self, at: datetime) -> None:
-        if self._last_byte_at is None:
-            gauge = self._metrics.last_byte.labels(self._origin.source, self._origin.mode.value)
-            gauge.set_function(lambda: self._last_byte_at.timestamp() if self._last_byte_at else 0.0)
-        self._last_byte_at = at

@@ -174,7 +174,7 @@ async def test_nothing_is_settled_without_the_store() -> None:
     assert list(await rig.intake.settle([])) == []
     await rig.drain()
     assert rig.store.batches == []
-    assert rig.intake.last_event_at is None
+    assert rig.intake.last_seen().event_at is None
 
 
 async def test_transit_is_observed_for_new_events_that_say_when_they_were_sent() -> None:
