@@ -57,7 +57,16 @@ class Feeding:
                 await self._offer(batch, deliveries[:middle])
                 await self._offer(batch, deliveries[middle:])
             else:
-                await self._offer_decoded(batch, deliveries, [[self._too_large(deliveries[0])]])
+                await self._offer_what_fits(batch, deliveries)
+
+    async def _offer_what_fits(self, batch: Batch, deliveries: Sequence[Delivery]) -> None:
+        """Offer a reject with the beginning of one message; where the inbox could not hold even that, without it."""
+        (delivery,) = deliveries
+        try:
+            reject = self._too_large(delivery.data[:_KEPT_BYTES], dict(delivery.attributes))
+            await self._offer_decoded(batch, deliveries, [[reject]])
+        except TooLarge:
+            await self._offer_decoded(batch, deliveries, [[self._too_large(b"", None)]])
 
     async def _offer_decoded(
         self, batch: Batch, deliveries: Sequence[Delivery], decoded: Sequence[Sequence[Record]]
@@ -98,12 +107,12 @@ class Feeding:
         message = Message(delivery.data, dict(delivery.attributes), delivery.publish_time, delivery.message_id)
         return self.format.decode_message(message, self.now())
 
-    def _too_large(self, delivery: Delivery) -> Reject:
+    def _too_large(self, body: bytes, attributes: dict[str, str] | None) -> Reject:
         return Reject(
             source=self.origin.source,
             mode=self.origin.mode,
             received_at=self.now(),
             reason=Reason.TOO_LARGE,
-            body=delivery.data[:_KEPT_BYTES],
-            attributes=dict(delivery.attributes),
+            body=body,
+            attributes=attributes,
         )

@@ -89,6 +89,17 @@ async def test_a_message_that_the_inbox_can_never_hold_is_rejected_with_its_begi
         assert rig.counts()["received"] == 3
 
 
+async def test_an_inbox_that_holds_not_even_a_beginning_still_says_that_it_came(tmp_path: Path) -> None:
+    """The reject is there without bytes; the message is acknowledged, and the stream goes on."""
+    async with pubsub_rig(tmp_path, max_bytes=2000) as rig:
+        await rig.until_up()
+        messages = await rig.publish(a_message("large", b"x" * 5000), a_message("after"))
+        await rig.until_acknowledged(messages)
+
+        assert await rig.names() == ["after"]
+        assert await rig.rejects() == [("too_large", b"")]
+
+
 async def test_more_messages_than_the_inbox_holds_are_all_committed(tmp_path: Path) -> None:
     """What does not fit waits unacknowledged, and nothing comes twice."""
     async with pubsub_rig(tmp_path, max_events=30, max_bytes=100_000) as rig:
