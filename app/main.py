@@ -79,6 +79,7 @@ class Headrace:
             max_events=settings.store.inbox_events,
             max_bytes=settings.store.inbox_bytes,
             patience_seconds=_PATIENCE_SECONDS,
+            in_order=database.dialect == "sqlite",  # it has one writer, PostgreSQL a connection for each commit
         )
         self._dispatcher = Dispatcher(
             {label: (build(label, handler, settings.folder), handler) for label, handler in settings.handlers.items()},

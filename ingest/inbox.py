@@ -1,7 +1,7 @@
 """The bounded queue before the store, and the group commit: nothing is acknowledged before it, everything is settled.
 
 While one batch commits the next one gathers, so the group grows with the load and nobody waits for it to fill. What was
-committed is told while the next batch is already on its way.
+committed is told while the next batch is already on its way; where much is waiting, the next one is there beforehand.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from ingest.ports import Commit, Store
 from ingest.submission import Submission
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
+_GROUP_RECORDS_IN_ORDER = 500  # where there may be two: smaller ones overlap better, and fit into a socket's buffer
 _GROUP_BYTES = 8 * 1024 * 1024
+_AHEAD_RECORDS = 250  # so many have to wait before the store gets a second group: fewer are better together
 _RETRY_SECONDS = 1.0  # between attempts to commit what is held, while the store is away
+
+_Group = tuple[list[Submission], asyncio.Task[Commit]]
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +34,8 @@ log = structlog.get_logger(__name__)
 class Inbox:
     """Holds at most `max_events` records and `max_bytes` until they are committed.
 
-    `patience_seconds` is how long a submission waits for room before it is deferred.
+    `patience_seconds` is how long a submission waits for room before it is deferred. `in_order`: the store commits
+    groups in the order in which it is given them, also where it has two at once.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Inbox:
         max_events: int,
         max_bytes: int,
         patience_seconds: float,
+        in_order: bool = False,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -49,7 +55,11 @@ class Inbox:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._patience_seconds = patience_seconds
+        self._in_order = in_order
+        self._group_records = _GROUP_RECORDS_IN_ORDER if in_order else _GROUP_RECORDS
         self._queue: deque[Submission] = deque()
+        self._queued = 0  # records in the queue
+        self._held = 0  # submissions, queued or being committed, that nobody will send again
         self._events = 0  # queued or being committed
         self._bytes = 0
         self._waiting: deque[Submission] = deque()  # in line: who needs much room is not overtaken by who needs little
@@ -90,14 +100,14 @@ class Inbox:
     async def run(self) -> None:
         """Commit group after group until closed and empty."""
         tell_last: Callable[[], None] = _nobody
+        under_way: deque[_Group] = deque()
         while True:
-            if self._queue:
-                group = self._take()
-                records = [record for submission in group for record in submission.records]
-                committing = asyncio.create_task(self._store.commit(records))
-                await asyncio.sleep(0)  # the store has this group before those of the last one are told
+            while self._queue and (not under_way or (len(under_way) == 1 and self._may_go_ahead())):
+                under_way.append(self._hand_over(self._take()))
+            if under_way:
+                await asyncio.sleep(0)  # the store has these groups before those of the last one are told
                 tell_last()
-                tell_last = await self._result(group, committing)
+                tell_last = await self._result(*under_way.popleft())
                 continue
             tell_last()
             tell_last = _nobody
@@ -139,19 +149,33 @@ class Inbox:
 
     def _enter(self, submission: Submission) -> None:
         self._queue.append(submission)
+        self._queued += len(submission.records)
+        self._held += submission.held
         self._events += len(submission.records)
         self._bytes += submission.bytes
         self._work.set()
+
+    def _may_go_ahead(self) -> bool:
+        """Whether the store gets a group while it commits the one before: it need not wait for us in between.
+
+        Not where anything is held: if the group before fails, what is held in it must not come after what followed.
+        """
+        return self._in_order and self._queued >= _AHEAD_RECORDS and not self._held
 
     def _take(self) -> list[Submission]:
         group, records, weight = [self._queue.popleft()], 0, 0
         while self._queue:
             records += len(group[-1].records)
             weight += group[-1].bytes
-            if records >= _GROUP_RECORDS or weight >= _GROUP_BYTES:
+            if records >= self._group_records or weight >= _GROUP_BYTES:
                 break
             group.append(self._queue.popleft())
         return group
+
+    def _hand_over(self, group: list[Submission]) -> _Group:
+        records = [record for submission in group for record in submission.records]
+        self._queued -= len(records)
+        return group, asyncio.create_task(self._store.commit(records))
 
     async def _result(self, group: list[Submission], committing: asyncio.Task[Commit]) -> Callable[[], None]:
         """Wait for a commit; what remains to be done is to tell those of the group."""
@@ -179,6 +203,7 @@ class Inbox:
         closing = self._closed.is_set()
         deferred = [submission for submission in group if closing or not submission.held]
         self._queue = deque(submission for submission in group if submission.held and not closing)
+        self._queued = sum(len(submission.records) for submission in self._queue)
         log.warning("store_unavailable", error=str(error), deferred=len(deferred), held=len(self._queue))
         self._settle(deferred, [Outcome.DEFERRED] * sum(len(submission.records) for submission in deferred))
         if self._queue:
@@ -192,6 +217,7 @@ class Inbox:
             self._tell(submission, outcomes[start:end])
             start = end
             self._bytes -= submission.bytes
+            self._held -= submission.held
         self._events -= start
         self._admit()
 

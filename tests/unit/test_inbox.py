@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -24,7 +25,7 @@ STORED, DEFERRED = Outcome.STORED, Outcome.DEFERRED
 class Rig:
     """An inbox that runs on a gated store; `told` is what each submission's `settled` was called with."""
 
-    def __init__(self, *, max_events: int, max_bytes: int, patience_seconds: float) -> None:
+    def __init__(self, *, max_events: int, max_bytes: int, patience_seconds: float, in_order: bool) -> None:
         self.store = GatedStore()
         self.published: list[Event] = []
         self.told: list[Sequence[Outcome]] = []
@@ -36,6 +37,7 @@ class Rig:
             max_events=max_events,
             max_bytes=max_bytes,
             patience_seconds=patience_seconds,
+            in_order=in_order,
         )
         self.running = asyncio.create_task(self.inbox.run())
 
@@ -75,8 +77,12 @@ async def make() -> AsyncIterator[Make]:
     """Makes rigs, and ends them."""
     rigs: list[Rig] = []
 
-    def make(*, max_events: int = 100, max_bytes: int = 10**6, patience_seconds: float = 5.0) -> Rig:
-        rigs.append(Rig(max_events=max_events, max_bytes=max_bytes, patience_seconds=patience_seconds))
+    def make(
+        *, max_events: int = 100, max_bytes: int = 10**6, patience_seconds: float = 5.0, in_order: bool = False
+    ) -> Rig:
+        rigs.append(
+            Rig(max_events=max_events, max_bytes=max_bytes, patience_seconds=patience_seconds, in_order=in_order)
+        )
         return rigs[-1]
 
     yield make
@@ -415,3 +421,66 @@ async def test_a_group_is_told_while_the_next_one_commits(make: Make) -> None:
 
     assert await second == [STORED]
     assert begun_when_told == [2]
+
+
+async def test_where_much_waits_the_store_has_the_next_group_beforehand(make: Make) -> None:
+    """A store that keeps the order gets it while it commits the one before; all are told in order."""
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
+    rig.store.close_gate()
+    told: list[int] = []
+    for number in range(30):
+        rig.inbox.submit(Submission(numbered(100), partial(lambda number, _: told.append(number), number)))
+    await turns()
+    assert rig.store.batches == [500, 500]
+
+    rig.store.open_gate()
+    rig.inbox.close()
+    await rig.running
+    assert rig.store.batches == [500] * 6
+    assert told == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("in_order", "held", "submissions", "first"),
+    [(True, False, 7, 500), (True, True, 30, 500), (False, False, 30, 1000)],
+)
+async def test_otherwise_a_group_waits_for_the_one_before(
+    make: Make, in_order: bool, held: bool, submissions: int, first: int
+) -> None:
+    """Little gathers for a larger group; what is held, or a store without order, has one group under way."""
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=in_order)
+    rig.store.close_gate()
+    for _ in range(submissions):
+        rig.inbox.submit(Submission(numbered(100), rig.told.append, held=held))
+    await turns()
+    assert rig.store.batches == [first]
+
+    rig.store.open_gate()
+    rig.inbox.close()
+    await rig.running
+    assert sum(rig.store.batches) == submissions * 100
+    assert rig.waiting() == 0
+
+
+async def test_of_two_groups_under_way_each_is_settled_by_its_own_fate(make: Make) -> None:
+    """The store fails at the first and commits the second: who is in the second, or comes later, is stored."""
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
+    rig.store.close_gate()
+    senders = [rig.submit(*numbered(100, start)) for start in range(0, 1000, 100)]
+    await turns()
+    assert rig.store.batches == [500, 500]
+    attempts = 0
+
+    def away_once(records: Sequence[Record]) -> Sequence[Outcome]:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise StoreUnavailable("gone")
+        return [STORED] * len(records)
+
+    rig.store.decide = away_once
+    rig.store.open_gate()
+
+    assert await asyncio.gather(*senders) == [[DEFERRED] * 100] * 5 + [[STORED] * 100] * 5
+    assert await rig.submit(an_event()) == [STORED]
+    assert rig.waiting() == 0
