@@ -1,7 +1,8 @@
 """A gRPC proxy in front of the Pub/Sub emulator: it writes down what the client sends, and does what Google may do.
 
 The emulator never fails, redelivers slowly and knows no exactly-once delivery; here a test says when a call ends, how
-it is answered, and which acknowledgements are refused.
+it is answered, and which acknowledgements are refused. Nor does the emulator notice that a client is gone: it goes on
+dealing messages to its stream, each lost for a lease; here such a stream ends in good order, which it understands.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ class PubsubProxy:
         self.given_back: Counter[str] = Counter()  # message ids: deadline 0
         self.extended: Counter[str] = Counter()  # message ids: a later deadline
         self.delivered: Counter[str] = Counter()  # message ids
+        self.data: dict[str, bytes] = {}  # by message id, of what was delivered
         self.deadlines: set[int] = set()  # seconds that were asked for
         self._messages: dict[str, str] = {}  # message ids by acknowledgement ids
+        self._owed: dict[str, str] = {}  # the last acknowledgement id of each message, until it was sent back
+        self._calls = 0
         self._emulator = grpc.insecure_channel(emulator, options=[("grpc.max_receive_message_length", -1)])
         self._streams: dict[Any, list[Answer]] = {}  # open calls to the emulator, and why they were cut
+        self._ever: list[Any] = []  # nobody may drop a call: that would cancel it, which the emulator does not notice
         self._lock = threading.Lock()
         self._passing = threading.Event()  # acknowledgements go through
         self._passing.set()
@@ -72,6 +77,16 @@ class PubsubProxy:
     def open_streams(self) -> int:
         """How many streams there are now."""
         return len(self._streams)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no call is under way: all that a client sent who is gone has been dealt with."""
+        return self._calls == 0
+
+    @property
+    def owed(self) -> int:
+        """How many messages will come again, for their last delivery was not acknowledged."""
+        return len(self._owed)
 
     def hold_acknowledgements(self) -> None:
         """Let them wait from now on."""
@@ -107,14 +122,16 @@ class PubsubProxy:
         self._emulator.close()
 
     def _streaming_pull(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        self._count(context)
         self._answer_at_once("StreamingPull", context)
         stream = self._emulator.stream_stream(f"{_SUBSCRIBER}StreamingPull")(_until_over(requests))
         why: list[Answer] = []
         with self._lock:
             self.pulls += 1
             self._streams[stream] = why
-        if not context.add_callback(stream.cancel):
-            stream.cancel()
+            self._ever.append(stream)
+        if not context.add_callback(lambda: self._gone(stream)):
+            self._gone(stream)
         try:
             for response in stream:
                 yield self._noted(response)
@@ -123,20 +140,26 @@ class PubsubProxy:
                 return
             context.abort(*(why[0] if why else (error.code(), error.details())))
         finally:
-            with self._lock:
-                del self._streams[stream]
+            self._gone(stream)
+
+    def _gone(self, stream: Any) -> None:
+        with self._lock:
+            self._streams.pop(stream, None)
 
     def _noted(self, response: bytes) -> bytes:
         message = StreamingPullResponse.pb().FromString(response)
         with self._lock:
             for received in message.received_messages:
                 self._messages[received.ack_id] = received.message.message_id
+                self._owed[received.message.message_id] = received.ack_id
                 self.delivered[received.message.message_id] += 1
+                self.data[received.message.message_id] = received.message.data
         if self.exactly_once:
             message.subscription_properties.exactly_once_delivery_enabled = True
         return bytes(message.SerializeToString())
 
     def _unary(self, path: str, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self._count(context)
         self._answer_at_once(method, context)
         if method == "Acknowledge":
             self._acknowledge(list(AcknowledgeRequest.pb().FromString(request).ack_ids), context)
@@ -146,6 +169,16 @@ class PubsubProxy:
             context.abort(error.code(), error.details())
         self._note_unary(method, request)
         return answer
+
+    def _count(self, context: grpc.ServicerContext) -> None:
+        with self._lock:
+            self._calls += 1
+        if not context.add_callback(self._over):
+            self._over()
+
+    def _over(self) -> None:
+        with self._lock:
+            self._calls -= 1
 
     def _answer_at_once(self, method: str, context: grpc.ServicerContext) -> None:
         if method in self.answers:
@@ -163,8 +196,11 @@ class PubsubProxy:
     def _note_unary(self, method: str, request: bytes) -> None:
         with self._lock:
             if method == "Acknowledge":
-                ack_ids = AcknowledgeRequest.pb().FromString(request).ack_ids
-                self.acknowledged.update(map(self._message_of, ack_ids))
+                for ack_id in AcknowledgeRequest.pb().FromString(request).ack_ids:
+                    message = self._message_of(ack_id)
+                    self.acknowledged[message] += 1
+                    if self._owed.get(message) == ack_id:
+                        del self._owed[message]
             elif method == "ModifyAckDeadline":
                 asked = ModifyAckDeadlineRequest.pb().FromString(request)
                 self.deadlines.add(asked.ack_deadline_seconds)
