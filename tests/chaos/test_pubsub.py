@@ -56,7 +56,7 @@ def test_a_killed_server_has_acknowledged_only_what_is_stored(
         assert scene.queue.left(1.0) == 0
 
 
-@pytest.mark.parametrize(("store", "streams"), [(SQLITE, 1), (POSTGRES, 2)])
+@pytest.mark.parametrize(("store", "streams"), [(POSTGRES, 2), pytest.param(SQLITE, 1, marks=pytest.mark.chaos)])
 def test_a_stopped_server_has_acknowledged_all_that_is_stored(store: str, streams: int, tmp_path: Path) -> None:
     """SIGTERM under load: exit 0 within 25 s, and no event that was committed ever comes again."""
     count = 3_000
