@@ -79,9 +79,11 @@ async def test_with_the_store_away_messages_are_held_and_leased(tmp_path: Path) 
         rig.database.away = False
         await rig.until_acknowledged(messages)
         assert len(await rig.names()) == 60
-        assert set(rig.proxy.delivered.values()) == {1}
         assert not rig.proxy.given_back
-        assert rig.counts()["duplicate"] == rig.counts()["in_flight"] == 0
+        # The client extends leases of ten seconds after up to nine: a busy machine may be late, and that shows.
+        await rig.until(lambda: rig.counts()["duplicate"] == sum(rig.proxy.delivered.values()) - 60)
+        assert max(rig.proxy.delivered.values()) <= 2
+        await rig.until(lambda: rig.counts()["in_flight"] == 0)
         await rig.until(lambda: rig.value("pubsub_oldest_unsettled_seconds") == 0.0)
 
 
