@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench import rounds
@@ -18,7 +19,7 @@ from tests.bench.store_rate import store_rate
 from tests.bench.streams import Streams
 from tests.bench.subjects import anchor, headrace
 from tests.bench.table import Figure, machine, rate, show, write
-from tests.support.postgres import fresh_database
+from tests.support.postgres import fresh_database, session_server
 from tests.support.server import Server
 
 FULL = Sizes(
@@ -107,12 +108,24 @@ class Bench:
         ]
 
     def _store_rate(self, name: str, batch: int) -> float:
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            url = f"sqlite:///{folder}/store.db" if name == "SQLite" else fresh_database()
+        with self._store(name) as url:
             found = store_rate(url, batch, self._sizes.stored)
         if found.durability not in self.durability:
             self.durability.append(found.durability)
         return found.events_per_second
+
+    @contextmanager
+    def _store(self, name: str) -> Iterator[str]:
+        """A database of its own. It is gone afterwards: PostgreSQL would go on tidying it up beside what comes next."""
+        if name == "SQLite":
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+                yield f"sqlite:///{folder}/store.db"
+            return
+        url = fresh_database()
+        try:
+            yield url
+        finally:
+            session_server().drop_database(url)
 
     def _latency(self, name: str, server: Server, per_second: float) -> None:
         report = rounds.latency_at(server, self.loader, per_second, self._sizes.seconds * 2)
@@ -133,8 +146,7 @@ class Bench:
             ("from the beginning", rounds.dispatch_backlog_rate),
             ("live, while NDJSON comes in", rounds.dispatch_live_rate),
         ):
-            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-                url = f"sqlite:///{folder}/store.db" if name == "SQLite" else fresh_database()
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder, self._store(name) as url:
                 found = measure(Path(folder), url, self.loader, self._sizes.dispatched)
             target = name == "SQLite" and measure is rounds.dispatch_backlog_rate
             self.figures.append(
