@@ -89,7 +89,7 @@ def make_pubsub(label: str, settings: SourceSettings, parts: SourceParts) -> Sou
         rules=PullRules(
             subscription=pubsub.subscription or "",  # settings.rules: it is there
             max_messages=pubsub.max_messages,
-            max_bytes=parts.inbox_bytes,
+            max_bytes=max(parts.inbox_bytes // pubsub.streams, 1),
             lease=round(pubsub.lease.total_seconds()),
         ),
         streams=pubsub.streams,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Event, Outcome
+from ingest.event import Event, Outcome, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Store
 from ingest.submission import Submission
@@ -175,11 +175,18 @@ class Inbox:
     def _hand_over(self, group: list[Submission]) -> _Group:
         records = [record for submission in group for record in submission.records]
         self._queued -= len(records)
-        return group, asyncio.create_task(self._store.commit(records))
+        return group, asyncio.create_task(self._commit(records))
+
+    async def _commit(self, records: Sequence[Record]) -> Commit:
+        """Commit, and measure: of a group that was given beforehand, with its wait for the one before."""
+        started = time.perf_counter()
+        commit = await self._store.commit(records)
+        self._metrics.commit_seconds.observe(time.perf_counter() - started)
+        self._metrics.commit_events.observe(len(commit.outcomes))
+        return commit
 
     async def _result(self, group: list[Submission], committing: asyncio.Task[Commit]) -> Callable[[], None]:
         """Wait for a commit; what remains to be done is to tell those of the group."""
-        started = time.perf_counter()
         try:
             commit = await committing
         except StoreUnavailable as error:
@@ -189,8 +196,6 @@ class Inbox:
             log.exception("commit_failed", deferred=len(group))
             self._settle(group, [Outcome.DEFERRED] * sum(len(submission.records) for submission in group))
             return _nobody
-        self._metrics.commit_seconds.observe(time.perf_counter() - started)
-        self._metrics.commit_events.observe(len(commit.outcomes))
         return lambda: self._committed(group, commit)
 
     def _committed(self, group: list[Submission], commit: Commit) -> None:

@@ -71,7 +71,7 @@ class Intake(Protocol):
         """As `submit`, where nobody will send the records again: they are held until they can be committed.
 
         Returns when the inbox has room for them, so a reader that waits here reads no more meanwhile. DEFERRED is
-        told only where the inbox closes while the store is away. Raises TooLarge.
+        told only where the inbox closes before they are committed, or fails by a fault of ours. Raises TooLarge.
         """
         ...
 
@@ -118,7 +118,7 @@ class Condition:
 class StreamState:
     """One of a source's connections. `lost` and `reason`: why it last ended; `next_attempt_at`: while it waits.
 
-    `state`: connecting, listening, waiting, refused (until its token changes) or stopped.
+    `state`: connecting, listening, waiting, refused (trying again does not help by itself) or stopped.
     """
 
     stream: int

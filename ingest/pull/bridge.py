@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from google.cloud.pubsub_v1.subscriber.message import Message
+from google.cloud.pubsub_v1.subscriber.message import Message as Delivery
 from google.cloud.pubsub_v1.subscriber.scheduler import Scheduler
 
 
@@ -29,7 +29,7 @@ class Bridge(Scheduler):
         self._clock = clock
         self._requests: queue.Queue[Any] = queue.Queue()  # acknowledgements and the like, for the client to send
         self._changed = threading.Condition()
-        self._laid: list[Message] = []
+        self._laid: list[Delivery] = []
         self._laid_since = 0.0
         self._there = asyncio.Event()
         self._closed = False
@@ -44,7 +44,7 @@ class Bridge(Scheduler):
         """See Scheduler: called back at once, for `lay_down` is quick."""
         callback(*args, **kwargs)
 
-    def lay_down(self, message: Message) -> None:
+    def lay_down(self, message: Delivery) -> None:
         """The callback of each message, in a thread of the client's."""
         with self._changed:
             self._laid.append(message)
@@ -60,7 +60,7 @@ class Bridge(Scheduler):
         await self._there.wait()
         self._there.clear()
         with self._changed:
-            batch = Batch(() if self._closed else self._laid)
+            batch = Batch(() if self._closed or not self._laid else self._laid)
             if batch.messages:
                 self._laid = []
                 self._unsettled[batch] = self._laid_since
@@ -85,7 +85,7 @@ class Bridge(Scheduler):
             began = next(iter(self._unsettled.values()), self._laid_since if self._laid else None)
         return 0.0 if began is None else self._clock() - began
 
-    def shutdown(self, await_msg_callbacks: bool = False) -> list[Message]:
+    def shutdown(self, await_msg_callbacks: bool = False) -> list[Delivery]:
         """See Scheduler: the client has stopped receiving, and sends what is in `queue` until this returns.
 
         Returns what was never taken, which the client then gives back (nack).
@@ -102,6 +102,6 @@ class Batch:
 
     __slots__ = ("messages", "unsettled")
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Delivery]) -> None:
         self.messages = messages
         self.unsettled = len(messages)

@@ -17,11 +17,13 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from grpc import ChannelConnectivity, StatusCode
 
 from ingest.pull.bridge import Bridge
+from ingest.times import elapsed
 
 # Longer than a queue keeps anything: what is held here while the store is away is never let go by itself.
 _LONGEST_LEASE_SECONDS = 366 * 24 * 3600.0
 # The client makes five calls in ten seconds. As long is the usual lease, and nothing can extend it meanwhile.
-_UNREACHED_CALLS = 10
+_VAIN_CALLS = 10
+_VAIN_SECONDS = 1.0  # a call that ended sooner was no stream: not reached, not let in, not served
 # Threads that still use a channel complain where it is closed: one of grpc's looks every 0.2 s whether there is a
 # connection, one of the client's may have been waiting ten seconds to open the stream again.
 _CLOSE_SECONDS = 15.0
@@ -55,21 +57,22 @@ class WatchedClient(SubscriberClient):
         self._call: Any = None  # whose end was not told yet
         self._turn = threading.Lock()
         self._closing = False
-        self._reached = False
-        self._unreached = 0  # calls in a row that ended without a connection
+        self._called_at = 0.0
+        self._vain = 0  # calls in a row
         self.transport.grpc_channel.subscribe(self._tell_connected, try_to_connect=True)
 
     def streaming_pull(self, *args: Any, **kwargs: Any) -> Any:
         """As ever, and the watcher sees it: a call's end always before the next one.
 
-        After `open_no_more`, or where the server was not reached for long, what it returns is over, and the client
-        gives up: left alone it tries for ever, each time from within the last.
+        After `open_no_more`, or where call after call was in vain, what it returns is over, and the client gives up:
+        left alone it tries for ever, each time from within the last.
         """
         with self._turn:
             last = self._call
         self._tell_end(last)  # the thread that reads may be here sooner than the one that calls back
-        if self._closing or self._unreached >= _UNREACHED_CALLS:
+        if self._closing or self._vain >= _VAIN_CALLS:
             return _Over()
+        self._called_at = elapsed()
         call = super().streaming_pull(*args, **kwargs)
         with self._turn:
             self._call = call
@@ -106,15 +109,14 @@ class WatchedClient(SubscriberClient):
         return self.subscribe(subscription, bridge.lay_down, flow_control=flow, scheduler=bridge)
 
     def _tell_connected(self, state: ChannelConnectivity) -> None:
-        self._reached = state is ChannelConnectivity.READY
-        self._watcher.tell_connected(self._reached)
+        self._watcher.tell_connected(state is ChannelConnectivity.READY)
 
     def _tell_end(self, call: Any) -> None:
         with self._turn:
             if call is None or call is not self._call:
                 return
             self._call = None
-            self._unreached = 0 if self._reached else self._unreached + 1
+            self._vain = self._vain + 1 if elapsed() - self._called_at < _VAIN_SECONDS else 0
         self._watcher.tell_call_ended(call.code(), call.details())
 
 

@@ -19,12 +19,16 @@ _HOPELESS = {  # until somebody changes something
 }
 # What a server does now and then; the client itself ends a call that has lasted for half an hour.
 _ORDINARY = {StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.OK, StatusCode.DEADLINE_EXCEEDED}
+# What gRPC says where google-auth gets no token: a key that was revoked, a metadata server that is away.
+_PLUGIN_FAILED = "Getting metadata from plugin failed"
 _NO_CREDENTIALS = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or PUBSUB_EMULATOR_HOST"
 
 
 def ended(code: StatusCode | None, details: str | None, *, connected: bool) -> Loss:
     """Why a call is over, by gRPC's status. `connected`: the server was reached when it ended."""
     said = f": {details}" if details else ""
+    if _PLUGIN_FAILED in said:
+        return _loss(Cause.UNAUTHORIZED, f"the credentials cannot be used{said}")
     if code in _HOPELESS:
         return _loss(Cause.UNAUTHORIZED, f"{_HOPELESS[code]}{said}")
     if code is StatusCode.RESOURCE_EXHAUSTED:

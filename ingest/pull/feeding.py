@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -36,6 +37,7 @@ class Feeding:
     now: Callable[[], datetime]
     heard: Callable[[], None]
     not_acknowledged: Callable[[], None]
+    offering: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while taken messages wait for room
 
     async def run(self) -> None:
         """Offer every message until cancelled."""
@@ -43,9 +45,10 @@ class Feeding:
             batch = await self.bridge.take()
             if batch.messages:
                 self.heard()
-            for start in range(0, len(batch.messages), _AT_ONCE):
-                await self._offer(batch, batch.messages[start : start + _AT_ONCE])
-                await asyncio.sleep(0)
+            async with self.offering:
+                for start in range(0, len(batch.messages), _AT_ONCE):
+                    await self._offer(batch, batch.messages[start : start + _AT_ONCE])
+                    await asyncio.sleep(0)
 
     async def _offer(self, batch: Batch, deliveries: Sequence[Delivery]) -> None:
         """Offer what these say; in halves, where it is more than the inbox can ever hold."""
@@ -60,13 +63,14 @@ class Feeding:
                 await self._offer_what_fits(batch, deliveries)
 
     async def _offer_what_fits(self, batch: Batch, deliveries: Sequence[Delivery]) -> None:
-        """Offer a reject with the beginning of one message; where the inbox could not hold even that, without it."""
+        """Offer one message as a reject: whole, its beginning, or that it came, as far as the inbox could hold it."""
         (delivery,) = deliveries
-        try:
-            reject = self._too_large(delivery.data[:_KEPT_BYTES], dict(delivery.attributes))
-            await self._offer_decoded(batch, deliveries, [[reject]])
-        except TooLarge:
-            await self._offer_decoded(batch, deliveries, [[self._too_large(b"", None)]])
+        attributes = dict(delivery.attributes)
+        for body in (delivery.data, delivery.data[:_KEPT_BYTES]):
+            with suppress(TooLarge):
+                await self._offer_decoded(batch, deliveries, [[self._too_large(body, attributes)]])
+                return
+        await self._offer_decoded(batch, deliveries, [[self._too_large(b"", None)]])
 
     async def _offer_decoded(
         self, batch: Batch, deliveries: Sequence[Delivery], decoded: Sequence[Sequence[Record]]

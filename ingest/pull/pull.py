@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from google.auth.exceptions import GoogleAuthError
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 
 from ingest.event import Cause, Origin
@@ -20,7 +19,7 @@ from ingest.pull.bridge import Bridge
 from ingest.pull.client import WatchedClient
 from ingest.pull.errors import explain
 from ingest.pull.feeding import Feeding
-from ingest.pull.standing import Standing
+from ingest.pull.standing import StreamStanding
 from ingest.reconnect import Loss, Patience, ReconnectRules
 
 # The client's own threads have so long to end, beside what `linger` grants.
@@ -78,7 +77,7 @@ class Pull:
         self._pausing = asyncio.Event()
         self._bridge: Bridge | None = None
         self._heard_at = 0.0  # by the clock
-        self._standing = Standing(
+        self._standing = StreamStanding(
             parts.origin.source, number, rules.accepted, parts.now, parts.changed, parts.reconnecting
         )
 
@@ -120,7 +119,7 @@ class Pull:
         """One client from its first call to its last: why it gave up; None where it was us who ended it."""
         try:
             client = await asyncio.to_thread(WatchedClient, self._standing.begin())
-        except (GoogleAuthError, OSError) as error:
+        except Exception as error:  # over a malformed key file google-auth stumbles in many ways
             return explain(error)
         if self._pausing.is_set():
             client.close()
@@ -134,8 +133,7 @@ class Pull:
             bridge, parts.origin, parts.format, parts.intake, parts.now, self._heard, parts.not_acknowledged
         )
         self._heard_at = parts.clock()
-        async with asyncio.TaskGroup() as tasks:
-            fed = tasks.create_task(feeding.run())
+        try:
             pulling = client.pull_into(
                 bridge,
                 rules.subscription,
@@ -143,11 +141,17 @@ class Pull:
                 max_bytes=rules.max_bytes,
                 lease=rules.lease,
             )
+        except BaseException:
+            client.close()
+            raise
+        async with asyncio.TaskGroup() as tasks:
+            fed = tasks.create_task(feeding.run())
             try:
                 given_up = await self._until_over(pulling, bridge)
             finally:
                 await _surely(self._end(client, bridge, pulling))
-                fed.cancel()
+                async with feeding.offering:  # with the store away no client after this one may fill the line
+                    fed.cancel()
         return self._standing.why(pulling.exception()) if given_up else None
 
     async def _until_over(self, pulling: StreamingPullFuture, bridge: Bridge) -> bool:

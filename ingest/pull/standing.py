@@ -20,7 +20,7 @@ from ingest.reconnect import Loss
 log = structlog.get_logger(__name__)
 
 
-class Standing:
+class StreamStanding:
     """The state of one stream; everything here is called in the event loop.
 
     A call counts as listening when it has lasted for `accepted` seconds, or brought a message: a server says only after
@@ -65,10 +65,10 @@ class Standing:
         return explain(error)
 
     def leave(self, loss: Loss) -> None:
-        """We end the stream ourselves, to open it anew at once."""
+        """We end the stream ourselves, to open it anew at once: it counts as listening unless that fails."""
         self._attempt = None
         self._lose(loss)
-        self._enter("connecting")
+        self.state = replace(self.state, lost=loss.cause, reason=loss.reason)
 
     def give_up(self, loss: Loss, wait: float) -> None:
         """It is lost, or could not be opened; the next attempt is in `wait` seconds."""
@@ -121,7 +121,7 @@ class Standing:
             if self.state.state != "listening":
                 log.info("pull_listening", source=self._source, stream=self.state.stream)
                 self._enter("listening")
-        elif self.state.state == "listening":
+        elif attempt.accepted and self.state.state == "listening":
             self._enter("connecting")
 
     def _lose(self, loss: Loss) -> None:
@@ -141,9 +141,9 @@ class Standing:
 
 
 class Attempt:
-    """client.Watcher of one client, whose threads' words reach the Standing in its event loop."""
+    """client.Watcher of one client, whose threads' words reach the StreamStanding in its event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, standing: Standing) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, standing: StreamStanding) -> None:
         self._loop = loop
         self._standing = standing
         self.calls = 0

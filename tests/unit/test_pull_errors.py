@@ -29,6 +29,14 @@ def test_the_same_end_means_something_else_without_a_connection() -> None:
     assert ended(StatusCode.UNAVAILABLE, None, connected=False).cause is Cause.REFUSED
 
 
+def test_a_key_that_was_revoked_is_a_refusal() -> None:
+    """gRPC calls it a server that is not available, although it was never asked."""
+    said = 'Getting metadata from plugin failed with error: ("invalid_grant: Invalid JWT Signature.")'
+    loss = ended(StatusCode.UNAVAILABLE, said, connected=True)
+    assert loss.cause is Cause.UNAUTHORIZED
+    assert loss.reason.startswith("the credentials cannot be used: ")
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "sentence"),
     [

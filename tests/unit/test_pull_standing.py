@@ -12,19 +12,19 @@ from grpc import StatusCode
 
 from ingest.event import Cause
 from ingest.ports import StreamState
-from ingest.pull.standing import Standing
+from ingest.pull.standing import StreamStanding
 from ingest.reconnect import Loss
 
 NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
 
 
 class Told:
-    """A Standing, and what it told others."""
+    """A StreamStanding, and what it told others."""
 
     def __init__(self, accepted: float = 60.0) -> None:
         self.reconnects: list[Cause] = []
         self.changes = 0
-        self.standing = Standing("fleet", 1, accepted, lambda: NOW, self._changed, self.reconnects.append)
+        self.standing = StreamStanding("fleet", 1, accepted, lambda: NOW, self._changed, self.reconnects.append)
 
     @property
     def state(self) -> StreamState:

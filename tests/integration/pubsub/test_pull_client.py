@@ -14,6 +14,7 @@ from google.api_core.exceptions import Cancelled
 from google.api_core.grpc_helpers import _StreamingResponseIterator
 from grpc import StatusCode
 
+from ingest.pull import client as pull_client
 from ingest.pull.bridge import Bridge
 from ingest.pull.client import WatchedClient
 from tests.support.emulator import new_queue, session_emulator
@@ -63,6 +64,7 @@ async def test_a_calls_end_is_told_before_the_next_call(proxy: PubsubProxy, monk
     """Else an open stream would look closed; the thread that reads is often here before the one that calls back."""
     monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: None)
     monkeypatch.setattr(_StreamingResponseIterator, "add_callback", late)
+    monkeypatch.setattr(pull_client, "_VAIN_CALLS", 1000)
     proxy.answers["StreamingPull"] = StatusCode.UNAVAILABLE, "busy"
     heard = Heard()
     client = await asyncio.to_thread(WatchedClient, heard)

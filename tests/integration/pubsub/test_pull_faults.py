@@ -141,6 +141,26 @@ async def test_a_server_that_cannot_be_reached_is_tried_again(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+async def test_a_server_that_ends_every_call_at_once_is_given_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client alone would open stream after stream for ever, and nobody would hear of it."""
+    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: Throttle(access_limit, time_window / 20))
+
+    def exhausted(proxy: PubsubProxy) -> None:
+        proxy.answers["StreamingPull"] = answering(StatusCode.RESOURCE_EXHAUSTED)
+
+    async with pubsub_rig(tmp_path, before=exhausted) as rig:
+        await rig.until(lambda: rig.source.condition().streams and rig.stream.state == "waiting")
+        assert rig.stream.lost is Cause.RATE_LIMITED
+        assert rig.reconnects()["rate_limited"] >= 9
+        assert "pull_lost" in capsys.readouterr().out
+
+        rig.proxy.answers.clear()
+        messages = await rig.publish(a_message())
+        await rig.until_acknowledged(messages)
+
+
 async def test_without_credentials_the_source_is_refused_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

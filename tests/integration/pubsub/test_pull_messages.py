@@ -120,7 +120,8 @@ async def test_several_records_of_one_message_are_acknowledged_together(tmp_path
         await rig.until_up()
         element = b'{"name":"n%d","device":"d","time":"2026-07-28T16:53:05Z","v":1}'
         whole = b"[" + b",".join(element % number for number in range(40)) + b',{"device":"d"}]'
-        large = b"[" + b",".join(element % number for number in range(51)) + b"]"
+        large = b"[" + b",".join(element % number for number in range(2000)) + b"]"
+        assert len(large) > 64 * 1024
         messages = await rig.publish((whole, {}), (large, {}), (b"[]", {"a": "b"}))
         await rig.until_acknowledged(messages)
 
