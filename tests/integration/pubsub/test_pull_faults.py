@@ -53,7 +53,7 @@ async def test_a_refusal_shows_until_it_is_over(
     def refuse(proxy: PubsubProxy) -> None:
         proxy.answers["StreamingPull"] = answering(code)
 
-    async with pubsub_rig(tmp_path, before=refuse, accepted=1.0) as rig:
+    async with pubsub_rig(tmp_path, before=refuse, accepted=10.0) as rig:
         states: set[str] = set()
 
         def several_attempts() -> bool:
