@@ -8,9 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.emulator import Published, Queue, new_queue, session_emulator
+from tests.support.pubsub_proxy import pubsub_proxy
 from tests.support.server import Server, wait_until
 
 STAGE = 100  # events while each configuration runs
@@ -64,15 +63,18 @@ def stored(server: Server) -> Counter[str]:
         return Counter(event["data"] for event in json.load(answer)["events"])
 
 
-def test_changing_from_webhook_to_pubsub_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changing_from_webhook_to_pubsub_loses_nothing(tmp_path: Path) -> None:
     """In each of the three configurations events come; in the end each is stored once, and both agreed meanwhile."""
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", session_emulator().host)
     queue = new_queue(session_emulator().host)
 
     def configured(mode: str) -> str:
         return CONFIG.format(mode=mode, subscription=queue.subscription)
 
-    with Server(tmp_path, configured('"webhook"')) as server:
+    with (
+        pubsub_proxy(session_emulator().host) as proxy,  # the emulator would send on to servers that are gone
+        proxy.as_emulator(),
+        Server(tmp_path, configured('"webhook"')) as server,
+    ):
         send(server, queue, range(STAGE))
         assert server.terminate() == 0
 
