@@ -103,17 +103,16 @@ class SourceIntake:
         return submission
 
     def _count_outcomes(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
+        stored, rejected = Outcome.STORED, Outcome.REJECTED  # to look a member up costs as much as to compare it
         for outcome in set(outcomes):
-            if outcome is not Outcome.REJECTED:
+            if outcome is not rejected:
                 self._count[outcome](outcomes.count(outcome))
         for record, outcome in zip(records, outcomes, strict=True):
-            if outcome is Outcome.STORED and isinstance(record, Event):
-                self._stored(record)
-            elif outcome is Outcome.REJECTED:
+            if outcome is stored and isinstance(record, Event):
+                if record.published_at is not None:
+                    seconds = (record.received_at - record.published_at).total_seconds()
+                    self._observe_transit(seconds if seconds > 0 else 0.0)
+                elif not record.identified:
+                    self._count_unidentified()
+            elif outcome is rejected:
                 self._count_rejected[record.reason if isinstance(record, Reject) else Reason.REFUSED_BY_STORE]()
-
-    def _stored(self, event: Event) -> None:
-        if event.published_at is not None:
-            self._observe_transit(max(0.0, (event.received_at - event.published_at).total_seconds()))
-        elif not event.identified:
-            self._count_unidentified()
