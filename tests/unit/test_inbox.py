@@ -484,3 +484,17 @@ async def test_of_two_groups_under_way_each_is_settled_by_its_own_fate(make: Mak
     assert await asyncio.gather(*senders) == [[DEFERRED] * 100] * 5 + [[STORED] * 100] * 5
     assert await rig.submit(an_event()) == [STORED]
     assert rig.waiting() == 0
+
+
+async def test_what_was_held_holds_nothing_back_once_it_is_settled(make: Make) -> None:
+    """After held records are committed, the store is given groups beforehand again."""
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
+    rig.inbox.submit(Submission(numbered(100), rig.told.append, held=True))
+    await turns()
+    assert len(rig.told) == 1
+
+    rig.store.close_gate()
+    for start in range(0, 1000, 100):
+        rig.inbox.submit(Submission(numbered(100, start), rig.told.append))
+    await turns()
+    assert rig.store.batches == [100, 500, 500]
