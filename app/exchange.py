@@ -6,13 +6,14 @@ does with it. Whatever is not plain (a large or chunked body, Expect, pipelining
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.heads import Endpoint, Head, KnownHeads
 from ingest.sources.answers import ANSWERS, Answer
 
 _LARGEST_BODY = 64 * 1024  # uvicorn stops reading ahead there, and our short way never stops reading
@@ -20,16 +21,6 @@ _LENGTH_DIGITS = 6
 _LARGEST_HEAD = 64 * 1024
 _MOST_PIPELINED = 100  # uvicorn reads on with every answer, so a flood of small requests would pile up
 _NOT_PLAIN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
-
-
-class Endpoint(Protocol):
-    """What answers a whole request; `ingest.sources.webhook.WebhookSource` does."""
-
-    def answer(
-        self, method: str, headers: Mapping[str, str], query: bytes, body: bytes, reply: Callable[[Answer], None]
-    ) -> None:
-        """Call `reply` once, now or later."""
-        ...
 
 
 class _Nobody:
@@ -103,12 +94,25 @@ class PlainProtocol(HttpToolsProtocol):
         super().__init__(config, *args, **kwargs)
         front: Any = config.app
         self._endpoints: Mapping[bytes, Endpoint] = front.plain_endpoints
+        self._known_heads: KnownHeads = front.known_heads
         self._endpoint: Endpoint | None = None
         self._query = b""
+        self._between_requests = True
+        self._began_with = b""  # what came with the first byte of the request that is being parsed
         self.unfinished_bytes = 0  # of a head, a trailer or a chunk's extension: what only the parser keeps
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a head that never ends is refused, because neither the parser nor uvicorn has a bound for it."""
+        """Parse, unless it is a whole request whose head is known.
+
+        A head that never ends is refused, because neither the parser nor uvicorn has a bound for it.
+        """
+        if self._between_requests and not self._is_answering() and not self.flow.write_paused:
+            request = self._known_heads.split(data)
+            if request is not None:
+                self._unset_keepalive_if_required()
+                self._answer(Exchange(self), *request)
+                return
+        self._began_with = data if self._between_requests else b""
         self.unfinished_bytes += len(data)
         super().data_received(data)
         if self.unfinished_bytes > _LARGEST_HEAD and not self.transport.is_closing():
@@ -125,6 +129,7 @@ class PlainProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request; its scope is made where the short way is not taken."""
+        self._between_requests = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -137,8 +142,7 @@ class PlainProtocol(HttpToolsProtocol):
             return
         path, _, self._query = self.url.partition(b"?")
         self._endpoint = self._endpoints.get(path)
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if self._endpoint is None or answering or not self._is_plain():
+        if self._endpoint is None or self._is_answering() or not self._is_plain():
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.headers, self.expect_100_continue = url, headers, expects
@@ -150,14 +154,17 @@ class PlainProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answer a request that came the short way."""
         self.unfinished_bytes = 0
+        self._between_requests = True
+        began_with, self._began_with = self._began_with, b""
         exchange: Any = self.cycle
         if type(exchange) is not Exchange or self._endpoint is None:
             super().on_message_complete()
             return
-        exchange.more_body = False
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
         method = self.parser.get_method().decode("ascii")
-        self._endpoint.answer(method, headers, self._query, exchange.body, exchange.reply)
+        head = Head(self._endpoint, method, headers, self._query, len(exchange.body))
+        self._known_heads.remember(began_with, head, exchange.body)
+        self._answer(exchange, head, exchange.body)
 
     def on_exchange_complete(self) -> None:
         """An answer was written. No timer is set: whoever looks after the connection closes it when it is idle."""
@@ -165,6 +172,14 @@ class PlainProtocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
+
+    def _answer(self, exchange: Exchange, head: Head, body: bytes) -> None:
+        exchange.more_body = False
+        self.cycle = exchange  # type: ignore[assignment]
+        head.answer(body, exchange.reply)
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _is_plain(self) -> bool:
         headers = dict(self.headers)

@@ -11,6 +11,7 @@ import uvicorn
 
 from app.certificate import Certificate
 from app.exchange import PlainProtocol
+from app.heads import KnownHeads
 from app.settings import ServerSettings
 from ingest.sources.webhook import WebhookSource
 
@@ -29,6 +30,7 @@ class Front:
     def __init__(self, endpoints: Mapping[str, WebhookSource], api: Asgi) -> None:
         self._endpoints = {**endpoints, **{f"{path}/": endpoint for path, endpoint in endpoints.items()}}
         self.plain_endpoints = {path.encode(): endpoint for path, endpoint in self._endpoints.items()}
+        self.known_heads = KnownHeads()
         self._api = api
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
