@@ -30,6 +30,7 @@ _HASH = hashlib.blake2b(digest_size=10, person=b"headrace.id.1")
 _uuid = msgspec.msgpack.Decoder(UUID).decode
 _BIN_16 = b"\xc4\x10"  # MessagePack's head of 16 bytes
 
+_BACKSLASH = ord("\\")  # to look for a number in bytes takes a third of the time
 _EMPTY = frozenset({b"", b"null", b"undefined"})
 # RFC 2397 §3; the bounds keep what becomes a content type printable and short.
 _DATA_URL_HEAD = re.compile(rb"data:([ -+\--~]{0,200});base64")
@@ -50,14 +51,13 @@ def event_id(product: str, device: str | None, name: str, instant: Instant | Non
 
     Where nothing tells two events apart (neither instant nor a sender's id) use `random_id` instead.
     """
-    whose, device_bytes, name_bytes = product.encode(), (device or "").encode(), name.encode()
+    whose, who, what = product.encode(), device.encode() if device else b"", name.encode()
     when = b"" if instant is None else b"%d" % instant.nanoseconds
-    message = b"%d:%b%d:%b%d:%b%d:%b%d:%b" % (
-        *(len(whose), whose, len(device_bytes), device_bytes, len(name_bytes), name_bytes),
-        *(len(when), when, len(value), value),
-    )
     hash_ = _HASH.copy()
-    hash_.update(message)
+    hash_.update(
+        b"%d:%b%d:%b%d:%b%d:%b%d:%b"
+        % (len(whose), whose, len(who), who, len(what), what, len(when), when, len(value), value)
+    )
     return _uuid8(0 if instant is None else instant.nanoseconds // 1_000_000, hash_.digest())
 
 
@@ -91,7 +91,7 @@ def described(data: bytes | None) -> tuple[bytes, str | None]:
     if data is None:
         return b"", None
     text = data.strip()
-    if text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
+    if text[:1] == b"d" and text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
         return _canonical(decoded[1].strip())[0], decoded[0]
     return _canonical(text)
 
@@ -139,18 +139,23 @@ def _canonical_json(text: bytes) -> bytes | None:
     if not _shallow(text):
         return None
     try:
-        if b"\\" in text:  # escapes hide what the count of colons below would show
+        if _BACKSLASH in text:  # escapes hide what the count of colons below would show
             return _write_sorted(_parse_carefully(text))
         canonical = _write_sorted(_parse(text))
     except (ValueError, RecursionError):  # not JSON: NaN, a lone surrogate, invalid UTF-8 among others
         return None
-    if canonical.count(b":") != text.count(b":"):  # a duplicate key was dropped: two documents must not become one
+    # A duplicate key was dropped: two documents must not become one. Where nothing became shorter, nothing was.
+    if len(canonical) != len(text) and canonical.count(b":") != text.count(b":"):
         return None
     return canonical
 
 
 def _shallow(text: bytes) -> bool:
-    return text.count(b"{") + text.count(b"[") <= MAX_NESTING or nesting(text) <= MAX_NESTING
+    return (
+        len(text) <= MAX_NESTING  # each level is a character, at least
+        or text.count(b"{") + text.count(b"[") <= MAX_NESTING
+        or nesting(text) <= MAX_NESTING
+    )
 
 
 def _is_json(text: bytes) -> bool:

@@ -19,7 +19,7 @@ from ingest.formats.push import is_push, pushed_message
 from ingest.formats.reading import Reading, in_message, record, with_attributes
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
-from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
+from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, unicode_text, utf8
 from ingest.times import Instant, parse_rfc3339
 
 # The event stream's names for what webhooks call otherwise.
@@ -30,7 +30,6 @@ class _UsualMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=
     """The default members; then those of the template that the README recommends, and those of a product's stream."""
 
     event: str | None = None
-    data: msgspec.Raw = msgspec.Raw(b"null")
     coreid: str | None = None
     published_at: str | None = None
     event_id: str | None = None
@@ -43,15 +42,28 @@ class _UsualMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=
     productID: int | str | None = None  # noqa: N815 - theirs
 
 
+class _UsualWithText(_UsualMembers, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Data is a string, or there is none."""
+
+    data: str | None = None
+
+
+class _UsualWithJson(_UsualMembers, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Data is whatever it is."""
+
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _Usual(msgspec.Struct, frozen=True, gc=False):
     """What nearly all webhooks and streams send: the same as a Document, opened and read in half of the time."""
 
     text: bytes
-    members: _UsualMembers
+    members: _UsualWithText | _UsualWithJson
 
 
-_usual_members = msgspec.json.Decoder(_UsualMembers).decode
-# The members behind the four that are an event's own, by the names that webhooks have for them.
+_usual_with_text = msgspec.json.Decoder(_UsualWithText).decode
+_usual_with_json = msgspec.json.Decoder(_UsualWithJson).decode
+# The members between those that are an event's own, by the names that webhooks have for them.
 _FURTHER = ("event_id", "product_id", "fw_version", "userid", "ttl", "fw_version", "public", "product_id")
 _NONE_FURTHER = [None] * len(_FURTHER)
 
@@ -114,11 +126,14 @@ def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) ->
 
 def _opened(text: bytes) -> _Usual | Document:
     try:
-        members = _usual_members(text)
+        return _Usual(text, _usual_with_text(text))
+    except ValueError:
+        pass
+    try:
+        members = _usual_with_json(text)
     except (ValueError, RecursionError):
         return document(text)
-    if not is_string(members.data):  # the other members cannot nest
-        check_depth(text)
+    check_depth(text)
     return _Usual(text, members)
 
 
@@ -144,13 +159,13 @@ def _read_frame(frame: Frame) -> Reading:
     return read_members(part.members, utf8(frame.event))
 
 
-def _read_usual(members: _UsualMembers, name: str | None) -> Reading:
-    event, data, device, published_at, *further = astuple(members)
+def _read_usual(members: _UsualWithText | _UsualWithJson, name: str | None) -> Reading:
+    event, device, published_at, *further, data = astuple(members)
     return Reading(
         name=name or event,
         device=device,
         instant=_instant(published_at),
-        data=data_of(data),
+        data=data.encode() if isinstance(data, str) else None if data is None else data_of(data),
         attributes={} if further == _NONE_FURTHER else _texts(further),
     )
 

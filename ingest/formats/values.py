@@ -14,6 +14,7 @@ _any = msgspec.json.Decoder().decode
 _text = msgspec.json.Decoder(str | None).decode
 _string = msgspec.json.Decoder(str).decode
 
+_BACKSLASH = ord("\\")
 _NUMBER_STARTS = frozenset(b"%c" % start for start in b"-0123456789")
 _ESCAPES = re.compile(rb"(?:\\(?:u[0-9A-Fa-f]{4}|.))+", re.DOTALL)
 
@@ -28,7 +29,7 @@ def data_of(slice_: Slice) -> bytes | None:
     value = bytes(slice_)
     if value[:1] != b'"':
         return None if value == b"null" else value
-    if b"\\" not in value:
+    if _BACKSLASH not in value:
         return value[1:-1]
     try:
         return _string(value).encode()
