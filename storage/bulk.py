@@ -16,6 +16,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from storage.rows import sixteen_bytes
+
 _ROWS = 256  # in one SQLite statement: 12 columns × 256 stay well below its 32,766 variables
 
 
@@ -47,18 +49,18 @@ def insert(
         run(connection, _insert_unnest(table, columns, suffix), arrays)
 
 
-def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[UUID, int, str, str, int]]:
-    """(id, position, source, mode, stream) of those ids that are in the store already."""
+def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
+    """(id as a number, position, source, mode, stream) of those ids that are in the store already."""
     if connection.dialect.name != "sqlite":
         found = run(
             connection, "SELECT id, position, source, mode, stream FROM events WHERE id = ANY($1::uuid[])", (list(ids),)
         )
-        return [(UUID(int=row[0].int), *row[1:]) for row in found]
-    known: list[tuple[UUID, int, str, str, int]] = []
+        return [(row[0].int, *row[1:]) for row in found]
+    known: list[tuple[int, int, str, str, int]] = []
     for start in range(0, len(ids), _ROWS):
         some = ids[start : start + _ROWS]
-        rows = run(connection, _select_known(len(some)), tuple(id_.bytes for id_ in some))
-        known.extend((UUID(bytes=row[0]), *row[1:]) for row in rows)
+        rows = run(connection, _select_known(len(some)), tuple([sixteen_bytes(id_) for id_ in some]))
+        known.extend((int.from_bytes(row[0], "big"), *row[1:]) for row in rows)
     return known
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import msgspec
 
@@ -32,11 +33,16 @@ def moment(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds)
 
 
+def sixteen_bytes(id_: UUID) -> bytes:
+    """How SQLite keeps an id: `UUID.bytes` in half of its time."""
+    return id_.int.to_bytes(16, "big")
+
+
 def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
     """A row in the order of EVENT_COLUMNS, as the driver takes it."""
     return (
         event.position,
-        event.id.bytes if sqlite else event.id,
+        sixteen_bytes(event.id) if sqlite else event.id,
         event.product,
         event.device,
         event.name,
@@ -45,7 +51,7 @@ def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
         None if event.published_at is None else micros(event.published_at),
         micros(event.received_at),
         event.source,
-        event.mode.value,
+        event.mode._value_,  # `value` is a property in Python, and this is made for every event
         _attributes_text(event.attributes),
         event.stream,
     )

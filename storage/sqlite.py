@@ -16,6 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from storage import bulk
 from storage.database import P, T, Work, translated
 
+# sqlite3 looks for a way to adapt each parameter of bytes, and raises and swallows an error when it finds none: a
+# twentieth of what a commit takes.
+sqlite3.register_adapter(bytes, bytes)
+
 BUSY_SECONDS = 5
 _READ_THREADS = 4
 # A multi-row statement has one text per number of rows; each is prepared once and kept.

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from uuid import UUID
 
 import msgspec
 import structlog
@@ -120,7 +119,7 @@ class _Batch:
         """Everything between BEGIN and COMMIT: the last position before, and what became of each record."""
         position = _lock_head(connection)
         ids = [record.id for record in self._records if isinstance(record, Event)]
-        known: dict[UUID, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
+        known: dict[int, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
         sorted_out = _sort_out(self._records, known, position)
         self._insert(connection, sorted_out)
         _move_head(connection, position + len(sorted_out.stored))
@@ -168,15 +167,15 @@ class _Sorted:
     rejects: list[Reject]
 
 
-def _sort_out(records: Sequence[Record], known: dict[UUID, _First], position: int) -> _Sorted:
+def _sort_out(records: Sequence[Record], known: dict[int, _First], position: int) -> _Sorted:
     """Give new events the positions after `position`; a second copy in the batch is a duplicate like any other."""
     rows = _Sorted([], [], [], [])
     for record in records:
         if isinstance(record, Event):
-            first = known.get(record.id)
+            first = known.get(record.id.int)
             if first is None:
                 position += 1
-                known[record.id] = (position, record.source, record.mode, record.stream)
+                known[record.id.int] = (position, record.source, record.mode, record.stream)
                 rows.stored.append(msgspec.structs.replace(record, position=position))
                 rows.outcomes.append(Outcome.STORED)
             else:
