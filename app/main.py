@@ -74,12 +74,12 @@ class Headrace:
         store, feed = SqlStore(database, utc_now), SqlFeed(database)
         self._inbox = Inbox(
             store,
-            feed.publish,
             metrics,
             max_events=settings.store.inbox_events,
             max_bytes=settings.store.inbox_bytes,
             patience_seconds=_PATIENCE_SECONDS,
             in_order=database.dialect == "sqlite",  # it has one writer, PostgreSQL a connection for each commit
+            publish=feed.publish if settings.handlers else None,
         )
         self._dispatcher = Dispatcher(
             {label: (build(label, handler, settings.folder), handler) for label, handler in settings.handlers.items()},

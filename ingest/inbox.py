@@ -35,19 +35,20 @@ class Inbox:
     """Holds at most `max_events` records and `max_bytes` until they are committed.
 
     `patience_seconds` is how long a submission waits for room before it is deferred. `in_order`: the store commits
-    groups in the order in which it is given them, also where it has two at once.
+    groups in the order in which it is given them, also where it has two at once. `publish` is told what was committed,
+    in order.
     """
 
     def __init__(
         self,
         store: Store,
-        publish: Callable[[Sequence[Event]], None],
         metrics: Metrics,
         *,
         max_events: int,
         max_bytes: int,
         patience_seconds: float,
         in_order: bool = False,
+        publish: Callable[[Sequence[Event]], None] | None = None,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -200,7 +201,8 @@ class Inbox:
 
     def _committed(self, group: list[Submission], commit: Commit) -> None:
         self._settle(group, commit.outcomes)
-        self._publish(commit.events)
+        if self._publish is not None:
+            self._publish(commit.events())
 
     async def _store_away(self, group: list[Submission], error: StoreUnavailable) -> None:
         """Defer what will be sent again, keep what will not for another attempt, unless we close."""

@@ -190,10 +190,13 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one transaction did: an outcome for each record, and the new events with their positions, ascending."""
+    """What one transaction did: an outcome for each record, and the new events with their positions, ascending.
+
+    `events` makes them when it is called: without a handler nobody wants them, and they take a tenth of ingestion.
+    """
 
     outcomes: Sequence[Outcome]
-    events: Sequence[Event]
+    events: Callable[[], Sequence[Event]] = tuple
 
 
 class Feed(Protocol):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from ingest.event import Event, Mode, Reason, Reject
+from ingest.event import NO_ATTRIBUTES, Event, Mode, Reason, Reject
 from ingest.times import EPOCH
 from storage.tables import events
 
@@ -19,7 +19,6 @@ REJECT_COLUMNS = ("source", "mode", "received_at", "reason", "body", "attributes
 
 _write_json = msgspec.json.Encoder().encode
 _read_attributes = msgspec.json.Decoder(dict[str, str]).decode
-_NO_ATTRIBUTES: Mapping[str, str] = {}
 
 
 def micros(at: datetime) -> int:
@@ -72,7 +71,7 @@ def event_of(row: Any) -> Event:
         received_at=moment(received_at),
         source=source,
         mode=Mode(mode),
-        attributes=_NO_ATTRIBUTES if attributes == "{}" else _attributes_of(attributes),
+        attributes=NO_ATTRIBUTES if attributes == "{}" else _attributes_of(attributes),
         stream=stream,
         position=position,
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 
 import msgspec
@@ -67,7 +68,7 @@ class SqlStore:
             if batch.result is None or not await self._was_committed():
                 raise
             position, outcomes = batch.result
-        return Commit(outcomes, _placed(records, outcomes, position))
+        return Commit(outcomes, partial(_placed, records, outcomes, position))
 
     async def _was_committed(self) -> bool:
         """Whether the batch whose COMMIT went unanswered is there. Waits for the head lock it may still hold."""
@@ -88,8 +89,8 @@ class SqlStore:
         try:
             second = await self.commit(records[middle:])
         except StoreUnavailable:  # the first half is durable, and has to be counted so
-            second = Commit([Outcome.DEFERRED] * (len(records) - middle), ())
-        return Commit([*first.outcomes, *second.outcomes], [*first.events, *second.events])
+            second = Commit([Outcome.DEFERRED] * (len(records) - middle))
+        return Commit([*first.outcomes, *second.outcomes], lambda: [*first.events(), *second.events()])
 
 
 class _Batch:

@@ -22,7 +22,7 @@ async def commit(database: Database, feed: SqlFeed | None, events: Sequence[Even
     """Commit as a process does: its own feed is told."""
     committed = await SqlStore(database, lambda: NOW).commit(events)
     if feed is not None:
-        feed.publish(committed.events)
+        feed.publish(committed.events())
 
 
 async def all_of(feed: SqlFeed, limit: int) -> list[Event]:
@@ -67,7 +67,7 @@ async def test_a_batch_cut_in_two_by_another_process_is_read_in_order(database: 
     await commit(another, None, numbered(2, 4))
     second = await store.commit(numbered(2, 6))
 
-    feed.publish([*first.events, *second.events])
+    feed.publish([*first.events(), *second.events()])
 
     assert [event.position for event in await feed.read(4, 10)] == [5, 6, 7, 8]
     assert [event.position for event in await all_of(feed, 3)] == list(range(1, 9))

@@ -81,7 +81,7 @@ def numbered(count: int, **fields: Any) -> list[Event]:
 
 async def commit(database: Database, *records: Record, clock: Callable[[], datetime] = lambda: NOW) -> list[Event]:
     """Commit the records; the new events with their positions."""
-    return list((await SqlStore(database, clock).commit(records)).events)
+    return list((await SqlStore(database, clock).commit(records)).events())
 
 
 async def park(database: Database, handler: str, position: int, **values: Any) -> None:

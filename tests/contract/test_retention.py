@@ -175,7 +175,7 @@ async def test_an_emptied_store_does_not_begin_again(database: Database) -> None
     commit = await SqlStore(database, lambda: NOW).commit(numbered(2))
 
     assert list(commit.outcomes) == [Outcome.STORED] * 2  # deduplication reaches back as far as the retention
-    assert [event.position for event in commit.events] == [6, 7]
+    assert [event.position for event in commit.events()] == [6, 7]
 
 
 async def test_two_processes_count_what_went_once(database: Database, another: Database) -> None:

@@ -243,7 +243,7 @@ class Hopeful:
     async def commit(self, records: Sequence[Record]) -> Commit:
         """Not what ports.Store says."""
         self._late.append(asyncio.create_task(self._store.commit(records)))
-        return Commit([Outcome.STORED] * len(records), ())
+        return Commit([Outcome.STORED] * len(records))
 
 
 async def test_the_rule_notices_hope(kind: Kind, tmp_path: Path) -> None:

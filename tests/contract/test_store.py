@@ -36,8 +36,8 @@ async def rule_positions_are_dense(store: Store, database: Database) -> None:
     first = await store.commit([*numbered(3), *numbered(2)])
     second = await store.commit([*numbered(5, 1), a_reject(), an_ignored()])
 
-    assert [event.position for event in first.events] == [1, 2, 3]
-    assert [event.position for event in second.events] == [4, 5, 6]
+    assert [event.position for event in first.events()] == [1, 2, 3]
+    assert [event.position for event in second.events()] == [4, 5, 6]
     assert await positions(database) == [1, 2, 3, 4, 5, 6]
     assert await rows(database, "SELECT position FROM head") == [(6,)]
 
@@ -150,7 +150,7 @@ def _told_stored(commit: Commit) -> Commit:
 
 
 def _told_out_of_order(commit: Commit) -> Commit:
-    return Commit(commit.outcomes, list(reversed(commit.events)))
+    return Commit(commit.outcomes, lambda: list(reversed(commit.events())))
 
 
 MUTANTS: dict[str, tuple[Callable[[Store], Store], Rule]] = {
@@ -197,7 +197,7 @@ async def test_two_processes_share_one_order(database: Database, another: Databa
     ]
 
     ids = {event.id for batch in batches for event in batch}
-    stored = [event for commit in commits for event in commit.events]
+    stored = [event for commit in commits for event in commit.events()]
     assert sorted(event.position or 0 for event in stored) == list(range(1, len(ids) + 1))
     assert {event.id for event in stored} == ids
     assert await positions(database) == list(range(1, len(ids) + 1))
@@ -257,5 +257,5 @@ async def test_an_empty_batch_is_nothing(database: Database) -> None:
     """Committing no records changes nothing and is no error."""
     commit = await store_of(database).commit([])
 
-    assert (list(commit.outcomes), list(commit.events)) == ([], [])
+    assert (list(commit.outcomes), list(commit.events())) == ([], [])
     assert await tallies(database) == {}

@@ -87,7 +87,7 @@ async def test_half_a_batch_that_was_committed_is_told_as_stored(database: Datab
     commit = await store_of(GoesAway(database, writes=2)).commit(records)  # the whole is refused, the first half is not
 
     assert list(commit.outcomes) == [Outcome.STORED] * 2 + [Outcome.DEFERRED] * 2
-    assert [event.position for event in commit.events] == [1, 2] == await positions(database)
+    assert [event.position for event in commit.events()] == [1, 2] == await positions(database)
 
 
 async def test_nothing_is_left_while_another_process_holds_the_lock(
@@ -213,7 +213,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(broken_line: Line) ->
 
     assert proxy.cuts == 1
     assert list(commit.outcomes) == [Outcome.STORED] * 3
-    assert [event.position for event in commit.events] == [2, 3, 4]
+    assert [event.position for event in commit.events()] == [2, 3, 4]
     assert await tallies(direct) == {"stored": 4}
     assert await positions(direct) == [1, 2, 3, 4]
 

@@ -82,7 +82,7 @@ async def test_records_that_msgspec_cannot_write_travel_too(database: Database) 
     commit = await SqlStore(database, lambda: NOW).commit([an_event("half \ud800"), an_event("whole")])
 
     assert list(commit.outcomes) == [Outcome.REJECTED, Outcome.STORED]
-    assert [(event.name, event.position) for event in commit.events] == [("whole", 1)]
+    assert [(event.name, event.position) for event in commit.events()] == [("whole", 1)]
 
 
 async def test_a_writer_that_dies_costs_what_it_was_asked_and_is_replaced(database: Database) -> None:

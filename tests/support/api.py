@@ -72,7 +72,7 @@ class World:
 
     async def commit(self, *records: Event | Reject) -> list[Event]:
         """Commit the records; the new events with their positions."""
-        return list((await SqlStore(self.database, lambda: NOW).commit(records)).events)
+        return list((await SqlStore(self.database, lambda: NOW).commit(records)).events())
 
     async def give_up(self, *positions: int) -> None:
         """A running handler `alerts` at position 2, for which the events at these positions are dead letters."""

@@ -105,7 +105,7 @@ class Stage:
 
     async def commit(self, events: Sequence[Event]) -> list[Event]:
         """Commit events and tell the tail; they come back with their positions."""
-        committed = list((await self._store.commit(events)).events)
+        committed = list((await self._store.commit(events)).events())
         self.feed.publish(committed)
         return committed
 

@@ -53,5 +53,6 @@ class GatedStore:
         await self._open.wait()
         await asyncio.sleep(0)  # as a real commit does, let the others have a turn
         outcomes = self.decide(records)
-        new = zip(records, outcomes, strict=True)
-        return Commit(outcomes, [r for r, outcome in new if outcome is Outcome.STORED and isinstance(r, Event)])
+        told = zip(records, outcomes, strict=True)
+        stored = [record for record, outcome in told if outcome is Outcome.STORED and isinstance(record, Event)]
+        return Commit(outcomes, lambda: stored)

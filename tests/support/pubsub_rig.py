@@ -57,7 +57,6 @@ class PubsubRig:
         self.metrics = Metrics(CollectorRegistry())
         self.inbox = Inbox(
             spoil(SqlStore(database, _now)),
-            lambda events: None,
             self.metrics,
             max_events=max_events,
             max_bytes=max_bytes,

@@ -51,7 +51,6 @@ async def sse_on_store(
     metrics = Metrics(CollectorRegistry())
     inbox = Inbox(
         spoil(SqlStore(database, _now)),
-        lambda events: None,
         metrics,
         max_events=12_000,
         max_bytes=10**9,

@@ -39,9 +39,7 @@ class SseRig:
         self.store = GatedStore(self._keep)
         self.coverage = RecordingCoverage()
         self.metrics = Metrics(CollectorRegistry())
-        self.inbox = Inbox(
-            self.store, lambda events: None, self.metrics, max_events=max_events, max_bytes=10**9, patience_seconds=5
-        )
+        self.inbox = Inbox(self.store, self.metrics, max_events=max_events, max_bytes=10**9, patience_seconds=5)
         intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.SSE)
         format_ = ParticleFormat(ORIGIN, ("hook-sent/",))
         self.source = SseSource(

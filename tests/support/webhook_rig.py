@@ -59,7 +59,6 @@ class WebhookRig:
         self.metrics = Metrics(CollectorRegistry())
         self.inbox = Inbox(
             spoil(SqlStore(database, _now)),
-            lambda events: None,
             self.metrics,
             max_events=MAX_EVENTS,
             max_bytes=10**9,

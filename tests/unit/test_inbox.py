@@ -32,12 +32,12 @@ class Rig:
         self.registry = CollectorRegistry()
         self.inbox = Inbox(
             self.store,
-            self.published.extend,
             Metrics(self.registry),
             max_events=max_events,
             max_bytes=max_bytes,
             patience_seconds=patience_seconds,
             in_order=in_order,
+            publish=self.published.extend,
         )
         self.running = asyncio.create_task(self.inbox.run())
 

@@ -33,7 +33,6 @@ class Rig:
         self.store = GatedStore(decide)
         self.inbox = Inbox(
             self.store,
-            lambda events: None,
             self.metrics,
             max_events=max_events,
             max_bytes=10**9,
