@@ -50,16 +50,16 @@ class KnownHeads:
 
     def split(self, data: bytes) -> tuple[Head, bytes] | None:
         """Head and body where `data` is one whole request whose head came before."""
-        end = data.find(_END)
+        end = data.find(_END) + len(_END)  # 3 where there is none, and no head is that short
         head = self._heads.get(data[:end])
-        if head is None or len(data) - end - len(_END) != head.length:
+        if head is None or len(data) - end != head.length:
             return None
-        return head, data[end + len(_END) :]
+        return head, data[end:]
 
     def remember(self, data: bytes, head: Head, body: bytes) -> None:
         """Remember `head` if the parser found it and `body`, and nothing else, in `data`."""
-        end = data.find(_END)
-        if 0 <= end <= _LARGEST and data[end + len(_END) :] == body:
+        end = data.find(_END) + len(_END)
+        if len(_END) <= end <= _LARGEST and data[end:] == body:
             if len(self._heads) >= _MOST:
                 self._heads.clear()
             self._heads[data[:end]] = head

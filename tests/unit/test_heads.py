@@ -184,7 +184,16 @@ pieces = st.one_of(
 conversations = st.lists(st.lists(pieces, max_size=6).map(lambda some: list(chain(*some))), min_size=1, max_size=3)
 
 
+def _cut_in_its_end() -> list[list[bytes]]:
+    """A request that comes again, cut in the end of its head: where that looked known, so would its length."""
+    body = b"x" * (len(request(b"", length=10)) - 4 - 2)
+    whole = request(body)
+    behind = len(whole) - len(body) - 3
+    return [[whole], [whole[:behind], whole[behind:]]]
+
+
 @given(conversations)
+@example(_cut_in_its_end())
 @example([cut(PLAIN[0], [0.6]), [PLAIN[0][round(0.6 * len(PLAIN[0])) :]]])  # the end of a head is none
 @example([[b"\r\n\r\n" + PLAIN[0]], [b"\r\n\r\nPO"]])  # nor is what stands before it
 @settings(max_examples=400, deadline=None)
