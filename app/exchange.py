@@ -110,6 +110,7 @@ class PlainProtocol(HttpToolsProtocol):
             request = self._known_heads.split(data)
             if request is not None:
                 self._unset_keepalive_if_required()
+                self.unfinished_bytes = 0
                 self._answer(Exchange(self), *request)
                 return
         self._began_with = data if self._between_requests else b""

@@ -267,6 +267,23 @@ def test_uvicorns_idle_timer_is_stopped() -> None:
     asyncio.run(ask())
 
 
+def test_empty_lines_between_requests_do_not_add_up() -> None:
+    """Some senders end a body with one (RFC 9112 §2.2); over many requests that is no head that is too large."""
+
+    async def ask() -> None:
+        service = Service(Counting())
+        protocol, wire = connection(service)
+        for _ in range(3):
+            protocol.data_received(PLAIN[0])
+            service.sink.answer_all()
+            protocol.data_received(b"\r\n" * 15_000)
+        assert service.known_heads.found == 2  # type: ignore[attr-defined]
+        assert not wire.closed
+        protocol.connection_lost(None)
+
+    asyncio.run(ask())
+
+
 def test_the_memory_of_heads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a head of its own for each request nor a long one stays."""
     monkeypatch.setattr(module, "_MOST", 3)
