@@ -17,7 +17,6 @@ MAX_NAME_CHARACTERS = 256
 MAX_DEVICE_CHARACTERS = 256
 MAX_NESTING = 64
 MAX_ELEMENTS = 10_000
-NO_ATTRIBUTES: Mapping[str, str] = {}  # one for all events that have none
 
 
 class Mode(StrEnum):

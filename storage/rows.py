@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from ingest.event import NO_ATTRIBUTES, Event, Mode, Reason, Reject
+from ingest.event import Event, Mode, Reason, Reject
 from ingest.times import EPOCH
 from storage.tables import events
 
@@ -71,7 +71,7 @@ def event_of(row: Any) -> Event:
         received_at=moment(received_at),
         source=source,
         mode=Mode(mode),
-        attributes=NO_ATTRIBUTES if attributes == "{}" else _attributes_of(attributes),
+        attributes={} if attributes == "{}" else _attributes_of(attributes),
         stream=stream,
         position=position,
     )

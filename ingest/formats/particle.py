@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import astuple
 
-from ingest.event import NO_ATTRIBUTES, Origin, Reason, Record
+from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
@@ -166,7 +166,7 @@ def _read_usual(members: _UsualWithText | _UsualWithJson, name: str | None) -> R
         device=device,
         instant=_instant(published_at),
         data=data.encode() if isinstance(data, str) else None if data is None else data_of(data),
-        attributes=NO_ATTRIBUTES if further == _NONE_FURTHER else _texts(further),
+        attributes={} if further == _NONE_FURTHER else _texts(further),
     )
 
 

@@ -45,6 +45,15 @@ async def test_memory_and_database_say_the_same(database: Database, limit: int) 
     assert [event.position for event in await all_of(told, limit)] == list(range(1, 41))
 
 
+async def test_events_that_are_read_share_no_attributes(database: Database) -> None:
+    """What a handler of the operator's writes into one event is not seen in another."""
+    cold = SqlFeed(database)
+    await commit(database, None, numbered(2))
+    first, second = await cold.read(0, 2)
+    assert first.attributes == second.attributes == {}
+    assert first.attributes is not second.attributes
+
+
 async def test_a_reader_skips_no_commit_of_another_process(database: Database, another: Database) -> None:
     """Other processes' commits between ours are read in their place, wherever the reader stands."""
     feed = SqlFeed(database)

@@ -50,6 +50,13 @@ def with_member(member: bytes | str) -> bytes:
     return b'{"event":"temp","coreid":"d1","published_at":"%b",%b}' % (PUBLISHED.encode(), text)
 
 
+def test_events_share_no_attributes() -> None:
+    """What a handler of the operator's writes into an event must not be stored with every later one."""
+    first, second = (event(with_member('"data":"1"')) for _ in range(2))
+    assert first.attributes == second.attributes == {}
+    assert first.attributes is not second.attributes
+
+
 def test_the_default_form() -> None:
     """A hook made with only event and URL sends a form."""
     body = "event=demo&data=mydata&published_at=2017-02-01T21%3A08%3A05.763Z&coreid=3f002b000000000000000000"
