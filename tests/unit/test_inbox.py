@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
@@ -498,3 +499,22 @@ async def test_what_was_held_holds_nothing_back_once_it_is_settled(make: Make) -
         rig.inbox.submit(Submission(numbered(100, start), rig.told.append))
     await turns()
     assert rig.store.batches == [100, 500, 500]
+
+
+async def test_a_commit_takes_from_the_hand_over_to_its_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for the commit before counts where the store had the group beforehand, and not where it was queued."""
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
+    rig.store.close_gate()
+    for start in range(0, 1100, 100):
+        rig.inbox.submit(Submission(numbered(100, start), rig.told.append))
+    await turns()
+    assert rig.store.batches == [500, 500]
+
+    now = 2.0
+    rig.store.open_gate()
+    rig.inbox.close()
+    await rig.running
+    assert rig.store.batches == [500, 500, 100]
+    assert rig.registry.get_sample_value("headrace_commit_seconds_sum") == 2.0 + 2.0 + 0.0
