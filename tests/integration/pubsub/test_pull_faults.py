@@ -22,6 +22,7 @@ from tests.support.pubsub_proxy import Answer, PubsubProxy
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
 from tests.support.server import free_port
 
+LONG_ENOUGH = 1.0  # for a client that should not be made: one that should takes a fifth
 Throttle: Any = bidi._Throttle
 REFUSALS = {
     StatusCode.NOT_FOUND: "the subscription does not exist: said so",
@@ -112,6 +113,23 @@ async def test_a_stream_that_is_cut_while_messages_are_held_loses_and_doubles_no
 
     assert len(await rig.names()) == 50
     assert not rig.proxy.given_back
+
+
+async def test_with_the_store_away_no_next_client_fills_the_inboxs_line(tmp_path: Path) -> None:
+    """What a client that gave up had taken is in the inbox before another one takes more, and none of it is lost."""
+    async with pubsub_rig(tmp_path, max_events=10, linger=0.1) as rig:
+        await rig.until_up()
+        rig.database.away = True
+        await rig.publish(*(a_message(f"t{number:02}") for number in range(30)))
+        await rig.until(lambda: rig.counts()["in_flight"] > 10)
+        rig.proxy.cut(StatusCode.NOT_FOUND)
+        with pytest.raises(TimeoutError):
+            await rig.until(lambda: rig.proxy.pulls > 1, LONG_ENOUGH)
+
+        rig.database.away = False
+        await rig.until(lambda: rig.proxy.pulls > 1)
+        await rig.until(lambda: rig.counts()["stored"] == 30)
+        assert sorted(await rig.names()) == [f"t{number:02}" for number in range(30)]
 
 
 async def test_a_server_that_cannot_be_reached_is_tried_again(
