@@ -179,6 +179,37 @@ async def test_a_server_that_ends_every_call_at_once_is_given_time(
         await rig.until_acknowledged(messages)
 
 
+class Turn:
+    """In place of the client's throttle: whoever is about to open a lost stream again does so when the test says so."""
+
+    def __init__(self) -> None:
+        self.awaited = threading.Event()
+        self.come = threading.Event()
+
+    def __enter__(self) -> None:
+        self.awaited.set()
+        self.come.wait(20)
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+async def test_a_source_that_was_stopped_opens_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client alone would, as soon as it may: one that nobody reads, and that nobody ends."""
+    turn = Turn()
+    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: turn)
+    async with pubsub_rig(tmp_path) as rig:
+        await rig.until_up()
+        rig.proxy.cut()
+        await rig.until(turn.awaited.is_set)
+        others = set(threading.enumerate())
+        await rig.source.pause()
+        await rig.until(lambda: any("Shutdown" in thread.name for thread in _threads_since(others)))
+        turn.come.set()
+        await rig.until(rig.running.done)
+
+        assert rig.proxy.pulls == 1
+
+
 async def test_without_credentials_the_source_is_refused_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
