@@ -13,8 +13,10 @@ from typing import Protocol
 from ingest.sources.answers import Answer
 
 _END = b"\r\n\r\n"
-_LARGEST = 2048  # bytes of a head that is remembered
-_MOST = 1000  # heads; a sender with a head of its own for each request must not fill the memory
+# A sender with a head of its own for each request must not fill the memory: some 10 MB, when all is at its bound.
+_MOST = 1000
+_LARGEST = 2048  # bytes of a head
+_MOST_HEADERS = 40
 
 
 class Endpoint(Protocol):
@@ -27,9 +29,9 @@ class Endpoint(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Head:
-    """What stands before a body: where it goes, and how many bytes it has."""
+    """What stands before a body: where it goes, and how many bytes it has. Not to be shown: it may hold credentials."""
 
     endpoint: Endpoint
     method: str
@@ -59,7 +61,8 @@ class KnownHeads:
     def remember(self, data: bytes, head: Head, body: bytes) -> None:
         """Remember `head` if the parser found it and `body`, and nothing else, in `data`."""
         end = data.find(_END) + len(_END)
-        if len(_END) <= end <= _LARGEST and data[end:] == body:
+        small = len(_END) <= end <= _LARGEST and len(head.headers) <= _MOST_HEADERS
+        if small and data[end:] == body:
             if len(self._heads) >= _MOST:
                 self._heads.clear()
             self._heads[data[:end]] = head

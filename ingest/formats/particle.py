@@ -19,7 +19,7 @@ from ingest.formats.push import is_push, pushed_message
 from ingest.formats.reading import Reading, in_message, record, with_attributes
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
-from ingest.formats.values import data_of, literal_of, text_of, text_or_number_of, unicode_text, utf8
+from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
 from ingest.times import Instant, parse_rfc3339
 
 # The event stream's names for what webhooks call otherwise.
@@ -133,7 +133,8 @@ def _opened(text: bytes) -> _Usual | Document:
         members = _usual_with_json(text)
     except (ValueError, RecursionError):
         return document(text)
-    check_depth(text)
+    if not is_string(members.data):  # the other members cannot nest
+        check_depth(text)
     return _Usual(text, members)
 
 

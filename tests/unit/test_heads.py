@@ -292,4 +292,5 @@ def test_the_memory_of_heads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(heads._heads) == 2
     heads = Counting()
     asyncio.run(spoken(heads, [[request(b"{}", b"X-Long: " + b"x" * 2048)] * 2]))
+    asyncio.run(spoken(heads, [[request(b"{}", *(b"X%d:" % number for number in range(40)))] * 2]))
     assert heads.found == 0
