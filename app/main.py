@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import secrets
 import socket
 import sys
@@ -145,7 +146,7 @@ class Headrace:
             self._at_once.set()
 
     async def run(self, listening: socket.socket, companions: Sequence[Companion] = ()) -> None:
-        """Serve on a bound socket until `stop`; companions run beside it and end first."""
+        """Serve on a bound socket until `stop`; companions run beside it until the sources take no more."""
         await self._take_up_gaps()
         async with asyncio.TaskGroup() as tasks:
             committing = tasks.create_task(self._inbox.run())
@@ -160,8 +161,8 @@ class Headrace:
             await self._stop.wait()
             self._draining = True
             await self._drain_delay()
-            await _cancelled(accompanying)
             await self._supervisor.pause()
+            await _cancelled(accompanying)
             self._inbox.close()
             await committing
             self._server.should_exit = True
@@ -237,7 +238,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"server.host, server.port: cannot listen on {host}:{port}: {error.strerror}"
+            f"server.host, server.port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
         ) from None
 
 

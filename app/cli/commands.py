@@ -40,7 +40,9 @@ def check(
     config: Config = None,
     debug: Debug = False,
 ) -> None:
-    """Validate the configuration. Prints what `serve` would run, or names the key of whatever it would refuse.
+    """Validate the configuration. Prints what `serve` would run, or names the key of whatever is wrong in it.
+
+    Whether a store, an endpoint or a handler's function is really there, only --connect can tell.
 
     \b
     Example:

@@ -18,7 +18,7 @@ GAP_HEADINGS = ("id", "since", "until", "source", "mode", "cause", "seconds", "s
 REJECT_HEADINGS = ("id", "received at", "source", "mode", "reason", "body")
 SOURCE_HEADINGS = (
     *("source", "mode", "product", "state", "since", "streams", "covered until"),
-    *("stored", "duplicate", "rejected", "ignored", "expired", "last minute"),
+    *("stored", "duplicate", "rejected", "ignored", "expired", "last counted minute"),
 )
 HANDLER_HEADINGS = ("handler", "state", "position", "head", "lag", "lag s", "retries", "dead", "holder")
 DEAD_HEADINGS = ("position", "id", "device", "name", "attempts", "error")
