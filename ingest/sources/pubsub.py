@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from ingest.event import Cause, Origin
+from ingest.event import Origin
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Condition, LastSeen, MessageFormat
 from ingest.pull.pull import Pull, PullParts, PullRules
+from ingest.standing import SourceStanding
 from ingest.times import elapsed
 
 
@@ -32,12 +33,11 @@ class PubsubSource:
         now: Callable[[], datetime],
         clock: Callable[[], float] = elapsed,
     ) -> None:
-        self._origin = origin
         self._rules = rules
         self._number_of_streams = streams
         self._intake = intake
-        self._metrics = metrics
-        self._now = now
+        self._pulls: list[Pull] = []
+        self._standing = SourceStanding(origin, lambda: [pull.state for pull in self._pulls], metrics, now)
         self._parts = PullParts(
             origin=origin,
             format=format_,
@@ -45,15 +45,11 @@ class PubsubSource:
             clock=clock,
             now=now,
             heard=intake.heard,
-            changed=self._changed,
-            reconnecting=self._count_reconnect,
+            changed=self._standing.changed,
+            reconnecting=self._standing.reconnecting,
             not_acknowledged=metrics.ack_failures.labels(origin.source).inc,
         )
-        self._pulls: list[Pull] = []
         self._paused = False
-        self._up = False
-        self._since = now()
-        metrics.declare_stream(origin.source, origin.mode.value)
         metrics.oldest_unsettled.labels(origin.source).set_function(self._age)
 
     async def run(self) -> None:
@@ -70,25 +66,14 @@ class PubsubSource:
         self._paused = True
         for pull in self._pulls:
             pull.pause()
-        self._changed()
 
     def last_seen(self) -> LastSeen:
         """See ports.Source."""
         return self._intake.last_seen()
 
     def condition(self) -> Condition:
-        """Up while at least one stream is open; the reason is that of the first one that is not."""
-        states = [pull.state for pull in self._pulls]
-        reasons = (state.reason or state.state for state in states)
-        return Condition(self._up, self._since, None if self._up else next(reasons, "not started"), states)
-
-    def _changed(self) -> None:
-        up = not self._paused and any(pull.state.state == "listening" for pull in self._pulls)
-        if up is not self._up:
-            self._up, self._since = up, self._now()
+        """See ports.Source."""
+        return self._standing.condition()
 
     def _age(self) -> float:
         return max((pull.age() for pull in self._pulls), default=0.0)
-
-    def _count_reconnect(self, cause: Cause) -> None:
-        self._metrics.reconnects.labels(self._origin.source, self._origin.mode.value, cause.value).inc()

@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ingest.event import Cause, Origin
+from ingest.event import Origin
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, FrameFormat, LastSeen
 from ingest.reconnect import OpenBudget
+from ingest.standing import SourceStanding
 from ingest.stream.connection import Connection, Wire
 from ingest.stream.opening import make_client
 from ingest.stream.recorder import Recorder
@@ -67,16 +68,13 @@ class SseSource:
         self._format = format_
         self._intake = intake
         self._budget = budget
-        self._metrics = metrics
         self._now = now
         self._clock = clock
         self._recorder = Recorder(origin, coverage, clock)
         self._watch = Watch(self._connections, clock)
         self._streams: list[Stream] = []
         self._paused = asyncio.Event()
-        self._up = False
-        self._since = now()
-        metrics.declare_stream(origin.source, origin.mode.value)
+        self._standing = SourceStanding(origin, lambda: [stream.state for stream in self._streams], metrics, now)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -106,10 +104,8 @@ class SseSource:
         return self._intake.last_seen()
 
     def condition(self) -> Condition:
-        """Up while at least one stream listens; the reason is that of the first one that does not."""
-        states = [stream.state for stream in self._streams]
-        reasons = (state.reason or state.state for state in states)
-        return Condition(self._up, self._since, None if self._up else next(reasons, "not started"), states)
+        """See ports.Source."""
+        return self._standing.condition()
 
     def _wire(self, client: httpx.AsyncClient) -> Wire:
         return Wire(
@@ -135,21 +131,13 @@ class SseSource:
             self._budget,
             _host(self._rules.url),
             random.uniform,
-            self._changed,
-            self._count_reconnect,
+            self._standing.changed,
+            self._standing.reconnecting,
         )
 
     def _connections(self) -> Iterator[Connection]:
         for stream in self._streams:
             yield from stream.connections()
-
-    def _changed(self) -> None:
-        up = any(stream.state.state == "listening" for stream in self._streams)
-        if up is not self._up:
-            self._up, self._since = up, self._now()
-
-    def _count_reconnect(self, cause: Cause) -> None:
-        self._metrics.reconnects.labels(self._origin.source, self._origin.mode.value, cause.value).inc()
 
 
 def _host(url: str) -> str:
