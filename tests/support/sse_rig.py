@@ -76,6 +76,10 @@ class SseRig:
             while not condition():  # noqa: ASYNC110 - states are there to be read
                 await asyncio.sleep(0.002)
 
+    async def until_up(self) -> None:
+        """Return when the source listens: what comes together with the head of the answer proves nothing."""
+        await self.until(lambda: self.source.condition().up)
+
     async def until_proven(self, say: Callable[[bytes], Awaitable[None]], condition: Callable[[], object]) -> None:
         """Return when the condition holds. Upstream gives signs of life meanwhile: each proves the time before it."""
         async with asyncio.timeout(10):

@@ -93,7 +93,7 @@ async def test_a_trusted_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     async with sse_upstream(context) as upstream, sse_rig(hasty(upstream.url)) as rig:
         channel = await upstream.channel()
-        await rig.until(lambda: rig.source.condition().up)
+        await rig.until_up()
         for number in range(3):
             await channel.event("temp", number)
             await asyncio.sleep(0.3)

@@ -16,14 +16,7 @@ from ingest.event import Cause, Event, Reason
 from ingest.reconnect import OpenBudget
 from ingest.stream import watch
 from tests.support.sse_rig import SseRig, hasty, sse_rig
-from tests.support.sse_upstream import CHUNKED, PLAIN, Channel, SseUpstream, an_answer, frame
-
-
-async def heard_by(rig: SseRig, upstream: SseUpstream) -> Channel:
-    """The first connection, when the source reads it: what comes with the head of the answer proves nothing."""
-    channel = await upstream.channel()
-    await rig.until(lambda: rig.source.condition().up)
-    return channel
+from tests.support.sse_upstream import CHUNKED, PLAIN, SseUpstream, an_answer, frame
 
 
 async def test_what_is_sent_is_stored(upstream: SseUpstream, rig: SseRig) -> None:
@@ -176,12 +169,13 @@ async def test_a_server_that_never_answers_is_given_up(upstream: SseUpstream) ->
         await rig.until_lost(Cause.IDLE)
         assert rig.stream.reason == "connected, but no answer within 0.2 s"
         await upstream.channel()
-        await rig.until(lambda: rig.source.condition().up)
+        await rig.until_up()
 
 
 async def test_an_end_in_good_order(upstream: SseUpstream, rig: SseRig) -> None:
     """All that was sent is stored, the interval ends with what a byte proved, and the stream is opened again."""
-    channel = await heard_by(rig, upstream)
+    channel = await upstream.channel()
+    await rig.until_up()
     await channel.event("temp", 1)
     await rig.until_proven(channel.say, lambda: rig.has_proven)
     await channel.finish()
@@ -208,7 +202,8 @@ async def test_a_half_closed_connection_is_closed(upstream: SseUpstream, head: b
 
 async def test_a_reset_proves_nothing(upstream: SseUpstream, rig: SseRig) -> None:
     """The interval ends where a byte proved it last, long before the reset."""
-    channel = await heard_by(rig, upstream)
+    channel = await upstream.channel()
+    await rig.until_up()
     await channel.event("temp", 1)
     await rig.until_proven(channel.say, lambda: rig.has_proven)
     proven = rig.coverage.intervals[0].until
@@ -251,7 +246,7 @@ async def test_upstream_that_is_away_is_asked_until_it_is_back(upstream: SseUpst
     assert rig.stream.reason == "no connection: Connection refused"
     await upstream.listen()
     await upstream.channel(2)
-    await rig.until(lambda: rig.source.condition().up)
+    await rig.until_up()
     assert (rig.value("source_reconnects_total", cause="refused") or 0) >= 1
 
 
@@ -397,7 +392,8 @@ async def test_a_successor_that_fails_costs_nothing(upstream: SseUpstream) -> No
 
 async def test_a_stop_settles_what_was_read(upstream: SseUpstream, rig: SseRig) -> None:
     """After `pause` everything that came is committed, the interval is ended as stopped, and nobody listens."""
-    channel = await heard_by(rig, upstream)
+    channel = await upstream.channel()
+    await rig.until_up()
     await channel.event("temp", 1)
     await rig.until(lambda: rig.numbers == [1])
     await rig.source.pause()
@@ -439,7 +435,8 @@ async def test_a_store_away_for_a_while_is_no_gap(upstream: SseUpstream, rig: Ss
 async def test_reading_that_was_held_is_a_gap(upstream: SseUpstream) -> None:
     """The interval ends before the hold, and another begins with the first look after it that a byte proves."""
     async with sse_rig(hasty(upstream.url), max_events=2) as rig:
-        channel = await heard_by(rig, upstream)
+        channel = await upstream.channel()
+        await rig.until_up()
         await channel.event("temp", 0)
         await rig.until_proven(channel.say, lambda: rig.has_proven)
         rig.store.close_gate()
@@ -462,7 +459,8 @@ async def test_a_frozen_process_may_have_missed_something(
 ) -> None:
     """A stop of the whole process is as if reading had been held."""
     monkeypatch.setattr(watch, "FROZEN_SECONDS", 0.05)
-    channel = await heard_by(rig, upstream)
+    channel = await upstream.channel()
+    await rig.until_up()
     await rig.until_proven(channel.say, lambda: rig.has_proven)
     frozen_from = rig.coverage.clock()
     await asyncio.to_thread(lambda: None)
