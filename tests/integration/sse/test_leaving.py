@@ -1,0 +1,153 @@
+"""Leaving an SSE stream: upstream does, a new connection takes over, or we stop; and what is proven by then."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ingest.event import Cause
+from tests.support.sse_rig import SseRig, hasty, sse_rig
+from tests.support.sse_upstream import CHUNKED, PLAIN, SseUpstream, an_answer, frame
+
+
+async def test_a_stream_without_a_word_is_dead(upstream: SseUpstream) -> None:
+    """After the idle timeout without a byte, and not before: bare newlines keep it alive."""
+    loop = asyncio.get_running_loop()
+    async with sse_rig(hasty(upstream.url, idle=0.3)) as rig:
+        channel = await upstream.channel()
+        for _ in range(8):
+            await channel.say(b"\n")
+            await asyncio.sleep(0.1)
+        assert rig.stream.lost is None
+        silent_since = loop.time()
+        await rig.until_lost(Cause.IDLE)
+        assert 0.15 <= loop.time() - silent_since <= 1.3
+        assert rig.stream.reason == "nothing came for 0.3 s"
+        await upstream.channel(2)
+        await rig.until(lambda: rig.coverage.causes == [Cause.IDLE, None])
+        first, second = rig.coverage.intervals
+        assert first.until < second.since - 0.25
+
+
+async def test_an_end_in_good_order(upstream: SseUpstream, rig: SseRig) -> None:
+    """All that was sent is stored, the interval ends with what a byte proved, and the stream is opened again."""
+    channel = await upstream.channel()
+    await rig.until_up()
+    await channel.event("temp", 1)
+    await rig.until_proven(channel.say, lambda: rig.has_proven)
+    await channel.finish()
+    await upstream.channel(2)
+    await rig.until(lambda: rig.coverage.causes == [Cause.CLOSED, None])
+    assert rig.numbers == [1]
+    assert rig.stream.lost is Cause.CLOSED
+    assert rig.coverage.intervals[0].until > rig.coverage.intervals[0].since
+
+
+@pytest.mark.parametrize("head", [CHUNKED, PLAIN])
+async def test_a_half_closed_connection_is_closed(upstream: SseUpstream, head: bytes) -> None:
+    """What was sent before is stored, and a frame that was cut off is not."""
+    upstream.head = head
+    async with sse_rig(hasty(upstream.url)) as rig:
+        channel = await upstream.channel()
+        await channel.event("temp", 1)
+        await channel.say(b"event: cut\ndata: {")
+        channel.half_close()
+        await upstream.channel(2)
+        await rig.until(lambda: rig.coverage.causes == [Cause.CLOSED, None])
+        assert rig.names == ["temp"]
+
+
+async def test_a_reset_proves_nothing(upstream: SseUpstream, rig: SseRig) -> None:
+    """The interval ends where a byte proved it last, long before the reset."""
+    channel = await upstream.channel()
+    await rig.until_up()
+    await channel.event("temp", 1)
+    await rig.until_proven(channel.say, lambda: rig.has_proven)
+    proven = rig.coverage.intervals[0].until
+    await asyncio.sleep(0.1)
+    channel.reset()
+    await rig.until(lambda: rig.coverage.causes[0] is Cause.ERROR)
+    assert rig.stream.reason == "the connection was reset"
+    assert rig.coverage.intervals[0].until == pytest.approx(proven, abs=0.05)
+
+
+async def test_ids_and_waits_of_the_stream_are_honoured(upstream: SseUpstream, rig: SseRig) -> None:
+    """`retry:` is the least wait, and the last id is sent, also after connections that gave none."""
+    await (await upstream.channel()).say(b"retry: 300\nid: a\xc3\xa47\n" + frame("temp"))
+    await rig.until(lambda: rig.names)
+    ended = asyncio.get_running_loop().time()
+    await upstream.channels[0].finish()
+    await (await upstream.channel(2)).finish()
+    await upstream.channel(3)
+    assert upstream.requests[1].at - ended >= 0.29
+    assert [request.headers.get("last-event-id") for request in upstream.requests] == [None, "aÃ¤7", "aÃ¤7"]
+
+
+async def test_a_new_token_is_taken_up_without_a_gap(upstream: SseUpstream, tmp_path: Path) -> None:
+    """The new connection is opened first, both listen for a while, and then the old one is closed."""
+    file = tmp_path / "token"
+    file.write_text("first")
+    async with sse_rig(hasty(upstream.url, file.read_text)) as rig:
+        old = await upstream.channel()
+        await old.event("temp", 1)
+        file.write_text("second")
+        new = await upstream.channel(2)
+        assert new.request.headers["authorization"] == "Bearer second"
+        number = 1
+        while not old.left.is_set():
+            number += 1
+            for channel in (old, new):
+                with suppress(OSError):  # the old one may be gone by now
+                    await channel.event("temp", number)
+            await asyncio.sleep(0.01)
+        await new.event("temp", number + 1)
+        await rig.until(lambda: max(rig.numbers) == number + 1)
+
+        assert set(rig.numbers) == set(range(1, number + 2))
+        await rig.until(lambda: rig.coverage.causes == [Cause.STOPPED, None])
+        first, second = rig.coverage.intervals
+        assert first.until >= second.since + 0.05
+        assert rig.stream.lost is None
+        assert len(upstream.requests) == 2
+
+
+async def test_a_successor_that_fails_costs_nothing(upstream: SseUpstream) -> None:
+    """While the new token is refused, the connection that was opened with the old one goes on."""
+    tokens = ["old"]
+    async with sse_rig(hasty(upstream.url, lambda: tokens[0])) as rig:
+        channel = await upstream.channel()
+        upstream.answers.append(an_answer("401 Unauthorized"))
+        tokens[0] = "wrong"
+        await upstream.until(lambda: len(upstream.requests) == 2)
+        await asyncio.sleep(0.2)
+        await channel.event("temp", 1)
+        await rig.until(lambda: rig.numbers == [1])
+        assert (len(upstream.requests), rig.stream.state) == (2, "listening")
+
+
+async def test_a_stop_settles_what_was_read(upstream: SseUpstream, rig: SseRig) -> None:
+    """After `pause` everything that came is committed, the interval is ended as stopped, and nobody listens."""
+    channel = await upstream.channel()
+    await rig.until_up()
+    await channel.event("temp", 1)
+    await rig.until(lambda: rig.numbers == [1])
+    await rig.source.pause()
+    assert rig.coverage.causes == [Cause.STOPPED]
+    assert rig.stream.state == "stopped"
+    assert not rig.source.condition().up
+    await channel.left.wait()
+
+
+async def test_a_stop_while_the_store_is_away_does_not_hang(upstream: SseUpstream, rig: SseRig) -> None:
+    """What cannot be written is left to the next start, which calls it down."""
+    channel = await upstream.channel()
+    await rig.until(lambda: rig.coverage.intervals)
+    rig.store.close_gate()
+    rig.coverage.away = True
+    await channel.event("temp", 1)
+    async with asyncio.timeout(4):
+        await rig.source.pause()
+    assert rig.coverage.causes == [None]
