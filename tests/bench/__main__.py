@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench import rounds
 from tests.bench.load import Loader
 from tests.bench.pulls import Pulls
-from tests.bench.rounds import Sizes
+from tests.bench.sizes import FULL, QUICK, Sizes
 from tests.bench.store_rate import store_rate
 from tests.bench.streams import Streams
 from tests.bench.subjects import anchor, headrace
@@ -22,26 +22,6 @@ from tests.bench.table import Figure, machine, rate, show, write
 from tests.support.postgres import fresh_database, session_server
 from tests.support.server import Server
 
-FULL = Sizes(
-    rounds=5,
-    seconds=5.0,
-    dispatched=300_000,
-    resident=1_000_000,
-    stored=100_000,
-    streamed=200_000,
-    quiet_seconds=20.0,
-    pulled=20_000,
-)
-QUICK = Sizes(
-    rounds=1,
-    seconds=1.0,
-    dispatched=20_000,
-    resident=50_000,
-    stored=10_000,
-    streamed=20_000,
-    quiet_seconds=2.0,
-    pulled=4_000,
-)
 MOST_P99_SECONDS = 0.015
 LEAST_DISPATCHED = 15_000
 MOST_GROWTH = 0.05

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bench.plain_subscriber import PullRate, plain_rate
-from tests.bench.rounds import Sizes
+from tests.bench.sizes import Sizes
 from tests.bench.streams import cpu_seconds, stored, wait_stored
 from tests.bench.table import Figure, rate
 from tests.support.emulator import Emulator, Queue, new_queue

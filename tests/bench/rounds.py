@@ -6,7 +6,6 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.load import Loader
@@ -22,24 +21,6 @@ _MEMORY_SAMPLES = 10
 _RESIDENT = re.compile(r"VmRSS:\s+(\d+) kB")
 _LOOK_SECONDS = 0.25
 _DELIVERED = "headrace_handler_deliveries_total"
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much is measured: `seconds` a round, `rounds` of each; events for dispatch, memory and the bare store.
-
-    `streamed` events come by one stream, which is watched for `quiet_seconds` when nothing comes; `pulled` messages
-    come from a subscription.
-    """
-
-    rounds: int
-    seconds: float
-    dispatched: int
-    resident: int
-    stored: int
-    streamed: int
-    quiet_seconds: float
-    pulled: int
 
 
 def in_turns(subjects: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.rounds import Sizes, in_turns, resident_bytes
+from tests.bench.rounds import in_turns, resident_bytes
+from tests.bench.sizes import Sizes
 from tests.bench.table import Figure, rate
 from tests.support.oracle import read_metrics
 from tests.support.server import Server, wait_until
