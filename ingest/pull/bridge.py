@@ -34,6 +34,7 @@ class Bridge(Scheduler):
         self._there = asyncio.Event()
         self._closed = False
         self._unsettled: dict[Batch, float] = {}
+        self.settled_at = clock()  # when something was settled last
 
     @property
     def queue(self) -> queue.Queue[Any]:
@@ -70,6 +71,7 @@ class Bridge(Scheduler):
         """Everything is known of so many more of its messages: their outcomes, their acknowledgements. Any thread."""
         with self._changed:
             batch.unsettled -= count
+            self.settled_at = self._clock()
             if batch.unsettled == 0:
                 self._unsettled.pop(batch, None)
                 self._changed.notify_all()

@@ -158,13 +158,13 @@ class Pull:
         """Whether the client gave up: it did not where we are to pause, or nothing was heard for too long.
 
         What is held while the store is away is no silence: the pull stops by itself, and a new client could not keep
-        its leases.
+        its leases. Silence begins anew when it is settled.
         """
         over = _done(pulling)
         pausing = asyncio.create_task(self._pausing.wait())
         quiet = self._rules.quiet
         try:
-            while (left := self._heard_at + quiet - self._parts.clock()) > 0 or bridge.age() > 0:
+            while (left := self._silent_since(bridge) + quiet - self._parts.clock()) > 0 or bridge.age() > 0:
                 waited = left if left > 0 else quiet
                 done, _ = await asyncio.wait((over, pausing), timeout=waited, return_when=asyncio.FIRST_COMPLETED)
                 if done:
@@ -173,6 +173,9 @@ class Pull:
             pausing.cancel()
         self._standing.leave(Loss(Cause.IDLE, f"no message for {quiet:g} s"))
         return False
+
+    def _silent_since(self, bridge: Bridge) -> float:
+        return max(self._heard_at, bridge.settled_at)
 
     async def _end(self, client: WatchedClient, bridge: Bridge, pulling: StreamingPullFuture) -> None:
         """End the client when what was taken is settled and its acknowledgements are sent, or that takes too long."""

@@ -134,8 +134,10 @@ async def test_the_age_is_that_of_the_oldest_message_here() -> None:
     assert bridge.age() == 3.0
     bridge.settled(first, 1)
     assert bridge.age() == 2.0
+    clock.now += 1
     bridge.settled(second, 1)
     assert bridge.age() == 0.0
+    assert bridge.settled_at == clock.now
 
 
 async def test_the_age_counts_what_comes_after_a_close_from_then() -> None:
