@@ -1,7 +1,7 @@
 """The bounded queue before the store, and the group commit: nothing is acknowledged before it, everything is settled.
 
 While one batch commits the next one gathers, so the group grows with the load and nobody waits for it to fill. What was
-committed is told while the next batch is already on its way; where much is waiting, the next one is there beforehand.
+committed is told while the next batch is already on its way; where much is waiting, the next ones are there beforehand.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from ingest.ports import Commit, Store
 from ingest.submission import Submission
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
-_GROUP_RECORDS_IN_ORDER = 500  # where there may be two: smaller ones overlap better, and fit into a socket's buffer
+_GROUP_RECORDS_IN_ORDER = 500  # where there may be several: smaller ones overlap better, and fit into a socket's buffer
 _GROUP_BYTES = 8 * 1024 * 1024
-_AHEAD_RECORDS = 250  # so many have to wait before the store gets a second group: fewer are better together
+_GROUPS_AHEAD = 3  # that the store has beside the one it commits, for the loop may be busy with decoding meanwhile
+_AHEAD_RECORDS = 250  # so many have to wait before the store gets one: fewer are better together
 _RETRY_SECONDS = 1.0  # between attempts to commit what is held, while the store is away
 
 _Group = tuple[list[Submission], asyncio.Task[Commit]]
@@ -35,8 +36,8 @@ class Inbox:
     """Holds at most `max_events` records and `max_bytes` until they are committed.
 
     `patience_seconds` is how long a submission waits for room before it is deferred. `in_order`: the store commits
-    groups in the order in which it is given them, also where it has two at once. `publish` is told what was committed,
-    in order.
+    groups in the order in which it is given them, also where it has several at once. `publish` is told what was
+    committed, in order.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Inbox:
         tell_last: Callable[[], None] = _nobody
         under_way: deque[_Group] = deque()
         while True:
-            while self._queue and (not under_way or (len(under_way) == 1 and self._may_go_ahead())):
+            while self._queue and (not under_way or (len(under_way) <= _GROUPS_AHEAD and self._may_go_ahead())):
                 under_way.append(self._hand_over(self._take()))
             if under_way:
                 await asyncio.sleep(0)  # the store has these groups before those of the last one are told
