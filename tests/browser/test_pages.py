@@ -51,7 +51,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def serving(world: World) -> AsyncIterator[str]:
     """The address of a server that runs inside the block."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(world.api(), lifespan="off", log_config=None))
+        server = uvicorn.Server(
+            uvicorn.Config(world.api(), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        )
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

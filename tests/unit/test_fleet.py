@@ -53,7 +53,14 @@ class Receiver:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """It listens inside the block."""
-        config = uvicorn.Config(self, host="127.0.0.1", port=self.port, log_config=None, lifespan="off")
+        config = uvicorn.Config(
+            self,
+            host="127.0.0.1",
+            port=self.port,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,  # a connection that came while it shut down is never told to close
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve())
         try:
