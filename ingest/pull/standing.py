@@ -59,8 +59,12 @@ class StreamStanding:
             self._look(self._attempt)
 
     def why(self, error: BaseException | None) -> Loss:
-        """Why the client gave up: where it was only told to, because no call succeeded, why the last one did not."""
-        if isinstance(error, Cancelled) and self._lost is not None:
+        """Why the client gave up: where it was only told to, or does not say, why its last call ended.
+
+        It does not say where the thread of its heartbeat is the first to see a call refused: `Exception(None)`.
+        """
+        untold = isinstance(error, Cancelled) or (error is not None and error.args == (None,))
+        if untold and self._lost is not None:
             return self._lost
         return explain(error)
 

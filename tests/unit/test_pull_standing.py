@@ -158,12 +158,13 @@ async def test_a_stop_is_the_last_word() -> None:
 
 
 async def test_why_a_client_gave_up_is_its_own_word_or_that_of_its_last_call() -> None:
-    """Where we told it to, because no call succeeded, the calls know why."""
+    """Where we told it to, because no call succeeded, or it does not say, the calls know why."""
     told = Told()
     attempt = told.standing.begin()
     attempt.tell_called()
     attempt.tell_call_ended(StatusCode.UNAVAILABLE, "no route")
     await turn()
 
-    assert told.standing.why(Cancelled("told to")) == Loss(Cause.REFUSED, "the server cannot be reached: no route")
+    for untold in (Cancelled("told to"), Exception(None)):
+        assert told.standing.why(untold) == Loss(Cause.REFUSED, "the server cannot be reached: no route")
     assert told.standing.why(NotFound("gone")).cause is Cause.UNAUTHORIZED
