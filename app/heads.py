@@ -1,7 +1,7 @@
 """Heads that came before: a sender repeats its head, and then it need not be parsed again.
 
-To parse a head of five lines costs more than to verify, decode and identify the event behind it. What is remembered is
-what the parser made of the very same bytes, so nothing is ever read in another way than the parser reads it.
+To parse a head of five lines costs as much as to decode and identify the event behind it. What is remembered is what
+the parser made of the very same bytes, so nothing is ever read in another way than the parser reads it.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def described(data: bytes | None) -> tuple[bytes, str | None]:
     if data is None:
         return b"", None
     text = data.strip()
-    if text[:1] == b"d" and text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
+    if text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
         return _canonical(decoded[1].strip())[0], decoded[0]
     return _canonical(text)
 
