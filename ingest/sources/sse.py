@@ -25,7 +25,8 @@ from ingest.standing import SourceStanding
 from ingest.stream.connection import Connection, Wire
 from ingest.stream.opening import make_client
 from ingest.stream.recorder import Recorder
-from ingest.stream.stream import Stream, StreamRules
+from ingest.stream.rules import StreamRules
+from ingest.stream.stream import Stream
 from ingest.stream.watch import Watch
 from ingest.times import elapsed
 
@@ -70,8 +71,8 @@ class SseSource:
         self._budget = budget
         self._now = now
         self._clock = clock
-        self._recorder = Recorder(origin, coverage, clock)
-        self._watch = Watch(self._connections, clock)
+        self._recorder = Recorder(origin, coverage, rules.stream.record, clock)
+        self._watch = Watch(self._connections, rules.stream, clock)
         self._streams: list[Stream] = []
         self._paused = asyncio.Event()
         self._standing = SourceStanding(origin, lambda: [stream.state for stream in self._streams], metrics, now)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ingest.event import Cause
 
-LATENCY_SECONDS = 0.25  # what upstream has sent, and the network not delivered, when we look
 HELD_SECONDS = 0.25
 _WAITED_SECONDS = 0.01  # a shorter wait is none: room was there, the processor was busy
 
@@ -34,9 +33,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """At that time everything was read, and offered as batch `batch` or before; `holds` had happened by then."""
+    """At that time everything was read, and offered as batch `batch` or before; `holds` had happened by then.
+
+    What was sent up to `proves` had arrived.
+    """
 
     at: float
+    proves: float
     batch: int
     holds: int
     reads: int
@@ -109,14 +112,15 @@ class Listening:
         self._held_at = at
         self._waited = 0.0
 
-    def looked(self, at: float, reads: int) -> None:
+    def looked(self, at: float, reads: int, latency: float) -> None:
         """At that time nothing was waiting to be read, no frame had begun, and `reads` reads of the network were over.
 
-        Before it, `heard` must have been told of these.
+        Before it, `heard` must have been told of these. What was sent `latency` seconds ago, or later, may be under
+        way.
         """
         if at >= self._held_at:
             self._waited = 0.0
-            self._last_look = _Look(at, self._offered, self._holds, reads)
+            self._last_look = _Look(at, at - latency, self._offered, self._holds, reads)
 
     def heard(self, reads: int) -> None:
         """So many reads of the network have given bytes by now."""
@@ -153,4 +157,4 @@ class Listening:
             self._span_holds = look.holds
             self.spans.append(Span(began=look.at, proven=look.at))
         else:
-            span.proven = max(span.proven, look.at - LATENCY_SECONDS)
+            span.proven = max(span.proven, look.proves)

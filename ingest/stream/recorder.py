@@ -12,8 +12,6 @@ from ingest.event import Origin
 from ingest.ports import Coverage
 from ingest.stream.listening import Listening
 
-EVERY_SECONDS = 1.0
-
 log = structlog.get_logger(__name__)
 
 
@@ -21,12 +19,13 @@ class Recorder:
     """Gives Coverage what Listenings prove, in the order in which it came about. While the store is away it waits.
 
     A stream that was lost before another began is ended before that one is opened, however late its end is known.
-    `clock` (seconds) is the one that Listenings are timed by.
+    It writes every `every` seconds; `clock` (seconds) is the one that Listenings are timed by.
     """
 
-    def __init__(self, origin: Origin, coverage: Coverage, clock: Callable[[], float]) -> None:
+    def __init__(self, origin: Origin, coverage: Coverage, every: float, clock: Callable[[], float]) -> None:
         self._origin = origin
         self._coverage = coverage
+        self._every = every
         self._clock = clock
         self._listenings: list[tuple[Listening, list[Listening]]] = []  # each with those that were over before it
         self._work = asyncio.Event()
@@ -59,11 +58,11 @@ class Recorder:
                 if not self._away:
                     log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
                 self._away = True
-                await asyncio.sleep(EVERY_SECONDS)
+                await asyncio.sleep(self._every)
                 continue
             self._away = False
             try:
-                async with asyncio.timeout(EVERY_SECONDS):
+                async with asyncio.timeout(self._every):
                     await self._work.wait()
             except TimeoutError:
                 pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -12,26 +12,11 @@ import structlog
 
 from ingest.event import Cause
 from ingest.ports import StreamState
-from ingest.reconnect import Draw, Loss, OpenBudget, Patience, ReconnectRules
+from ingest.reconnect import Draw, Loss, OpenBudget, Patience
 from ingest.stream.connection import Connection, Wire
-
-OVERLAP_SECONDS = 1.0  # shorter than that, two intervals of coverage count as if a gap were between them
-LOOK_SECONDS = 0.2
+from ingest.stream.rules import StreamRules
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRules:
-    """Seconds. `max_age`: when a connection is replaced; `token`: how often the token is looked at.
-
-    `proven_life`: a connection that lived so long makes the next loss a new one.
-    """
-
-    max_age: float = 12 * 3600.0
-    token: float = 2.0
-    proven_life: float = 10.0
-    reconnect: ReconnectRules = field(default_factory=ReconnectRules)
 
 
 class _Attempt(NamedTuple):
@@ -177,8 +162,8 @@ class Stream:
         new = self._start(tasks)
         await new.decided()
         patience = self._wire.clock() + 2 * self._wire.idle_seconds
-        while not (new.task.done() or old.task.done() or _overlap(old, new) or self._wire.clock() > patience):
-            await asyncio.wait([new.task, old.task], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        while not (new.task.done() or old.task.done() or self._overlap(old, new) or self._wire.clock() > patience):
+            await asyncio.wait([new.task, old.task], timeout=self._rules.look, return_when=asyncio.FIRST_COMPLETED)
         if new.task.done():
             self._stay(old, new)
             return old
@@ -186,6 +171,13 @@ class Stream:
         await asyncio.wait([old.task])
         self._listens()
         return new
+
+    def _overlap(self, old: _Attempt, new: _Attempt) -> bool:
+        """Return whether both are proven to have listened at the same time for long enough."""
+        before, after = old.connection.listening, new.connection.listening
+        if before is None or after is None:
+            return False
+        return min(before.proven, after.proven) >= after.began + self._rules.overlap
 
     def _stay(self, old: _Attempt, new: _Attempt) -> None:
         """The successor is lost before it was one: go on with the old connection, and try again later."""
@@ -255,11 +247,3 @@ class Stream:
                 await self._pausing.wait()
         except TimeoutError:
             pass
-
-
-def _overlap(old: _Attempt, new: _Attempt) -> bool:
-    """Whether both are proven to have listened at the same time for long enough."""
-    before, after = old.connection.listening, new.connection.listening
-    if before is None or after is None:
-        return False
-    return min(before.proven, after.proven) >= after.began + OVERLAP_SECONDS

@@ -14,7 +14,6 @@ except ImportError:  # Windows: nothing tells there how much is unread
     ioctl = None  # type: ignore[assignment]
 
 BEHIND_BYTES = 64 * 1024  # a smaller backlog fits into any receive buffer: upstream was never stopped
-BEHIND_SECONDS = 0.2  # within which upstream, once it was stopped, goes on
 
 _TAIL_BYTES = 64
 # The size of an HTTP chunk whose bytes are to come (RFC 9112 §7.1). Behind a frame's end stands an empty line.
@@ -81,10 +80,9 @@ class Tap:
         """There may have been a backlog until `at`."""
         self.behind_at = max(self.behind_at, at)
 
-    @property
-    def is_drained(self) -> bool:
-        """Whether nothing was waiting to be read for a while before this wait; what comes now is new."""
-        return self.waiting and self._clock() - self.behind_at > BEHIND_SECONDS
+    def is_drained(self, seconds: float) -> bool:
+        """Return whether nothing was waiting to be read for so long before this wait; what comes now is new."""
+        return self.waiting and self._clock() - self.behind_at > seconds
 
     @property
     def in_chunk_size(self) -> bool:

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from ingest.stream.connection import Connection
+from ingest.stream.rules import StreamRules
 
-TICK_SECONDS = 0.2
-FROZEN_SECONDS = 5.0  # as long as that, upstream may have given up on what it had for us
 # A poll of the event loop brings bytes, the next turn wakes their reader, the one after counts the read.
 _TURNS = 4
 _TRIES = 3  # a byte may come just then, and on a busy stream often does
@@ -17,17 +16,20 @@ _TRIES = 3  # a byte may come just then, and on a busy stream often does
 class Watch:
     """`connections` gives those that are open now; `clock` in seconds, going on while the machine sleeps."""
 
-    def __init__(self, connections: Callable[[], Iterable[Connection]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, connections: Callable[[], Iterable[Connection]], rules: StreamRules, clock: Callable[[], float]
+    ) -> None:
         self._connections = connections
+        self._rules = rules
         self._clock = clock
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            due = self._clock() + TICK_SECONDS
-            await asyncio.sleep(TICK_SECONDS)
+            due = self._clock() + self._rules.tick
+            await asyncio.sleep(self._rules.tick)
             now = self._clock()
-            if now - due > FROZEN_SECONDS:
+            if now - due > self._rules.frozen:
                 self.thaw(now)
             await self.look()
 
@@ -47,21 +49,21 @@ class Watch:
         unsure = list(self._connections())
         for _ in range(_TRIES):
             now = self._clock()
-            waiting = [glance for glance in map(_glance, unsure) if glance is not None]
+            waiting = [glance for glance in map(self._glance, unsure) if glance is not None]
             if not waiting:
                 return
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
             for connection, reads in waiting:
-                if _glance(connection) == (connection, reads) and connection.listening is not None:
-                    connection.listening.looked(now, reads)  # what had come by then would have been read by now
+                if self._glance(connection) == (connection, reads) and connection.listening is not None:
+                    # What had come by then would have been read by now.
+                    connection.listening.looked(now, reads, self._rules.latency)
                     unsure.remove(connection)
 
-
-def _glance(connection: Connection) -> tuple[Connection, int] | None:
-    """Take note of what came; the connection and the number of its reads, where it may be that all has."""
-    listening, tap = connection.listening, connection.tap
-    if listening is None or tap is None:
-        return None
-    listening.heard(tap.reads)
-    return (connection, tap.reads) if tap.is_drained and not connection.has_partial else None
+    def _glance(self, connection: Connection) -> tuple[Connection, int] | None:
+        """Take note of what came; return the connection and the number of its reads, where it may be that all has."""
+        listening, tap = connection.listening, connection.tap
+        if listening is None or tap is None:
+            return None
+        listening.heard(tap.reads)
+        return (connection, tap.reads) if tap.is_drained(self._rules.behind) and not connection.has_partial else None

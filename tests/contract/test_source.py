@@ -16,7 +16,6 @@ from ingest.metrics import Metrics
 from ingest.ports import Commit, Source, Store
 from ingest.pull import client
 from ingest.sources import attendance
-from ingest.stream import recorder, watch
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
@@ -181,8 +180,6 @@ KINDS = [
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage is written every hundredth of a second."""
     monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
-    monkeypatch.setattr(recorder, "EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.5)
 
 

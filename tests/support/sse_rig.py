@@ -17,18 +17,60 @@ from ingest.metrics import Metrics
 from ingest.ports import StreamState
 from ingest.reconnect import OpenBudget, ReconnectRules
 from ingest.sources.sse import SseRules, SseSource
-from ingest.stream.stream import StreamRules
+from ingest.stream.rules import StreamRules
+from ingest.times import elapsed
 from tests.support.gated_store import GatedStore, as_sent
 from tests.support.recording_coverage import RecordingCoverage
 
 ORIGIN = Origin("tracker", "fleet", Mode.SSE)
-HASTY = ReconnectRules(first=(0.01, 0.03), longest=0.1, limited=(0.2, 0.3))
+HASTY = StreamRules(
+    overlap=0.05,
+    look=0.01,
+    token=0.005,
+    record=0.02,
+    tick=0.01,
+    behind=0.01,
+    latency=0.0,
+    reconnect=ReconnectRules(first=(0.01, 0.03), longest=0.1, limited=(0.2, 0.3)),
+)
 
 
-def hasty(url: str, token: Callable[[], str] | None = None, *, idle: float = 5.0, streams: int = 1) -> SseRules:
-    """Rules by which everything that waits for upstream waits for hundredths of a second."""
-    stream = StreamRules(token=0.02, proven_life=10.0, reconnect=HASTY)
-    return SseRules(url, token, idle=idle, streams=streams, connect=2.0, pause=2.0, stream=stream)
+def hasty(
+    url: str,
+    token: Callable[[], str] | None = None,
+    *,
+    idle: float = 5.0,
+    streams: int = 1,
+    pause: float = 2.0,
+) -> SseRules:
+    """Return rules by which everything that waits for upstream waits for hundredths of a second."""
+    return SseRules(url, token, idle=idle, streams=streams, connect=2.0, pause=pause, stream=HASTY)
+
+
+class Clock:
+    """The seconds that pass, and those that a test adds: `clock.ahead += 60` is a minute in which nothing ran."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.reads = 0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        self.reads += 1
+        return elapsed() + self.ahead
+
+
+class Token:
+    """What a source is let in with; a test changes `text`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.reads = 0
+
+    def __call__(self) -> str:
+        """Return the present one."""
+        self.reads += 1
+        return self.text
 
 
 class SseRig:
@@ -37,13 +79,14 @@ class SseRig:
     def __init__(self, rules: SseRules, *, max_events: int, budget: OpenBudget) -> None:
         self.records: list[Record] = []
         self.store = GatedStore(self._keep)
-        self.coverage = RecordingCoverage()
+        self.clock = Clock()
+        self.coverage = RecordingCoverage(self.clock)
         self.metrics = Metrics(CollectorRegistry())
         self.inbox = Inbox(self.store, self.metrics, max_events=max_events, max_bytes=10**9, patience_seconds=5)
         intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.SSE)
         format_ = ParticleFormat(ORIGIN, ("hook-sent/",))
         self.source = SseSource(
-            ORIGIN, rules, format_, intake, self.coverage, budget, self.metrics, lambda: datetime.now(UTC)
+            ORIGIN, rules, format_, intake, self.coverage, budget, self.metrics, lambda: datetime.now(UTC), self.clock
         )
 
     @property
@@ -87,9 +130,18 @@ class SseRig:
                 await say(b"\n")
                 await asyncio.sleep(0.02)
 
-    async def until_lost(self, cause: str) -> None:
+    async def until_lost(self, cause: str, seconds: float = 10) -> None:
         """Return when the first stream was lost for this cause."""
-        await self.until(lambda: self.source.condition().streams and self.stream.lost == cause)
+        await self.until(lambda: self.source.condition().streams and self.stream.lost == cause, seconds)
+
+    async def until_received(self, count: int) -> None:
+        """Return when so many records have arrived, settled or not."""
+        await self.until(lambda: self.metrics.counts("fleet", Mode.SSE)["received"] >= count)
+
+    async def until_read(self, what: Clock | Token) -> None:
+        """Return when the source has looked at it so often that it has had the time to do what it does then."""
+        before = what.reads
+        await self.until(lambda: what.reads > before + 30)
 
     def _keep(self, records: Sequence[Record]) -> Sequence[Outcome]:
         self.records += records

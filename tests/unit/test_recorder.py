@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-
-import pytest
+from contextlib import asynccontextmanager
 
 from ingest.event import Cause, Mode, Origin
-from ingest.stream import listening as listening_module
-from ingest.stream import recorder as module
 from ingest.stream.listening import Listening
 from ingest.stream.recorder import Recorder
 from tests.support.recording_coverage import RecordingCoverage
+from tests.support.virtual_time import in_virtual_time
 
 ORIGIN = Origin("tracker", "fleet", Mode.SSE)
+EVERY = 1.0
 
 
 def prove(listening: Listening, at: float) -> None:
     """A look, and a byte after it."""
-    listening.looked(at, 0)
+    listening.looked(at, 0, latency=0.0)
     listening.heard(1)
 
 
 class Scene:
-    """A recorder that runs, by a clock that the test sets."""
+    """A recorder that writes every second, and connections timed by a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.coverage = RecordingCoverage(clock=lambda: self.now)
-        self.recorder = Recorder(ORIGIN, self.coverage, lambda: self.now)
+        self.recorder = Recorder(ORIGIN, self.coverage, EVERY, lambda: self.now)
 
     def listen(self, stream: int = 1) -> Listening:
         """A connection is answered now."""
@@ -39,94 +38,106 @@ class Scene:
 
     async def until_written(self, *spans: tuple[float, float, Cause | None]) -> None:
         """Return when the store knows these intervals."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * EVERY):
             while [(found.since, found.until, found.cause) for found in self.coverage.intervals] != list(spans):  # noqa: ASYNC110 - a table
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(EVERY / 10)
 
 
-@pytest.fixture
-async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    """See Scene; it writes every hundredth of a second, and nothing is under way for long."""
-    monkeypatch.setattr(module, "EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(listening_module, "LATENCY_SECONDS", 0.0)
+@asynccontextmanager
+async def a_scene() -> AsyncIterator[Scene]:
+    """The recorder runs inside the block."""
     scene = Scene()
     running = asyncio.create_task(scene.recorder.run())
-    yield scene
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    try:
+        yield scene
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_an_interval_from_its_beginning_to_its_end(scene: Scene) -> None:
+@in_virtual_time
+async def test_an_interval_from_its_beginning_to_its_end() -> None:
     """Opened, extended as more is proven, and ended with its cause; then nothing is left to write."""
-    listening = scene.listen()
-    await scene.until_written((1000.0, 1000.0, None))
-    scene.now = 1005.0
-    prove(listening, 1003.0)
-    await scene.until_written((1000.0, 1003.0, None))
-    listening.over(Cause.IDLE)
-    await scene.recorder.empty()
-    await scene.until_written((1000.0, 1003.0, Cause.IDLE))
+    async with a_scene() as scene:
+        listening = scene.listen()
+        await scene.until_written((1000.0, 1000.0, None))
+        scene.now = 1005.0
+        prove(listening, 1003.0)
+        await scene.until_written((1000.0, 1003.0, None))
+        listening.over(Cause.IDLE)
+        await scene.recorder.empty()
+        await scene.until_written((1000.0, 1003.0, Cause.IDLE))
 
 
-async def test_nothing_new_is_nothing_to_write(scene: Scene) -> None:
+@in_virtual_time
+async def test_nothing_new_is_nothing_to_write() -> None:
     """A quiet stream costs no transaction."""
-    listening = scene.listen()
-    scene.now = 1001.0
-    prove(listening, 1000.5)
-    await scene.until_written((1000.0, 1000.5, None))
-    calls = len(scene.coverage.calls)
-    await asyncio.sleep(0.05)
-    assert len(scene.coverage.calls) == calls
+    async with a_scene() as scene:
+        listening = scene.listen()
+        scene.now = 1001.0
+        prove(listening, 1000.5)
+        await scene.until_written((1000.0, 1000.5, None))
+        calls = len(scene.coverage.calls)
+        await asyncio.sleep(20 * EVERY)
+        assert len(scene.coverage.calls) == calls
 
 
-async def test_what_happened_while_the_store_was_away_is_written_with_its_times(scene: Scene) -> None:
+@in_virtual_time
+async def test_what_happened_while_the_store_was_away_is_written_with_its_times() -> None:
     """Beginnings, ends and causes are as they were, not as late as they are written."""
-    scene.coverage.away = True
-    first = scene.listen()
-    scene.now = 1010.0
-    prove(first, 1009.0)
-    first.over(Cause.CLOSED)
-    scene.now = 1020.0
-    second = scene.listen()
-    scene.now = 1100.0
-    prove(second, 1090.0)
-    await asyncio.sleep(0.03)
-    scene.coverage.away = False
-    await scene.until_written((1000.0, 1009.0, Cause.CLOSED), (1020.0, 1090.0, None))
-    assert scene.coverage.calls == ["open", "end", "open", "extend"]
+    async with a_scene() as scene:
+        scene.coverage.away = True
+        first = scene.listen()
+        scene.now = 1010.0
+        prove(first, 1009.0)
+        first.over(Cause.CLOSED)
+        scene.now = 1020.0
+        second = scene.listen()
+        scene.now = 1100.0
+        prove(second, 1090.0)
+        await asyncio.sleep(3 * EVERY)
+        scene.coverage.away = False
+        await scene.until_written((1000.0, 1009.0, Cause.CLOSED), (1020.0, 1090.0, None))
+        assert scene.coverage.calls == ["open", "end", "open", "extend"]
 
 
-async def test_an_end_comes_before_the_next_beginning(scene: Scene) -> None:
+@in_virtual_time
+async def test_an_end_comes_before_the_next_beginning() -> None:
     """Also where it is not known yet when the next connection is answered: what was read is still under way."""
-    first = scene.listen()
-    batch = first.offered()
-    prove(first, 1005.0)
-    scene.now = 1006.0
-    first.over(Cause.ERROR)
-    scene.now = 1010.0
-    scene.listen()
-    await asyncio.sleep(0.03)
-    assert scene.coverage.calls == ["open"]
-    first.settled(batch, durable=True)
-    await scene.until_written((1000.0, 1005.0, Cause.ERROR), (1010.0, 1010.0, None))
+    async with a_scene() as scene:
+        first = scene.listen()
+        batch = first.offered()
+        prove(first, 1005.0)
+        scene.now = 1006.0
+        first.over(Cause.ERROR)
+        scene.now = 1010.0
+        scene.listen()
+        await asyncio.sleep(3 * EVERY)
+        assert scene.coverage.calls == ["open"]
+        first.settled(batch, durable=True)
+        await scene.until_written((1000.0, 1005.0, Cause.ERROR), (1010.0, 1010.0, None))
 
 
-async def test_two_that_overlap_do_not_wait_for_one_another(scene: Scene) -> None:
+@in_virtual_time
+async def test_two_that_overlap_do_not_wait_for_one_another() -> None:
     """A planned successor, or a second stream, is opened while the first still listens."""
-    first = scene.listen(1)
-    scene.now = 1005.0
-    scene.listen(2)
-    await scene.until_written((1000.0, 1000.0, None), (1005.0, 1005.0, None))
-    prove(first, 1004.0)
-    await scene.until_written((1000.0, 1004.0, None), (1005.0, 1005.0, None))
+    async with a_scene() as scene:
+        first = scene.listen(1)
+        scene.now = 1005.0
+        scene.listen(2)
+        await scene.until_written((1000.0, 1000.0, None), (1005.0, 1005.0, None))
+        prove(first, 1004.0)
+        await scene.until_written((1000.0, 1004.0, None), (1005.0, 1005.0, None))
 
 
-async def test_a_hold_is_two_intervals(scene: Scene) -> None:
+@in_virtual_time
+async def test_a_hold_is_two_intervals() -> None:
     """The first ends as overflow where the second is not yet begun."""
-    listening = scene.listen()
-    prove(listening, 1005.0)
-    listening.hold(1020.0)
-    scene.now = 1030.0
-    prove(listening, 1025.0)
-    prove(listening, 1029.0)
-    await scene.until_written((1000.0, 1005.0, Cause.OVERFLOW), (1025.0, 1029.0, None))
+    async with a_scene() as scene:
+        listening = scene.listen()
+        prove(listening, 1005.0)
+        listening.hold(1020.0)
+        scene.now = 1030.0
+        prove(listening, 1025.0)
+        prove(listening, 1029.0)
+        await scene.until_written((1000.0, 1005.0, Cause.OVERFLOW), (1025.0, 1029.0, None))

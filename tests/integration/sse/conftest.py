@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import uvloop
 
-from ingest.stream import listening, recorder, stream, tap, watch
 from tests.support.sse_rig import SseRig, hasty, sse_rig
 from tests.support.sse_upstream import SseUpstream, sse_upstream
 
@@ -21,14 +20,8 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture(autouse=True)
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes tenths of a second takes hundredths here; no proxy and no trust of this machine's own."""
-    monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
-    monkeypatch.setattr(tap, "BEHIND_SECONDS", 0.01)
-    monkeypatch.setattr(recorder, "EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(stream, "OVERLAP_SECONDS", 0.05)
-    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(listening, "LATENCY_SECONDS", 0.0)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy and no trust of this machine's own."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -96,9 +96,8 @@ async def test_a_trusted_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyP
         await rig.until_up()
         for number in range(3):
             await channel.event("temp", number)
-            await asyncio.sleep(0.3)
         await rig.until(lambda: rig.numbers == [0, 1, 2])
-        await rig.until(lambda: rig.has_proven)
+        await rig.until_proven(channel.say, lambda: rig.has_proven)
         channel.reset()
         await rig.until(lambda: rig.coverage.causes[:1] in ([Cause.ERROR], [Cause.CLOSED]))
 

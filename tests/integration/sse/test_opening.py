@@ -10,7 +10,7 @@ import pytest
 
 from ingest.event import Cause, Event
 from ingest.reconnect import OpenBudget
-from tests.support.sse_rig import SseRig, hasty, sse_rig
+from tests.support.sse_rig import SseRig, Token, hasty, sse_rig
 from tests.support.sse_upstream import CHUNKED, SseUpstream, an_answer
 
 
@@ -76,18 +76,18 @@ async def test_a_refused_token_is_not_tried_again(upstream: SseUpstream, status:
     """The stream stops and says why, and goes on as soon as its token changes."""
     said = b'{"error":"invalid_token","error_description":"The access token expired"}'
     upstream.answers += [an_answer(status, body=said)] * 2
-    tokens = ["old"]
-    async with sse_rig(hasty(upstream.url, lambda: tokens[0])) as rig:
+    token = Token("old")
+    async with sse_rig(hasty(upstream.url, token)) as rig:
         await rig.until_lost(Cause.UNAUTHORIZED)
-        await asyncio.sleep(0.2)
+        await rig.until_read(token)
         assert len(upstream.requests) == 1
         assert rig.stream.state == "refused"
         assert rig.source.condition().reason == f"upstream answered {status[:3]}: The access token expired"
 
-        tokens[0] = "also wrong"
+        token.text = "also wrong"
         await upstream.until(lambda: len(upstream.requests) == 2)
         await rig.until(lambda: rig.stream.state == "refused")
-        tokens[0] = "new"
+        token.text = "new"
         await (await upstream.channel()).event("temp")
         await rig.until(lambda: rig.names == ["temp"])
         assert [request.headers["authorization"] for request in upstream.requests] == [
@@ -106,17 +106,21 @@ async def test_a_token_that_no_header_can_carry_is_not_sent(upstream: SseUpstrea
         assert not upstream.requests
 
 
-@pytest.mark.parametrize("wish", ["1", "date"])
+@pytest.mark.parametrize("wish", ["600", "date"])
 async def test_retry_after_takes_the_place_of_the_wait(upstream: SseUpstream, wish: str) -> None:
-    """As seconds or as a date."""
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    """As seconds or as a date; the state says when upstream is asked again."""
+    asked = datetime.now(UTC)
+    date = format_datetime(asked + timedelta(seconds=600), usegmt=True)
     upstream.answers.append(an_answer("429 Slow", f"Retry-After: {date if wish == 'date' else wish}"))
     async with sse_rig(hasty(upstream.url)) as rig:
         await rig.until_lost(Cause.RATE_LIMITED)
         assert rig.stream.state == "waiting"
-        await upstream.channel()
-        first, second = upstream.requests
-        assert second.at - first.at >= 0.95
+        assert rig.stream.next_attempt_at is not None
+        wait = (rig.stream.next_attempt_at - rig.stream.since).total_seconds()
+        late = (rig.stream.since - asked).total_seconds()  # and a date has no fractions
+        assert 599 - (late if wish == "date" else 0) <= wait <= 601
+        await rig.until_read(rig.clock)
+        assert len(upstream.requests) == 1
 
 
 async def test_a_server_that_never_answers_is_given_up(upstream: SseUpstream) -> None:
@@ -151,12 +155,12 @@ async def test_a_name_that_cannot_be_resolved() -> None:
 async def test_no_host_is_asked_more_often_than_allowed(upstream: SseUpstream) -> None:
     """The budget counts all opens of all sources of the process, whatever becomes of them."""
     upstream.answers += [an_answer("500 Oops")] * 100
-    budget = OpenBudget(most=5, seconds=0.5)
+    budget = OpenBudget(most=5, seconds=0.2)
     loop = asyncio.get_running_loop()
     async with sse_rig(hasty(upstream.url), budget=budget), sse_rig(hasty(upstream.url, streams=2), budget=budget):
         started = loop.time()
         await upstream.until(lambda: len(upstream.requests) >= 12)
-        assert loop.time() - started >= 0.9
+        assert loop.time() - started >= 0.39
 
 
 async def test_two_streams_are_two_connections(upstream: SseUpstream) -> None:
