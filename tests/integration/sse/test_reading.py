@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from ingest.event import Cause, Event, Reason
-from tests.support.sse_rig import SseRig, hasty, sse_rig
-from tests.support.sse_upstream import CHUNKED, PLAIN, SseUpstream, frame
+from tests.support.sse_rig import HASTY, SseRig, hasty, sse_rig
+from tests.support.sse_upstream import CHUNKED, PLAIN, Channel, SseUpstream, frame
 
 
 async def test_what_is_sent_is_stored(upstream: SseUpstream, rig: SseRig) -> None:
@@ -124,26 +125,46 @@ async def test_a_store_away_for_a_while_is_no_gap(upstream: SseUpstream, rig: Ss
     assert rig.coverage.causes == [None]
 
 
+async def held_for_a_second(upstream: SseUpstream, rig: SseRig) -> tuple[Channel, float, float]:
+    """Let a reader wait for room in an inbox of two; return its connection, and from when until when it waited."""
+    channel = await upstream.channel()
+    await rig.until_up()
+    await channel.event("temp", 0)
+    await rig.until_proven(channel.say, lambda: rig.has_proven)
+    rig.store.close_gate()
+    for number in range(1, 6):
+        await channel.event("temp", number)
+    await rig.until_received(4)  # one more than there is room for
+    held_from = rig.clock()
+    rig.clock.ahead += 1.0
+    held_until = rig.clock()
+    rig.store.open_gate()
+    await rig.until(lambda: rig.numbers == list(range(6)))
+    return channel, held_from, held_until
+
+
 async def test_reading_that_was_held_is_a_gap(upstream: SseUpstream) -> None:
     """The interval ends before the hold, and another begins with the first look after it that a byte proves."""
     async with sse_rig(hasty(upstream.url), max_events=2) as rig:
-        channel = await upstream.channel()
-        await rig.until_up()
-        await channel.event("temp", 0)
-        await rig.until_proven(channel.say, lambda: rig.has_proven)
-        rig.store.close_gate()
-        for number in range(1, 6):
-            await channel.event("temp", number)
-        await rig.until_received(4)  # one more than there is room for
-        held_from = rig.clock()
-        rig.clock.ahead += 1.0
-        held_until = rig.clock()
-        rig.store.open_gate()
-        await rig.until(lambda: rig.numbers == list(range(6)))
+        channel, held_from, held_until = await held_for_a_second(upstream, rig)
         await rig.until_proven(channel.say, lambda: rig.coverage.causes == [Cause.OVERFLOW, None])
         before, after = rig.coverage.intervals
         assert before.until <= held_from
         assert after.since >= held_until
+
+
+async def test_upstream_that_was_stopped_is_given_time_to_catch_up(upstream: SseUpstream) -> None:
+    """After a hold an empty socket does not mean that all has come: for a while nothing is proven."""
+    patient = replace(HASTY, behind=600.0, frozen=float("inf"))
+    async with sse_rig(replace(hasty(upstream.url), stream=patient), max_events=2) as rig:
+        channel, _, held_until = await held_for_a_second(upstream, rig)
+        for _ in range(3):
+            await rig.until_read(rig.clock)
+            await channel.say(b"\n")
+        assert rig.coverage.causes == [None]
+        rig.clock.ahead += 600
+        await rig.until_proven(channel.say, lambda: rig.coverage.causes == [Cause.OVERFLOW, None])
+        assert rig.coverage.intervals[1].since >= held_until + 600
 
 
 async def test_a_frozen_process_may_have_missed_something(upstream: SseUpstream, rig: SseRig) -> None:
