@@ -26,7 +26,7 @@ from app.api import Readiness, create_api
 from app.dispatcher import Dispatcher
 from app.dispatcher.cancelling import wait_at_most
 from app.handlers import build
-from app.server import Front, make_server
+from app.server import IngestRouter, make_server
 from app.settings import Settings, is_loopback
 from app.sources import MAKERS, SourceParts
 from app.stopping import stop_on_signals
@@ -111,7 +111,7 @@ class Headrace:
             webhooks=[(path, label) for label, path in zip(webhooks, paths, strict=True)],
             clock=utc_now,
         )
-        self._server = make_server(Front(paths, api), settings.server)
+        self._server = make_server(IngestRouter(paths, api), settings.server)
         self._retention = self._make_retention()
 
     def _make_sources(self, metrics: Metrics) -> list[Supervised]:

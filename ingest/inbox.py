@@ -1,7 +1,7 @@
 """The bounded queue before the store, and the group commit: nothing is acknowledged before it, everything is settled.
 
-While one batch commits the next one gathers, so the group grows with the load and nobody waits for it to fill. What was
-committed is told while the next batch is already on its way; where much is waiting, the next ones are there beforehand.
+While one group commits the next one gathers, so the group grows with the load and nobody waits for it to fill. The next
+one is on its way before those of the last are settled; where much is waiting, several are.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -25,19 +26,25 @@ _GROUP_RECORDS_IN_ORDER = 500  # where there may be several: smaller ones overla
 _GROUP_BYTES = 8 * 1024 * 1024
 _GROUPS_AHEAD = 3  # that the store has beside the one it commits, for the loop may be busy with decoding meanwhile
 _AHEAD_RECORDS = 250  # so many have to wait before the store gets one: fewer are better together
-_RETRY_SECONDS = 1.0  # between attempts to commit what is held, while the store is away
-
-_Group = tuple[list[Submission], asyncio.Task[Commit]]
 
 log = structlog.get_logger(__name__)
+
+
+class _Group(NamedTuple):
+    """Submissions that commit together, on their way."""
+
+    submissions: list[Submission]
+    records: int
+    committing: asyncio.Task[Commit]
 
 
 class Inbox:
     """Holds at most `max_events` records and `max_bytes` until they are committed.
 
-    `patience_seconds` is how long a submission waits for room before it is deferred. `in_order`: the store commits
-    groups in the order in which it is given them, also where it has several at once. `publish` is told what was
-    committed, in order.
+    `patience_seconds` is how long a submission waits for room before it is deferred, `retry_seconds` how long what is
+    held waits between attempts while the store is away. `in_order`: the store commits groups in the order in which it
+    is given them, also where it has several at once. A group is cut at `group_records`, between submissions. `publish`
+    is given what was committed, in order.
     """
 
     def __init__(
@@ -48,8 +55,11 @@ class Inbox:
         max_events: int,
         max_bytes: int,
         patience_seconds: float,
+        retry_seconds: float = 1.0,
         in_order: bool = False,
+        group_records: int | None = None,
         publish: Callable[[Sequence[Event]], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -57,14 +67,17 @@ class Inbox:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
         self._in_order = in_order
-        self._group_records = _GROUP_RECORDS_IN_ORDER if in_order else _GROUP_RECORDS
+        self._group_records = group_records or (_GROUP_RECORDS_IN_ORDER if in_order else _GROUP_RECORDS)
+        self._clock = clock
         self._queue: deque[Submission] = deque()
-        self._queued = 0  # records in the queue
-        self._held = 0  # submissions, queued or being committed, that nobody will send again
-        self._events = 0  # queued or being committed
+        self._under_way: deque[_Group] = deque()
+        self._events = 0  # records queued or under way
         self._bytes = 0
-        self._waiting: deque[Submission] = deque()  # in line: who needs much room is not overtaken by who needs little
+        self._held = 0  # submissions, queued or under way, that nobody will send again
+        # In line for room: what needs much is not overtaken by what needs little.
+        self._line: deque[tuple[Submission, asyncio.Future[None]]] = deque()
         self._work = asyncio.Event()
         self._closed = asyncio.Event()
         metrics.inbox_events.set_function(lambda: self._events)
@@ -76,55 +89,51 @@ class Inbox:
                 f"{len(submission.records)} records of {submission.bytes} bytes are more than the inbox holds"
             )
 
-    def submit(self, submission: Submission) -> None:
-        """Queue a submission; it is told its outcomes, in order, in a later turn of the event loop or at once.
+    def enter(self, submission: Submission) -> bool:
+        """Take a submission in; False where it has to wait for room. Where the inbox is closed it is DEFERRED.
 
-        All are DEFERRED where there is no room in time, the store is away, or the inbox is closing. What is held is
-        DEFERRED only where the inbox closes.
+        What is held waits for the store as long as that takes, and is DEFERRED only where the inbox closes meanwhile.
         """
         if self._closed.is_set():
-            self._defer(submission)
-        elif not self._waiting and self._fits(submission):
-            self._enter(submission)
+            _defer([submission])
+        elif self._line or not self._fits(submission):
+            return False
         else:
-            if not submission.held:
-                loop = asyncio.get_running_loop()
-                submission.overdue = loop.call_later(self._patience_seconds, self._give_up, submission)
-            self._waiting.append(submission)
+            self._take_in(submission)
+        return True
 
-    async def admit(self, submission: Submission) -> None:
-        """As `submit`, but return when the submission has room, or was deferred."""
-        self.submit(submission)
-        if self._waiting and self._waiting[-1] is submission:
-            submission.entered = asyncio.get_running_loop().create_future()
-            await submission.entered
+    async def wait_for_room(self, submission: Submission) -> None:
+        """Return when the submission is taken in, or DEFERRED because the patience or the inbox came to its end.
+
+        What is held has endless patience. Cancelling the caller does not take the submission back.
+        """
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = submission, room
+        self._line.append(place)
+        await asyncio.wait((room,), timeout=None if submission.held else self._patience_seconds)
+        if not room.done():
+            self._line.remove(place)
+            _defer([submission])
+            self._give_room()
 
     async def run(self) -> None:
         """Commit group after group until closed and empty."""
-        tell_last: Callable[[], None] = _nobody
-        under_way: deque[_Group] = deque()
-        while True:
-            while self._queue and (not under_way or (len(under_way) <= _GROUPS_AHEAD and self._may_go_ahead())):
-                under_way.append(self._hand_over(self._take()))
-            if under_way:
-                await asyncio.sleep(0)  # the store has these groups before those of the last one are told
-                tell_last()
-                tell_last = await self._result(*under_way.popleft())
-                continue
-            tell_last()
-            tell_last = _nobody
+        while self._queue or not self._closed.is_set():
             if not self._queue:
-                if self._closed.is_set():
-                    return
                 self._work.clear()
                 await self._work.wait()
+            self._hand_over()
+            while self._under_way:
+                await self._settle_next()
 
     def close(self) -> None:
         """Take nothing more; `run` returns when what is queued is settled."""
         self._closed.set()
         self._work.set()
-        while self._waiting:
-            self._defer(self._leave_line(self._waiting.popleft()))
+        line, self._line = self._line, deque()
+        for submission, room in line:
+            _defer([submission])
+            room.set_result(None)
 
     def _fits(self, submission: Submission) -> bool:
         return (
@@ -132,39 +141,38 @@ class Inbox:
             and self._bytes + submission.bytes <= self._max_bytes
         )
 
-    def _give_up(self, submission: Submission) -> None:
-        self._waiting.remove(submission)
-        self._defer(submission)
-        self._admit()
-
-    def _admit(self) -> None:
-        """Let those in that were waiting, as far as there is room."""
-        while self._waiting and self._fits(self._waiting[0]):
-            self._enter(self._leave_line(self._waiting.popleft()))
-
-    def _leave_line(self, submission: Submission) -> Submission:
-        if submission.overdue is not None:
-            submission.overdue.cancel()
-        if submission.entered is not None and not submission.entered.done():
-            submission.entered.set_result(None)
-        return submission
-
-    def _enter(self, submission: Submission) -> None:
+    def _take_in(self, submission: Submission) -> None:
         self._queue.append(submission)
-        self._queued += len(submission.records)
         self._held += submission.held
         self._events += len(submission.records)
         self._bytes += submission.bytes
         self._work.set()
 
+    def _give_room(self) -> None:
+        """Let those in line in, as far as there is room."""
+        while self._line and self._fits(self._line[0][0]):
+            submission, room = self._line.popleft()
+            self._take_in(submission)
+            room.set_result(None)
+
+    def _hand_over(self) -> None:
+        """Give the store the next group, and those it may have beforehand."""
+        while self._queue and (not self._under_way or self._may_go_ahead()):
+            submissions = self._next_group()
+            records = [record for submission in submissions for record in submission.records]
+            committing = asyncio.create_task(self._commit(records))
+            self._under_way.append(_Group(submissions, len(records), committing))
+
     def _may_go_ahead(self) -> bool:
-        """Whether the store gets a group while it commits the one before: it need not wait for us in between.
+        """Return whether the store gets a group while it commits the one before: it need not wait for us in between.
 
         Not where anything is held: if the group before fails, what is held in it must not come after what followed.
         """
-        return self._in_order and self._queued >= _AHEAD_RECORDS and not self._held
+        if not self._in_order or self._held or len(self._under_way) > _GROUPS_AHEAD:
+            return False
+        return self._events - sum(group.records for group in self._under_way) >= _AHEAD_RECORDS
 
-    def _take(self) -> list[Submission]:
+    def _next_group(self) -> list[Submission]:
         group, records, weight = [self._queue.popleft()], 0, 0
         while self._queue:
             records += len(group[-1].records)
@@ -174,36 +182,37 @@ class Inbox:
             group.append(self._queue.popleft())
         return group
 
-    def _hand_over(self, group: list[Submission]) -> _Group:
-        records = [record for submission in group for record in submission.records]
-        self._queued -= len(records)
-        return group, asyncio.create_task(self._commit(records))
-
     async def _commit(self, records: Sequence[Record]) -> Commit:
         """Commit, and measure: of a group that was given beforehand, with its wait for the one before."""
-        started = time.perf_counter()
+        started = self._clock()
         commit = await self._store.commit(records)
-        self._metrics.commit_seconds.observe(time.perf_counter() - started)
+        self._metrics.commit_seconds.observe(self._clock() - started)
         self._metrics.commit_events.observe(len(commit.outcomes))
         return commit
 
-    async def _result(self, group: list[Submission], committing: asyncio.Task[Commit]) -> Callable[[], None]:
-        """Wait for a commit; what remains to be done is to tell those of the group."""
+    async def _settle_next(self) -> None:
+        """Wait for the oldest group's commit, and settle it when the store has the next one."""
+        group = self._under_way[0]
         try:
-            commit = await committing
+            commit = await group.committing
         except StoreUnavailable as error:
-            await self._store_away(group, error)
-            return _nobody
+            self._under_way.popleft()
+            await self._store_away(group.submissions, error)
         except Exception:  # a fault of ours must not end the only committer; the senders will send again
-            log.exception("commit_failed", deferred=len(group))
-            self._settle(group, [Outcome.DEFERRED] * sum(len(submission.records) for submission in group))
-            return _nobody
-        return lambda: self._committed(group, commit)
-
-    def _committed(self, group: list[Submission], commit: Commit) -> None:
-        self._settle(group, commit.outcomes)
-        if self._publish is not None:
-            self._publish(commit.events())
+            self._under_way.popleft()
+            log.exception("commit_failed", deferred=len(group.submissions))
+            self._leave(group.submissions)
+            _defer(group.submissions)
+            self._give_room()
+        else:
+            self._under_way.popleft()
+            self._hand_over()
+            await asyncio.sleep(0)
+            self._leave(group.submissions)
+            _settle(group.submissions, commit.outcomes)
+            self._give_room()
+            if self._publish is not None:
+                self._publish(commit.events())
 
     async def _store_away(self, group: list[Submission], error: StoreUnavailable) -> None:
         """Defer what will be sent again, keep what will not for another attempt, unless we close."""
@@ -211,33 +220,30 @@ class Inbox:
         closing = self._closed.is_set()
         deferred = [submission for submission in group if closing or not submission.held]
         self._queue = deque(submission for submission in group if submission.held and not closing)
-        self._queued = sum(len(submission.records) for submission in self._queue)
         log.warning("store_unavailable", error=str(error), deferred=len(deferred), held=len(self._queue))
-        self._settle(deferred, [Outcome.DEFERRED] * sum(len(submission.records) for submission in deferred))
+        self._leave(deferred)
+        _defer(deferred)
+        self._give_room()
         if self._queue:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _RETRY_SECONDS)
+                await asyncio.wait_for(self._closed.wait(), self._retry_seconds)
 
-    def _settle(self, group: list[Submission], outcomes: Sequence[Outcome]) -> None:
-        start = 0
-        for submission in group:
-            end = start + len(submission.records)
-            self._tell(submission, outcomes[start:end])
-            start = end
+    def _leave(self, submissions: Sequence[Submission]) -> None:
+        for submission in submissions:
+            self._events -= len(submission.records)
             self._bytes -= submission.bytes
             self._held -= submission.held
-        self._events -= start
-        self._admit()
-
-    def _defer(self, submission: Submission) -> None:
-        self._tell(submission, [Outcome.DEFERRED] * len(submission.records))
-
-    def _tell(self, submission: Submission, outcomes: Sequence[Outcome]) -> None:
-        try:
-            submission.settled(outcomes)
-        except Exception:  # one waiter's fault must not harm those who are told after it
-            log.exception("outcome_not_told")
 
 
-def _nobody() -> None:
-    """There is nobody to tell."""
+def _settle(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
+    """Deal the outcomes of a group out, in order."""
+    start = 0
+    for submission in submissions:
+        end = start + len(submission.records)
+        submission.settle(outcomes[start:end])
+        start = end
+
+
+def _defer(submissions: Sequence[Submission]) -> None:
+    for submission in submissions:
+        submission.settle([Outcome.DEFERRED] * len(submission.records))

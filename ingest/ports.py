@@ -5,6 +5,7 @@ Format  ->  Source  ->  Intake  ->  Inbox  ->  Store  ==>  Feed  ->  Handler (by
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,15 +64,12 @@ class Intake(Protocol):
         """
         ...
 
-    def submit(self, records: Sequence[Record], tell: Callable[[Sequence[Outcome]], None]) -> None:
-        """As `settle`, for a caller that has no task to wait in: `tell` is called once with the outcomes."""
-        ...
+    async def offer(self, records: Sequence[Record]) -> asyncio.Future[Sequence[Outcome]]:
+        """As `settle`, where nobody will send the records again: they are held until they can be committed.
 
-    async def offer(self, records: Sequence[Record], tell: Callable[[Sequence[Outcome]], None]) -> None:
-        """As `submit`, where nobody will send the records again: they are held until they can be committed.
-
-        Returns when the inbox has room for them, so a reader that waits here reads no more meanwhile. DEFERRED is
-        told only where the inbox closes before they are committed, or fails by a fault of ours. Raises TooLarge.
+        Returns when the inbox has room for them, so a reader that waits here reads no more meanwhile; the future has
+        the outcomes when they are settled. DEFERRED is among them only where the inbox closes before they are
+        committed, or fails by a fault of ours. Raises TooLarge.
         """
         ...
 

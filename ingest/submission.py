@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 
 from ingest.event import Event, Outcome, Record, Reject
+from ingest.intake_metrics import IntakeMetrics
 
 _RECORD_BYTES = 600  # what a record weighs in memory besides its data and attributes
 _ATTRIBUTE_BYTES = 150  # what an attribute weighs besides its characters
 
-Settled = Callable[[Sequence[Outcome]], None]
-
 
 class Submission:
-    """Records that commit together, and who is to be told: `settled` is called exactly once after it was submitted.
+    """Records that commit together. `settled` is done, with an outcome for each, when they have their outcomes.
 
     What is `held` will not be sent again by anybody: it waits for room and for the store as long as that takes.
     """
 
-    __slots__ = ("bytes", "entered", "held", "overdue", "records", "settled")
+    __slots__ = ("_metrics", "_received_at", "bytes", "held", "records", "settled")
 
-    def __init__(self, records: Sequence[Record], settled: Settled, *, held: bool = False) -> None:
+    def __init__(self, records: Sequence[Record], metrics: IntakeMetrics, *, held: bool = False) -> None:
         self.records = records
-        self.settled = settled
         self.held = held
         self.bytes = sum(map(weight, records))
-        self.overdue: asyncio.TimerHandle | None = None
-        self.entered: asyncio.Future[None] | None = None  # where somebody waits for it to leave the line
+        self.settled: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+        self._metrics = metrics
+        self._received_at = time.perf_counter()
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Count the outcomes, and let whoever awaits them go on. A caller who no longer waits changes nothing."""
+        self._metrics.count_settled(self.records, outcomes, time.perf_counter() - self._received_at)
+        if not self.settled.done():
+            self.settled.set_result(outcomes)
 
 
 def weight(record: Record) -> int:
-    """About how many bytes of memory a record holds."""
+    """Return about how many bytes of memory a record holds."""
     if isinstance(record, Event):
         data = record.data
     elif isinstance(record, Reject):

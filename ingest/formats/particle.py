@@ -26,20 +26,23 @@ from ingest.times import Instant, parse_rfc3339
 _WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))
 
 
+_Scalar = bool | int | str | None  # product hooks write a number where a template writes a text
+
+
 class _UsualMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The default members; then those of the template that the README recommends, and those of a product's stream."""
 
     event: str | None = None
     coreid: str | None = None
     published_at: str | None = None
-    event_id: str | None = None
-    product_id: str | None = None
-    fw_version: str | None = None
-    userid: str | None = None
-    ttl: int | str | None = None
-    version: int | str | None = None
-    public: bool | str | None = None
-    productID: int | str | None = None  # noqa: N815 - theirs
+    event_id: _Scalar = None
+    product_id: _Scalar = None
+    fw_version: _Scalar = None
+    userid: _Scalar = None
+    ttl: _Scalar = None
+    version: _Scalar = None
+    public: _Scalar = None
+    productID: _Scalar = None  # noqa: N815 - theirs
 
 
 class _UsualWithText(_UsualMembers, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.cloud.pubsub_v1.subscriber.message import Message as Delivery
 
@@ -21,6 +21,15 @@ from ingest.pull.bridge import Batch, Bridge
 
 _AT_ONCE = 200  # messages decoded before others have their turn in the event loop
 _KEPT_BYTES = 64 * 1024  # of a message that is more than the inbox holds
+
+
+class _Offered(NamedTuple):
+    """Messages that were offered together, how many records each has, and their outcomes to come."""
+
+    batch: Batch
+    deliveries: Sequence[Delivery]
+    counts: Sequence[int]
+    settled: asyncio.Future[Sequence[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +47,15 @@ class Feeding:
     heard: Callable[[], None]
     not_acknowledged: Callable[[], None]
     offering: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while taken messages wait for room
+    offered: asyncio.Queue[_Offered] = field(default_factory=asyncio.Queue)
 
     async def run(self) -> None:
-        """Offer every message until cancelled."""
+        """Offer every message, and acknowledge it when it is committed, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._offer_all())
+            tasks.create_task(self._acknowledge_all())
+
+    async def _offer_all(self) -> None:
         while True:
             batch = await self.bridge.take()
             if batch.messages:
@@ -49,6 +64,11 @@ class Feeding:
                 for start in range(0, len(batch.messages), _AT_ONCE):
                     await self._offer(batch, batch.messages[start : start + _AT_ONCE])
                     await asyncio.sleep(0)
+
+    async def _acknowledge_all(self) -> None:
+        while True:
+            offered = await self.offered.get()
+            self._acknowledge(offered, await offered.settled)
 
     async def _offer(self, batch: Batch, deliveries: Sequence[Delivery]) -> None:
         """Offer what these say; in halves, where it is more than the inbox can ever hold."""
@@ -76,12 +96,10 @@ class Feeding:
         self, batch: Batch, deliveries: Sequence[Delivery], decoded: Sequence[Sequence[Record]]
     ) -> None:
         records = [record for records in decoded for record in records]
-        counts = list(map(len, decoded))
-        await self.intake.offer(records, partial(self._settle, batch, deliveries, counts))
+        settled = await self.intake.offer(records)
+        self.offered.put_nowait(_Offered(batch, deliveries, list(map(len, decoded)), settled))
 
-    def _settle(
-        self, batch: Batch, deliveries: Sequence[Delivery], counts: Sequence[int], outcomes: Sequence[Outcome]
-    ) -> None:
+    def _acknowledge(self, offered: _Offered, outcomes: Sequence[Outcome]) -> None:
         """Acknowledge each message whose records are all committed.
 
         What is deferred, because we stop while the store is away, is neither acknowledged nor given back: it comes
@@ -89,7 +107,7 @@ class Feeding:
         """
         remaining = iter(outcomes)
         settled = 0
-        for delivery, count in zip(deliveries, counts, strict=True):
+        for delivery, count in zip(offered.deliveries, offered.counts, strict=True):
             if Outcome.DEFERRED in tuple(islice(remaining, count)):
                 delivery.drop()
                 settled += 1
@@ -98,8 +116,8 @@ class Feeding:
             if acknowledged.done():
                 settled += 1
             else:
-                acknowledged.add_done_callback(partial(self._acknowledged, batch))
-        self.bridge.settled(batch, settled)
+                acknowledged.add_done_callback(partial(self._acknowledged, offered.batch))
+        self.bridge.settled(offered.batch, settled)
 
     def _acknowledged(self, batch: Batch, result: Any) -> None:
         """In a thread of the client's. Where it failed, the message comes again, and is a duplicate."""

@@ -1,7 +1,7 @@
 """The webhook source: an endpoint that answers 204 only after the commit.
 
 It is a plain ASGI application in front of the FastAPI app and not inside it: there the framework, not the disk, would
-be the cost. Our own server takes the shorter way in (`answer`) for small whole requests.
+be the cost.
 """
 
 from __future__ import annotations
@@ -22,16 +22,13 @@ from ingest.formats.body import MalformedGzip, gunzip
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, Format, LastSeen
-from ingest.sources.answers import ANSWERS, Answer
+from ingest.sources.answers import ANSWERS
 from ingest.sources.attendance import Attendance
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-# What is read and thrown away of a body that is too large, so that the sender hears 413 and not a broken pipe.
-_DISCARD_BYTES = 16 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -46,11 +43,16 @@ class UnknownEncoding(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebhookRules:
-    """What one endpoint accepts. Sizes in bytes, inflated. How long a body may take is the server's to bound."""
+    """What one endpoint accepts. How long a body may take is the server's to bound.
+
+    `max_body` in bytes, inflated. `discard` bytes more are read and thrown away of a body that is too large, so that
+    its sender hears 413 and not a broken pipe.
+    """
 
     max_body: int
     refuse_rejects: bool
     forbids: Callable[[Mapping[str, str]], bool]
+    discard: int = 16 * 1024 * 1024
 
 
 class WebhookSource:
@@ -83,37 +85,14 @@ class WebhookSource:
         self._count_answer = {code: metrics.responses.labels(origin.source, str(code)).inc for code in ANSWERS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request of an ASGI server."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def reply(answer: Answer) -> None:
-            if not answered.done():  # the server may have given the request up
-                answered.set_result(answer)
-
+        """Answer one request, unless its sender goes away in the middle of the body."""
         try:
-            if not self._refused(scope["method"], headers, reply):
-                body = await self._read(receive)
-                self._take(headers, scope["query_string"], body, reply)
-        except TooLarge:
-            self._reply(413, reply)
+            answer = ANSWERS[await self._answer_to(scope, receive)]
         except Disconnected:
             return
-        answer = await answered
+        self._count_answer[answer.code]()
         await send(answer.start)
         await send(answer.body)
-
-    def answer(
-        self, method: str, headers: Mapping[str, str], query: bytes, body: bytes, reply: Callable[[Answer], None]
-    ) -> None:
-        """Answer one request that is there as a whole: `reply` is called once, now or after the commit.
-
-        For a server that has no task for each request; `headers` have lower-case names.
-        """
-        if len(body) > self._rules.max_body:
-            self._reply(413, reply)
-        elif not self._refused(method, headers, reply):
-            self._take(headers, query, body, reply)
 
     async def run(self) -> None:
         """Record, until cancelled, that this endpoint is listening; and keep its credentials up."""
@@ -136,48 +115,46 @@ class WebhookSource:
         trouble = None if self._upkeep is None else self._upkeep.trouble()
         return Condition(up=not self._paused and trouble is None, reason=trouble)
 
-    def _reply(self, code: int, reply: Callable[[Answer], None]) -> None:
-        self._count_answer[code]()
-        reply(ANSWERS[code])
-
-    def _refused(self, method: str, headers: Mapping[str, str], reply: Callable[[Answer], None]) -> bool:
-        """Whether the request was answered without a look at its body."""
-        if method not in {"POST", "PUT"}:
-            self._reply(405, reply)
-        elif self._rules.forbids(headers):
-            self._reply(403, reply)
-        elif self._paused:
-            self._reply(503, reply)
-        else:
-            return False
-        return True
-
-    def _take(self, headers: Mapping[str, str], query: bytes, body: bytes, reply: Callable[[Answer], None]) -> None:
-        """Verify, decode and submit; the answer follows from what becomes of the records."""
-        received_at = self._clock()
-        self._intake.heard(received_at)
-        admitted = self._credentials.admits(headers, query, body)
-        if not admitted:
-            self._turn_away(admitted, reply)
-            return
+    async def _answer_to(self, scope: Scope, receive: Receive) -> int:
+        """Read, verify, decode, commit; the status that follows from what became of the records."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if (refused := self._refused(scope["method"], headers)) is not None:
+            return refused
         try:
+            body = await self._read(receive)
+            received_at = self._clock()
+            self._intake.heard(received_at)
+            if (turned_away := self._turned_away(headers, scope["query_string"], body)) is not None:
+                return turned_away
             records = self._decode(headers, body, received_at)
-            self._intake.submit(records, lambda outcomes: self._reply(self._worst(outcomes), reply))
+            return self._worst(await self._intake.settle(records))
         except TooLarge:
-            self._reply(413, reply)
+            return 413
         except UnknownEncoding:
-            self._reply(415, reply)
+            return 415
+        except Disconnected:
+            raise
         except Exception:  # a fault of ours is ours to mend: the sender is told to send again, never 4xx or 500
             log.exception("webhook_failed", source=self._origin.source)
-            self._reply(503, reply)
+            return 503
 
-    def _turn_away(self, admitted: bool | None, reply: Callable[[Answer], None]) -> None:
-        """Unless it is certain that the sender is at fault, it should come again."""
+    def _refused(self, method: str, headers: Mapping[str, str]) -> int | None:
+        """Return the status of a request that needs no look at its body."""
+        if method not in {"POST", "PUT"}:
+            return 405
+        if self._rules.forbids(headers):
+            return 403
+        return 503 if self._paused else None
+
+    def _turned_away(self, headers: Mapping[str, str], query: bytes, body: bytes) -> int | None:
+        """Return the status of a request that is not let in; unless it is certainly at fault, it should come again."""
+        admitted = self._credentials.admits(headers, query, body)
+        if admitted:
+            return None
         if admitted is None:
-            self._reply(503, reply)
-        else:
-            self._metrics.auth_failures.labels(self._origin.source).inc()
-            self._reply(401, reply)
+            return 503
+        self._metrics.auth_failures.labels(self._origin.source).inc()
+        return 401
 
     def _decode(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
         if "content-encoding" in headers:
@@ -231,7 +208,7 @@ class WebhookSource:
                 chunks.append(chunk)
             else:
                 chunks.clear()
-            if not message.get("more_body", False) or size > self._rules.max_body + _DISCARD_BYTES:
+            if not message.get("more_body", False) or size > self._rules.max_body + self._rules.discard:
                 break
             message = await receive()
         if size > self._rules.max_body:

@@ -11,7 +11,7 @@ from datetime import datetime
 import httpx
 
 from ingest.errors import TooLarge
-from ingest.event import Cause, Event, Origin, Outcome, Reason, Record, Reject
+from ingest.event import Cause, Event, Origin, Reason, Record, Reject
 from ingest.formats.frame import Frame
 from ingest.formats.sse import KEPT_BYTES, FrameDecoder
 from ingest.ports import FrameFormat, Intake
@@ -188,18 +188,12 @@ class Connection:
         """Back-pressure is here: while the inbox has no room, nothing is read."""
         assert self.listening is not None and self.tap is not None  # noqa: S101, PT018 - records come from a stream
         listening, clock = self.listening, self._wire.clock
-        batch = listening.offered()
-
-        def tell(outcomes: Sequence[Outcome]) -> None:
-            listening.settled(batch, durable=Outcome.DEFERRED not in outcomes)
-
         started, others = clock(), asyncio.Event()
         turn = asyncio.get_running_loop().call_soon(others.set)
         try:
-            await self._wire.intake.offer(records, tell)
+            listening.offered(await self._wire.intake.offer(records))
         except TooLarge:
             await self._offer_less(records)
-            listening.settled(batch, durable=True)  # its parts have numbers of their own
             return
         finally:
             turn.cancel()

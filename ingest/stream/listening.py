@@ -9,12 +9,26 @@ connection proves nothing: the kernel of a machine that has long forgotten us cl
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ingest.event import Cause
+from ingest.event import Cause, Outcome
 
 HELD_SECONDS = 0.25
 _WAITED_SECONDS = 0.01  # a shorter wait is none: room was there, the processor was busy
+
+
+class Settled(Protocol):
+    """The outcomes to come of what was offered: an asyncio.Future, looked at and not awaited."""
+
+    def done(self) -> bool:
+        """Return whether they are there."""
+        ...
+
+    def result(self) -> Sequence[Outcome]:
+        """Return them."""
+        ...
 
 
 @dataclass(slots=True)
@@ -59,7 +73,7 @@ class Listening:
         self._cause = Cause.STOPPED
         self._offered = 0
         self._settled = 0  # every batch up to here
-        self._early: set[int] = set()  # settled before one that was offered earlier
+        self._unsettled: deque[Settled] = deque()  # the batches after it
         self._lost: int | None = None  # the first batch that will never be durable
         self._last_look: _Look | None = None  # no byte has come since
         self._proofs: deque[_Look] = deque()  # a byte has: they wait for their batches
@@ -83,21 +97,24 @@ class Listening:
         """Whether reading was held, and nothing is proven since."""
         return self._holds > self._span_holds
 
-    def offered(self) -> int:
-        """The number of a batch that is about to be offered."""
+    def offered(self, settled: Settled) -> None:
+        """A batch was offered, and will be settled."""
         self._offered += 1
-        return self._offered
+        self._unsettled.append(settled)
 
-    def settled(self, batch: int, *, durable: bool) -> None:
-        """A batch has its outcomes; where it was deferred, nothing behind it can be proven any more."""
-        if durable:
-            self._early.add(batch)
-            while self._settled + 1 in self._early:
-                self._settled += 1
-                self._early.remove(self._settled)
-        else:
-            self._lost = batch if self._lost is None else min(self._lost, batch)
-        self._advance()
+    def advance(self) -> None:
+        """Take note of what was settled. Where a batch was deferred, nothing behind it can be proven any more."""
+        while self._unsettled and self._unsettled[0].done():
+            self._settled += 1
+            if Outcome.DEFERRED in self._unsettled.popleft().result() and self._lost is None:
+                self._lost = self._settled
+        proofs = self._proofs
+        while proofs and proofs[0].batch <= self._settled and not self._is_lost(proofs[0]):
+            self._prove(proofs.popleft())
+        while proofs and self._is_lost(proofs[-1]):
+            proofs.pop()
+        if self.is_over and not proofs and self.spans and self.spans[-1].cause is None:
+            self.spans[-1].cause = Cause.OVERFLOW if self.held else self._cause
 
     def waited(self, seconds: float, at: float) -> None:
         """Offering took so long. Waits add up until the reader has caught up, for upstream's buffers fill all along."""
@@ -132,23 +149,16 @@ class Listening:
             proofs[-1] = look  # of each stretch the first and the last are enough, however long nothing is settled
         else:
             proofs.append(look)
-        self._advance()
+        self.advance()
 
     def over(self, cause: Cause) -> None:
         """The connection has ended; the last span is over when what was read is settled."""
         if not self.is_over:
             self.is_over, self._cause = True, cause
-            self._advance()
+            self.advance()
 
-    def _advance(self) -> None:
-        proofs = self._proofs
-        while proofs and proofs[0].batch <= self._settled:
-            self._prove(proofs.popleft())
-        if self._lost is not None:
-            while proofs and proofs[-1].batch >= self._lost:
-                proofs.pop()
-        if self.is_over and not proofs and self.spans and self.spans[-1].cause is None:
-            self.spans[-1].cause = Cause.OVERFLOW if self.held else self._cause
+    def _is_lost(self, look: _Look) -> bool:
+        return self._lost is not None and look.batch >= self._lost
 
     def _prove(self, look: _Look) -> None:
         span = self.spans[-1]

@@ -77,6 +77,7 @@ class Recorder:
 
     async def _write(self, listening: Listening) -> None:
         """Raises StoreUnavailable; what was written by then is not written again."""
+        listening.advance()
         spans, coverage, clock = listening.spans, self._coverage, self._clock
         while spans:
             span = spans[0]

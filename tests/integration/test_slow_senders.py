@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from app import server as module
-from app.server import Front, Server, make_server
+from app.guarded_protocol import Bounds
+from app.server import IngestRouter, Server, make_server
 from app.settings import ServerSettings
 from tests.support.stored import rows
 from tests.support.webhook_rig import MAX_BODY, WebhookRig, webhook_rig
 
 PATIENCE = 0.2
+PROGRESS = 64  # bytes that keep a body going for so long
 HEAD = b"POST /ingest/fleet HTTP/1.1\r\nHost: x\r\n"
 EVENT = b'{"event":"temp","published_at":"2026-07-28T16:53:05.616Z"}'
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(EVENT), EVENT)
@@ -53,13 +54,12 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A server that is patient for `PATIENCE` seconds."""
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", PATIENCE)
-    monkeypatch.setattr(module, "_KEEP_ALIVE_SECONDS", 10 * PATIENCE)
+    bounds = Bounds(head_seconds=PATIENCE, progress_seconds=PATIENCE, progress_bytes=PROGRESS, idle_seconds=2)
     listening = socket.create_server(("127.0.0.1", 0))
     async with webhook_rig(tmp_path) as rig:
-        server = make_server(Front({"/ingest/fleet": rig.source}, _nobody), ServerSettings())
+        server = make_server(IngestRouter({"/ingest/fleet": rig.source}, _nobody), ServerSettings(), bounds)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         yield World(rig, server, listening.getsockname()[1])
         server.should_exit = True
@@ -293,20 +293,53 @@ async def test_a_large_body_is_no_head(world: World) -> None:
             assert await answer_of(reader) == (204, b"")
 
 
-@pytest.mark.parametrize("request_", [WHOLE, HEAD.replace(b"POST", b"GET") + b"\r\n"], ids=["taken", "refused"])
-async def test_a_flood_of_requests_is_cut_off(world: World, request_: bytes) -> None:
-    """Neither requests nor answers pile up for a sender that pipelines without end: it is cut off."""
-    with socket.create_connection(("127.0.0.1", world.port)) as deaf:
+REFUSED = HEAD.replace(b"POST", b"GET") + b"\r\n"
+
+
+@pytest.mark.parametrize(("request_", "code", "count"), [(WHOLE, 204, 500), (REFUSED, 405, 3000)])
+async def test_a_long_pipeline_is_answered_whole(world: World, request_: bytes, code: int, count: int) -> None:
+    """However many requests are sent ahead of their answers, each gets its own; reading waits meanwhile."""
+    async with world.connected() as (reader, writer):
+        writer.write(request_ * count)
+        for _ in range(count):
+            assert (await answer_of(reader))[0] == code
+    await world.no_connections()
+
+
+async def test_a_deaf_sender_is_cut_off(world: World) -> None:
+    """Neither requests nor answers pile up for a sender that pipelines without end and reads nothing."""
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", world.port))
         deaf.setblocking(False)
-        requests = request_ * 1000
         loop = asyncio.get_running_loop()
         sent = 0
         with contextlib.suppress(ConnectionError):
             while sent < 1_000_000:
-                await asyncio.wait_for(loop.sock_sendall(deaf, requests), 2)
+                await loop.sock_sendall(deaf, REFUSED * 1000)
                 sent += 1000
         assert sent < 1_000_000
     await world.no_connections()
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"Content-Length: 100000\r\n\r\n", EVENT),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"40\r\n" + b" " * 64 + b"\r\n"),
+    ],
+    ids=["a length", "chunks"],
+)
+async def test_a_slow_body_that_advances_is_not_cut(world: World, start: bytes, piece: bytes) -> None:
+    """A sender on a thin line has the time it needs, as long as something comes."""
+    async with world.connected() as (reader, writer):
+        writer.write(HEAD + start)
+        ended = asyncio.create_task(reader.read(1))
+        for _ in range(30):  # six times the patience
+            writer.write(piece * 2)
+            await asyncio.wait([ended], timeout=PATIENCE / 5)
+        assert not ended.done()
+        ended.cancel()
 
 
 async def test_a_head_request_is_answered_without_a_body(world: World) -> None:

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 import httpx
 import pytest
 
-from app.server import Front, make_server
+from app.server import IngestRouter, make_server
 from app.settings import ServerSettings
 from app.settings.secret import Secret
 from tests.support.api import Rules, World, assert_problem
@@ -27,7 +27,7 @@ async def behind(world: World, *trusted: str) -> AsyncIterator[httpx.AsyncClient
     """A client on 127.0.0.1 of a server that trusts these networks."""
     listening = socket.create_server(("127.0.0.1", 0))
     settings = ServerSettings(trusted_proxies=tuple(map(ip_network, trusted)))
-    server = make_server(Front({}, world.api()), settings)
+    server = make_server(IngestRouter({}, world.api()), settings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as client:

@@ -19,7 +19,6 @@ from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Store
-from ingest.sources.answers import Answer
 from ingest.sources.webhook import WebhookRules, WebhookSource
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -28,7 +27,7 @@ from storage.store import SqlStore
 from tests.support.gated_database import GatedDatabase
 
 MAX_BODY = 64 * 1024
-MAX_EVENTS = 12_000
+DISCARDED = 10 * MAX_BODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +51,21 @@ class WebhookRig:
         refuse_rejects: bool,
         forbids: Callable[[Mapping[str, str]], bool],
         spoil: Callable[[Store], Store],
-        short_way: bool,
+        max_events: int,
     ) -> None:
         self.database = database
-        self._short_way = short_way
         self.metrics = Metrics(CollectorRegistry())
         self.inbox = Inbox(
             spoil(SqlStore(database, _now)),
             self.metrics,
-            max_events=MAX_EVENTS,
+            max_events=max_events,
             max_bytes=10**9,
             patience_seconds=5,
         )
         origin = Origin("tracker", "fleet", Mode.WEBHOOK)
         self.source = WebhookSource(
             origin,
-            WebhookRules(max_body=MAX_BODY, refuse_rejects=refuse_rejects, forbids=forbids),
+            WebhookRules(max_body=MAX_BODY, refuse_rejects=refuse_rejects, forbids=forbids, discard=DISCARDED),
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
             SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
@@ -87,8 +85,6 @@ class WebhookRig:
     ) -> Reply | None:
         """One request in pieces; the answer, or None where the source gave none. `hangs_up`: before the last piece."""
         lower = {name.lower(): value for name, value in (headers or {}).items()}
-        if self._short_way and not hangs_up:
-            return await self._send_whole(b"".join(chunks), method, lower, query)
         pieces: list[dict[str, Any]] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
         pieces.append({"type": "http.disconnect"} if hangs_up else {"type": "http.request", "more_body": False})
         sent: list[dict[str, Any]] = []
@@ -104,12 +100,6 @@ class WebhookRig:
         await self.source(scope, receive, send)
         return _reply(*sent) if sent else None
 
-    async def _send_whole(self, body: bytes, method: str, headers: Mapping[str, str], query: bytes) -> Reply:
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.source.answer(method, headers, query, body, lambda a: None if answered.done() else answered.set_result(a))
-        answer = await answered
-        return _reply(answer.start, answer.body)
-
     def value(self, name: str, **labels: str) -> float | None:
         """A sample of a metric."""
         return self.metrics.registry.get_sample_value(f"headrace_{name}", {"source": "fleet"} | labels)
@@ -124,12 +114,9 @@ async def webhook_rig(
     refuse_rejects: bool = False,
     forbids: Callable[[Mapping[str, str]], bool] = lambda headers: False,
     spoil: Callable[[Store], Store] = lambda store: store,
-    short_way: bool = False,
+    max_events: int = 12_000,
 ) -> AsyncIterator[WebhookRig]:
-    """A rig whose inbox runs.
-
-    `spoil` may put something between the inbox and the store. `short_way`: whole requests come by `answer`, not ASGI.
-    """
+    """A rig whose inbox runs. `spoil` may put something between the inbox and the store."""
     database = GatedDatabase(open_database(f"sqlite:///{folder}/test.db"))
     await migrate(database)
     rig = WebhookRig(
@@ -139,7 +126,7 @@ async def webhook_rig(
         refuse_rejects=refuse_rejects,
         forbids=forbids,
         spoil=spoil,
-        short_way=short_way,
+        max_events=max_events,
     )
     committing = asyncio.create_task(rig.inbox.run())
     try:

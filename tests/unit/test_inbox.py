@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest import inbox as module
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Event, Outcome, Record
+from ingest.event import Event, Mode, Outcome, Record
 from ingest.inbox import Inbox
+from ingest.intake_metrics import IntakeMetrics
 from ingest.metrics import Metrics
 from ingest.submission import Submission, weight
 from tests.support.gated_store import GatedStore
@@ -24,44 +24,50 @@ STORED, DEFERRED = Outcome.STORED, Outcome.DEFERRED
 
 
 class Rig:
-    """An inbox that runs on a gated store; `told` is what each submission's `settled` was called with."""
+    """An inbox with these options that runs on a gated store; `settled` are the outcomes so far, in their order."""
 
-    def __init__(self, *, max_events: int, max_bytes: int, patience_seconds: float, in_order: bool) -> None:
+    def __init__(self, **options: Any) -> None:
         self.store = GatedStore()
         self.published: list[Event] = []
-        self.told: list[Sequence[Outcome]] = []
+        self.settled: list[Sequence[Outcome]] = []
         self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
+        self.metrics = IntakeMetrics(metrics, "fleet", Mode.WEBHOOK)
         self.inbox = Inbox(
             self.store,
-            Metrics(self.registry),
-            max_events=max_events,
-            max_bytes=max_bytes,
-            patience_seconds=patience_seconds,
-            in_order=in_order,
+            metrics,
+            **{"max_events": 100, "max_bytes": 10**6, "patience_seconds": 5.0, "retry_seconds": 60.0} | options,
             publish=self.published.extend,
         )
         self.running = asyncio.create_task(self.inbox.run())
 
-    def submit(self, *records: Record) -> asyncio.Task[Sequence[Outcome]]:
-        """A sender that waits for its outcomes."""
+    def submission(self, records: Sequence[Record], *, held: bool = False) -> Submission:
+        """Records that note their outcomes in `settled`."""
+        submission = Submission(records, self.metrics, held=held)
+        submission.settled.add_done_callback(lambda settled: self.settled.append(settled.result()))
+        return submission
+
+    def put(self, *records: Record, held: bool = False) -> asyncio.Future[Sequence[Outcome]]:
+        """Take records in at once; the outcomes to come."""
+        submission = self.submission(records, held=held)
+        assert self.inbox.enter(submission)
+        return submission.settled
+
+    def send(self, *records: Record, held: bool = False) -> asyncio.Task[Sequence[Outcome]]:
+        """Have a sender wait for room, and for its outcomes."""
 
         async def send() -> Sequence[Outcome]:
-            outcomes: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-
-            def settled(found: Sequence[Outcome]) -> None:
-                self.told.append(found)
-                if not outcomes.done():
-                    outcomes.set_result(found)
-
-            self.inbox.submit(Submission(records, settled))
-            return await outcomes
+            submission = self.submission(records, held=held)
+            if not self.inbox.enter(submission):
+                await self.inbox.wait_for_room(submission)
+            return await asyncio.shield(submission.settled)
 
         return asyncio.create_task(send())
 
     async def busy(self) -> asyncio.Task[Sequence[Outcome]]:
         """A sender whose record is being committed, behind a closed gate."""
         self.store.close_gate()
-        sender = self.submit(an_event("first"))
+        sender = self.send(an_event("first"))
         await self.store.begun()
         return sender
 
@@ -78,12 +84,8 @@ async def make() -> AsyncIterator[Make]:
     """Makes rigs, and ends them."""
     rigs: list[Rig] = []
 
-    def make(
-        *, max_events: int = 100, max_bytes: int = 10**6, patience_seconds: float = 5.0, in_order: bool = False
-    ) -> Rig:
-        rigs.append(
-            Rig(max_events=max_events, max_bytes=max_bytes, patience_seconds=patience_seconds, in_order=in_order)
-        )
+    def make(**options: Any) -> Rig:
+        rigs.append(Rig(**options))
         return rigs[-1]
 
     yield make
@@ -103,7 +105,7 @@ async def test_what_arrives_during_a_commit_is_the_next_group(make: Make) -> Non
     """Nobody waits for a group to fill: the first commits alone, all that gathered meanwhile commits together."""
     rig = make()
     first = await rig.busy()
-    others = [rig.submit(*numbered(2, start)) for start in range(0, 20, 2)]
+    others = [rig.send(*numbered(2, start)) for start in range(0, 20, 2)]
     await turns()
     rig.store.open_gate()
 
@@ -116,7 +118,7 @@ async def test_each_submission_gets_its_own_outcomes(make: Make) -> None:
     """The outcomes of a group are dealt out in order, and what is new is published once."""
     rig = make()
     first = await rig.busy()
-    mixed, alone = rig.submit(an_event(), a_reject(), an_event("b")), rig.submit(a_reject())
+    mixed, alone = rig.send(an_event(), a_reject(), an_event("b")), rig.send(a_reject())
     await turns()
     rig.store.open_gate()
 
@@ -130,7 +132,7 @@ async def test_a_group_is_cut_between_submissions(make: Make) -> None:
     """A thousand records make a group, and a submission is never torn apart."""
     rig = make(max_events=20_000, max_bytes=10**9)
     await rig.busy()
-    senders = [rig.submit(*numbered(400)) for _ in range(6)]
+    senders = [rig.send(*numbered(400)) for _ in range(6)]
     await turns()
     rig.store.open_gate()
     await asyncio.gather(*senders)
@@ -142,7 +144,7 @@ async def test_a_store_that_is_away_defers_everyone_who_waits(make: Make) -> Non
     """Who queues behind a failed commit is told at once and not after a failure each; then the inbox goes on."""
     rig = make()
     first = await rig.busy()
-    others = [rig.submit(an_event(), a_reject()) for _ in range(5)]
+    others = [rig.send(an_event(), a_reject()) for _ in range(5)]
     await turns()
 
     def away(records: Sequence[Record]) -> Sequence[Outcome]:
@@ -156,7 +158,7 @@ async def test_a_store_that_is_away_defers_everyone_who_waits(make: Make) -> Non
     assert rig.store.batches == [1]
     assert rig.waiting() == 0
     rig.store.decide = back
-    assert await rig.submit(an_event()) == [STORED]
+    assert await rig.send(an_event()) == [STORED]
 
 
 async def test_a_fault_of_ours_defers_and_does_not_end_the_committer(make: Make) -> None:
@@ -171,14 +173,14 @@ async def test_a_fault_of_ours_defers_and_does_not_end_the_committer(make: Make)
     rig.store.open_gate()
     assert await first == [DEFERRED]
     rig.store.decide = back
-    assert await rig.submit(an_event()) == [STORED]
+    assert await rig.send(an_event()) == [STORED]
 
 
 async def test_a_cancelled_sender_is_settled_and_harms_nobody(make: Make) -> None:
     """Who hangs up after handing over is still committed and counted; the neighbours in the group get theirs."""
     rig = make()
     first = await rig.busy()
-    gone, stays = rig.submit(*numbered(2)), rig.submit(an_event())
+    gone, stays = rig.send(*numbered(2)), rig.send(an_event())
     await turns()
     gone.cancel()
     await turns()
@@ -187,7 +189,7 @@ async def test_a_cancelled_sender_is_settled_and_harms_nobody(make: Make) -> Non
     assert await stays == [STORED]
     await first
     assert gone.cancelled()
-    assert [len(outcomes) for outcomes in rig.told] == [1, 2, 1]
+    assert [len(outcomes) for outcomes in rig.settled] == [1, 2, 1]
     assert rig.waiting() == 0
 
 
@@ -195,7 +197,7 @@ async def test_a_full_inbox_is_a_bounded_wait(make: Make) -> None:
     """Without room within the patience a submission is deferred, and leaves nothing behind."""
     rig = make(max_events=3, patience_seconds=0.05)
     first = await rig.busy()
-    queued, late = rig.submit(*numbered(2)), rig.submit(an_event())
+    queued, late = rig.send(*numbered(2)), rig.send(an_event())
 
     assert await late == [DEFERRED]
     assert rig.waiting() == 3
@@ -210,7 +212,7 @@ async def test_room_within_the_patience_is_used(make: Make) -> None:
     """Who waits for room is committed as soon as there is some."""
     rig = make(max_events=1)
     first = await rig.busy()
-    waiting = [rig.submit(an_event()) for _ in range(5)]
+    waiting = [rig.send(an_event()) for _ in range(5)]
     await turns()
     rig.store.open_gate()
 
@@ -227,10 +229,10 @@ async def test_bytes_are_bounded_too(make: Make) -> None:
     ]
     rig = make(max_bytes=100_000, patience_seconds=0.01)
     await rig.busy()
-    held = rig.submit(large[0])
+    held = rig.send(large[0])
     await turns()
 
-    assert [await rig.submit(record) for record in large] == [[DEFERRED]] * 4
+    assert [await rig.send(record) for record in large] == [[DEFERRED]] * 4
     rig.store.open_gate()
     assert await held == [STORED]
 
@@ -242,20 +244,19 @@ async def test_many_attributes_weigh_more_than_their_characters(make: Make) -> N
     assert weight(a_reject(attributes=many)) > 1_000_000
 
 
-async def test_a_large_submission_is_not_overtaken_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_submission_is_not_overtaken_for_ever(make: Make) -> None:
     """While small submissions keep coming, one that needs nearly the whole inbox gets its turn."""
-    monkeypatch.setattr(module, "_GROUP_RECORDS", 1)  # so that the inbox is never emptied at once
-    rig = make(max_events=10)
+    rig = make(max_events=10, group_records=1)  # so that the inbox is never emptied at once
     await rig.busy()
     stop = False
 
     async def keep_sending() -> None:
         while not stop:
-            await rig.submit(an_event())
+            await rig.send(an_event())
 
     small = [asyncio.create_task(keep_sending()) for _ in range(20)]
     await turns()
-    large = rig.submit(*numbered(9))
+    large = rig.send(*numbered(9))
     await turns()
     rig.store.open_gate()
 
@@ -268,20 +269,20 @@ async def test_a_large_submission_is_not_overtaken_for_ever(make: Make, monkeypa
 async def test_more_than_the_inbox_holds_is_refused(make: Make) -> None:
     """What could never fit, in number or in bytes, is TooLarge and not a wait."""
     rig = make(max_events=3, max_bytes=10_000)
-    rig.inbox.require_possible(Submission(numbered(3), rig.told.append))
+    rig.inbox.require_possible(rig.submission(numbered(3)))
     for records in (numbered(4), numbered(1, data=b"x" * 10_000)):
         with pytest.raises(TooLarge):
-            rig.inbox.require_possible(Submission(records, rig.told.append))
+            rig.inbox.require_possible(rig.submission(records))
 
 
 async def test_closing_settles_what_was_taken_and_takes_no_more(make: Make) -> None:
     """A drain commits the queue, defers who waits for room or comes later, and then `run` returns."""
     rig = make(max_events=3)
     first = await rig.busy()
-    queued, no_room = rig.submit(*numbered(2)), rig.submit(an_event())
+    queued, no_room = rig.send(*numbered(2)), rig.send(an_event())
     await turns()
     rig.inbox.close()
-    late = rig.submit(an_event())
+    late = rig.send(an_event())
 
     assert [list(await no_room), list(await late)] == [[DEFERRED], [DEFERRED]]
     rig.store.open_gate()
@@ -295,14 +296,14 @@ async def test_a_sender_that_hung_up_in_the_line_is_still_settled(make: Make) ->
     """Its record was taken, so it is committed in its turn, and the next in line is not harmed."""
     rig = make(max_events=1)
     first = await rig.busy()
-    gone, next_in_line = rig.submit(an_event("gone")), rig.submit(an_event("next"))
+    gone, next_in_line = rig.send(an_event("gone")), rig.send(an_event("next"))
     await turns()
     gone.cancel()
     await turns()
     rig.store.open_gate()
 
     assert await first == await next_in_line == [STORED]
-    assert rig.told == [[STORED]] * 3
+    assert rig.settled == [[STORED]] * 3
     assert rig.store.batches == [1, 1, 1]
 
 
@@ -310,7 +311,7 @@ async def test_closing_defers_the_whole_line(make: Make) -> None:
     """Nobody of those who wait for room slips in while the inbox closes."""
     rig = make(max_events=1)
     first = await rig.busy()
-    line = [rig.submit(an_event(name)) for name in ("a", "b", "c")]
+    line = [rig.send(an_event(name)) for name in ("a", "b", "c")]
     await turns()
     rig.inbox.close()
     assert [await sender for sender in line] == [[DEFERRED]] * 3
@@ -318,40 +319,9 @@ async def test_closing_defers_the_whole_line(make: Make) -> None:
     assert await first == [STORED]
 
 
-async def test_one_waiters_fault_harms_nobody(make: Make) -> None:
-    """Where telling one sender its outcome raises, the others are told, and who waits in line is still let in."""
-    rig = make(max_events=2, patience_seconds=0.1)
-    first = await rig.busy()
-
-    def broken(outcomes: Sequence[Outcome]) -> None:
-        raise ZeroDivisionError
-
-    rig.inbox.submit(Submission([an_event()], broken))
-    rig.inbox.submit(Submission(numbered(2), broken))  # gives up waiting for room
-    assert await rig.submit(*numbered(2)) == [DEFERRED] * 2
-    rig.inbox.submit(Submission(numbered(2), broken))
-    in_line = rig.submit(*numbered(2))
-    await turns()
-    rig.inbox.close()
-    rig.store.open_gate()
-
-    assert await first == [STORED]
-    assert await in_line == [DEFERRED] * 2
-    await rig.running
-    assert rig.waiting() == 0
-
-
-def hold(rig: Rig, *records: Record) -> list[Sequence[Outcome]]:
-    """Submit what nobody will send again; what it was told, so far."""
-    told: list[Sequence[Outcome]] = []
-    rig.inbox.submit(Submission(records, told.append, held=True))
-    return told
-
-
-async def test_what_is_held_waits_for_the_store(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_held_waits_for_the_store(make: Make) -> None:
     """While the store is away it is kept, in its order, and tried again; who will send again is told so at once."""
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
-    rig = make()
+    rig = make(retry_seconds=0.01)
     attempts = 0
 
     def away_twice(records: Sequence[Record]) -> Sequence[Outcome]:
@@ -362,83 +332,117 @@ async def test_what_is_held_waits_for_the_store(make: Make, monkeypatch: pytest.
         return [STORED] * len(records)
 
     rig.store.decide = away_twice
-    first, sender, second = hold(rig, an_event("a")), rig.submit(an_event("b")), hold(rig, *numbered(2))
+    first, sender, second = rig.put(an_event("a"), held=True), rig.send(an_event("b")), rig.put(*numbered(2), held=True)
 
     assert await sender == [DEFERRED]
-    assert (first, second) == ([], [])
+    assert not first.done()
     assert rig.waiting() == 3
-    async with asyncio.timeout(5):
-        while not second:  # noqa: ASYNC110 - it is told in its own time
-            await asyncio.sleep(0.001)
-    assert (first, second) == ([[STORED]], [[STORED] * 2])
+    assert [await first, await second] == [[STORED], [STORED] * 2]
     assert [event.name for event in rig.published][:1] == ["a"]
     assert rig.waiting() == 0
 
 
 async def test_what_is_held_is_deferred_where_we_close_without_a_store(make: Make) -> None:
-    """A stop does not wait for a store that is away: it is told that it was not committed."""
-    rig = make()
+    """A stop does not wait for a store that is away, nor for the next attempt: it was not committed."""
+    rig = make(retry_seconds=3600)
 
     def away(records: Sequence[Record]) -> Sequence[Outcome]:
         raise StoreUnavailable("away")
 
     rig.store.decide = away
-    told = hold(rig, an_event())
+    settled = rig.put(an_event(), held=True)
     await turns()
-    assert told == []
+    assert not settled.done()
     rig.inbox.close()
 
-    async with asyncio.timeout(0.9):  # not even the pause between two attempts
-        await rig.running
-    assert told == [[DEFERRED]]
+    await rig.running
+    assert await settled == [DEFERRED]
 
 
 async def test_who_offers_to_a_full_inbox_waits_for_room(make: Make) -> None:
     """However long it takes: a reader reads no more meanwhile, and nothing is deferred."""
     rig = make(max_events=1, patience_seconds=0.001)
     first = await rig.busy()
-    told: list[Sequence[Outcome]] = []
-    offering = asyncio.create_task(rig.inbox.admit(Submission([an_event("next")], told.append, held=True)))
-    await asyncio.sleep(0.01)
+    held = rig.submission([an_event("next")], held=True)
+    assert not rig.inbox.enter(held)
+    offering = asyncio.create_task(rig.inbox.wait_for_room(held))
+    assert await rig.send(an_event("impatient")) == [DEFERRED]
     assert not offering.done()
 
     rig.store.open_gate()
     await offering
     assert await first == [STORED]
-    await rig.submit(an_event("last"))
-    assert told == [[STORED]]
+    assert await held.settled == [STORED]
 
 
-async def test_a_group_is_told_while_the_next_one_commits(make: Make) -> None:
+async def test_what_is_held_is_never_overtaken(make: Make) -> None:
+    """While an attempt to commit what is held may fail, the store is given nothing that came after it."""
+    rig = make(max_events=20_000, max_bytes=10**9, retry_seconds=0.01, in_order=True)
+    rig.store.close_gate()
+    held = rig.put(*numbered(500), held=True)
+    await rig.store.begun()
+    later = [rig.put(*numbered(100, start), held=True) for start in range(1000, 2000, 100)]
+    committed: list[Sequence[Record]] = []
+
+    def away_once(records: Sequence[Record]) -> Sequence[Outcome]:
+        committed.append(records)
+        if len(committed) == 1:
+            raise StoreUnavailable("away")
+        return [STORED] * len(records)
+
+    rig.store.decide = away_once
+    rig.store.open_gate()
+    await asyncio.gather(held, *later)
+
+    numbers = [event.published_at for event in rig.published]
+    assert numbers == [record.published_at for record in [*numbered(500), *numbered(1000, 1000)] if record.published_at]
+    assert [len(records) for records in committed] == [500, 500, 500, 500]
+
+
+async def test_a_group_is_settled_while_the_next_one_commits(make: Make) -> None:
     """The store is not idle while answers are written."""
     rig = make()
     rig.store.close_gate()
-    begun_when_told: list[int] = []
-    rig.inbox.submit(Submission([an_event("first")], lambda _: begun_when_told.append(len(rig.store.batches))))
+    begun_when_settled: list[int] = []
+    first = rig.put(an_event("first"))
+    first.add_done_callback(lambda _: begun_when_settled.append(len(rig.store.batches)))
     await rig.store.begun()
-    second = rig.submit(an_event("second"))
+    second = rig.send(an_event("second"))
     await turns()
     rig.store.open_gate()
 
     assert await second == [STORED]
-    assert begun_when_told == [2]
+    assert begun_when_settled == [2]
 
 
 async def test_where_much_waits_the_store_has_the_next_groups_beforehand(make: Make) -> None:
-    """A store that keeps the order gets three while it commits the one before; all are told in order."""
+    """A store that keeps the order gets three while it commits the one before; all are settled in order."""
     rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
     rig.store.close_gate()
-    told: list[int] = []
+    order: list[int] = []
     for number in range(30):
-        rig.inbox.submit(Submission(numbered(100), partial(lambda number, _: told.append(number), number)))
+        rig.put(*numbered(100)).add_done_callback(partial(lambda number, _: order.append(number), number))
     await turns()
     assert rig.store.batches == [500] * 4
 
     rig.store.open_gate()
     rig.inbox.close()
     await rig.running
+    await turns()
     assert rig.store.batches == [500] * 6
-    assert told == list(range(30))
+    assert order == list(range(30))
+
+
+async def test_only_what_waits_makes_the_store_get_a_group_beforehand(make: Make) -> None:
+    """Two hundred that wait are too few for a group of their own; what is being committed does not count."""
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
+    rig.store.close_gate()
+    rig.put(*numbered(1000))
+    await rig.store.begun()
+    rig.put(*numbered(200))
+    await turns()
+    assert rig.store.batches == [1000]
+    rig.store.open_gate()
 
 
 @pytest.mark.parametrize(
@@ -452,7 +456,7 @@ async def test_otherwise_a_group_waits_for_the_one_before(
     rig = make(max_events=20_000, max_bytes=10**9, in_order=in_order)
     rig.store.close_gate()
     for _ in range(submissions):
-        rig.inbox.submit(Submission(numbered(100), rig.told.append, held=held))
+        rig.put(*numbered(100), held=held)
     await turns()
     assert rig.store.batches == [first]
 
@@ -467,7 +471,7 @@ async def test_of_two_groups_under_way_each_is_settled_by_its_own_fate(make: Mak
     """The store fails at the first and commits the second: who is in the second, or comes later, is stored."""
     rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
     rig.store.close_gate()
-    senders = [rig.submit(*numbered(100, start)) for start in range(0, 1000, 100)]
+    senders = [rig.send(*numbered(100, start)) for start in range(0, 1000, 100)]
     await turns()
     assert rig.store.batches == [500, 500]
     attempts = 0
@@ -483,32 +487,31 @@ async def test_of_two_groups_under_way_each_is_settled_by_its_own_fate(make: Mak
     rig.store.open_gate()
 
     assert await asyncio.gather(*senders) == [[DEFERRED] * 100] * 5 + [[STORED] * 100] * 5
-    assert await rig.submit(an_event()) == [STORED]
+    assert await rig.send(an_event()) == [STORED]
     assert rig.waiting() == 0
 
 
 async def test_what_was_held_holds_nothing_back_once_it_is_settled(make: Make) -> None:
     """After held records are committed, the store is given groups beforehand again."""
     rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
-    rig.inbox.submit(Submission(numbered(100), rig.told.append, held=True))
+    rig.put(*numbered(100), held=True)
     await turns()
-    assert len(rig.told) == 1
+    assert len(rig.settled) == 1
 
     rig.store.close_gate()
     for start in range(0, 1000, 100):
-        rig.inbox.submit(Submission(numbered(100, start), rig.told.append))
+        rig.put(*numbered(100, start))
     await turns()
     assert rig.store.batches == [100, 500, 500]
 
 
-async def test_a_commit_takes_from_the_hand_over_to_its_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_takes_from_the_hand_over_to_its_end(make: Make) -> None:
     """The wait for the commit before counts where the store had the group beforehand, and not where it was queued."""
     now = 0.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    rig = make(max_events=20_000, max_bytes=10**9, in_order=True)
+    rig = make(max_events=20_000, max_bytes=10**9, in_order=True, clock=lambda: now)
     rig.store.close_gate()
     for start in range(0, 1100, 100):
-        rig.inbox.submit(Submission(numbered(100, start), rig.told.append))
+        rig.put(*numbered(100, start))
     await turns()
     assert rig.store.batches == [500, 500]
 

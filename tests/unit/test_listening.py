@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ingest.event import Cause
+from ingest.event import Cause, Outcome
 from ingest.stream.listening import HELD_SECONDS, Listening
 
 Span = tuple[float, float, Cause | None]
@@ -31,6 +32,34 @@ def caught_up(listening: Listening, at: float) -> None:
 
 
 reads = [0]
+
+
+class Settled:
+    """Outcomes to come."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def done(self) -> bool:
+        """Return whether they are there."""
+        return bool(self.outcomes)
+
+    def result(self) -> Sequence[Outcome]:
+        """Return them."""
+        return self.outcomes
+
+
+def offered(listening: Listening) -> Settled:
+    """Offer a batch; its outcomes to come."""
+    settled = Settled()
+    listening.offered(settled)
+    return settled
+
+
+def settle(listening: Listening, settled: Settled, *, durable: bool) -> None:
+    """Settle a batch, and have it noted."""
+    settled.outcomes.append(Outcome.STORED if durable else Outcome.DEFERRED)
+    listening.advance()
 
 
 def test_nothing_is_proven_at_first() -> None:
@@ -64,26 +93,26 @@ def test_a_stall_is_never_proven() -> None:
 def test_what_is_read_counts_when_it_is_durable() -> None:
     """The proof waits for its batches, in whatever order they are settled."""
     listening = Listening(1, 100.0)
-    batches = [listening.offered() for _ in range(3)]
+    batches = [offered(listening) for _ in range(3)]
     caught_up(listening, 110.0)
-    late = listening.offered()
+    late = offered(listening)
     caught_up(listening, 120.0)
     for batch in (batches[2], batches[0]):
-        listening.settled(batch, durable=True)
+        settle(listening, batch, durable=True)
         assert listening.proven == 100.0
-    listening.settled(batches[1], durable=True)
+    settle(listening, batches[1], durable=True)
     assert listening.proven == 110.0 - LATENCY
-    listening.settled(late, durable=True)
+    settle(listening, late, durable=True)
     assert listening.proven == 120.0 - LATENCY
 
 
 def test_what_was_given_up_is_never_proven() -> None:
     """A batch that was deferred is lost: nobody sends it again."""
     listening = Listening(1, 100.0)
-    first, second, third = (listening.offered() for _ in range(3))
-    listening.settled(first, durable=True)
-    listening.settled(second, durable=False)
-    listening.settled(third, durable=True)
+    first, second, third = (offered(listening) for _ in range(3))
+    settle(listening, first, durable=True)
+    settle(listening, second, durable=False)
+    settle(listening, third, durable=True)
     caught_up(listening, 110.0)
     listening.over(Cause.STOPPED)
     assert spans(listening) == [(100.0, 100.0, Cause.STOPPED)]
@@ -92,11 +121,11 @@ def test_what_was_given_up_is_never_proven() -> None:
 def test_the_end_waits_for_what_was_read() -> None:
     """A connection that is over is not over with its events: its end moves on until they are settled."""
     listening = Listening(1, 100.0)
-    batch = listening.offered()
+    batch = offered(listening)
     caught_up(listening, 110.0)
     listening.over(Cause.CLOSED)
     assert spans(listening) == [(100.0, 100.0, None)]
-    listening.settled(batch, durable=True)
+    settle(listening, batch, durable=True)
     assert spans(listening) == [(100.0, 110.0 - LATENCY, Cause.CLOSED)]
 
 
@@ -123,13 +152,13 @@ def test_a_hold_parts_the_time() -> None:
 def test_what_was_read_before_a_hold_may_be_settled_after_it() -> None:
     """The last proof before and the first after survive however long nothing is settled."""
     listening = Listening(1, 100.0)
-    batch = listening.offered()
+    batch = offered(listening)
     for second in range(101, 110):
         caught_up(listening, float(second))
     held(listening, 130.0)
     for second in range(140, 150):
         caught_up(listening, float(second))
-    listening.settled(batch, durable=True)
+    settle(listening, batch, durable=True)
     assert spans(listening) == [
         (100.0, 109.0 - LATENCY, Cause.OVERFLOW),
         (140.0, 149.0 - LATENCY, None),
@@ -167,7 +196,7 @@ def test_waits_for_the_processor_are_none() -> None:
 def remembered(looks: int) -> int:
     """Return how much is kept while nothing is settled: so many looks that a byte proved, before each of ten holds."""
     listening = Listening(1, 100.0)
-    listening.offered()
+    offered(listening)
     for hold in range(1, 11):
         for look in range(looks):
             caught_up(listening, 1000.0 * hold + look)
@@ -187,7 +216,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.listening = Listening(1, 0.0)
-        self.open: list[int] = []
+        self.open: list[tuple[int, Settled]] = []  # batches by number
         self.durable: set[int] = set()
         self.offered = 0
         self.reads = 0
@@ -206,17 +235,17 @@ class AnyOrder(RuleBasedStateMachine):
         """A batch is offered."""
         if not self.over:
             self.later()
-            self.open.append(self.listening.offered())
             self.offered += 1
+            self.open.append((self.offered, offered(self.listening)))
 
     @rule(data=st.data(), durable=st.sampled_from([True, True, True, False]))
     def settle(self, data: Any, durable: bool) -> None:
         """A batch is settled."""
         if self.open:
             batch = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-            self.listening.settled(batch, durable=durable)
+            settle(self.listening, batch[1], durable=durable)
             if durable:
-                self.durable.add(batch)
+                self.durable.add(batch[0])
 
     @rule()
     def look(self) -> None:

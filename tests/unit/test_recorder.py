@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Mode, Origin, Outcome
 from ingest.stream.listening import Listening
 from ingest.stream.recorder import Recorder
 from tests.support.recording_coverage import RecordingCoverage
@@ -106,7 +107,8 @@ async def test_an_end_comes_before_the_next_beginning() -> None:
     """Also where it is not known yet when the next connection is answered: what was read is still under way."""
     async with a_scene() as scene:
         first = scene.listen()
-        batch = first.offered()
+        batch: Future[Sequence[Outcome]] = Future()
+        first.offered(batch)
         prove(first, 1005.0)
         scene.now = 1006.0
         first.over(Cause.ERROR)
@@ -114,7 +116,7 @@ async def test_an_end_comes_before_the_next_beginning() -> None:
         scene.listen()
         await asyncio.sleep(3 * EVERY)
         assert scene.coverage.calls == ["open"]
-        first.settled(batch, durable=True)
+        batch.set_result([Outcome.STORED])
         await scene.until_written((1000.0, 1005.0, Cause.ERROR), (1010.0, 1010.0, None))
 
 

@@ -1,4 +1,4 @@
-"""The webhook endpoint on a real SQLite store, by ASGI and by the short way: who hears what, what is stored then."""
+"""The webhook endpoint on a real SQLite store: who hears what, and what is stored then."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingest import credentials
-from ingest.sources import webhook as module
 from tests.support.stored import rows
-from tests.support.webhook_rig import MAX_BODY, MAX_EVENTS, Reply, WebhookRig, webhook_rig
+from tests.support.webhook_rig import DISCARDED, MAX_BODY, Reply, WebhookRig, webhook_rig
 
 EVENT = b'{"event":"temp","data":"21.5","published_at":"2026-07-28T16:53:05.616Z","coreid":"e00fce682e79a004f1e69a2b"}'
 Make = Callable[..., AbstractAsyncContextManager[WebhookRig]]
@@ -25,10 +24,10 @@ NAMES = "SELECT name FROM events ORDER BY position"
 REASONS = "SELECT reason FROM rejects ORDER BY id"
 
 
-@pytest.fixture(params=["asgi", "short"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Makes a rig that is asked by ASGI, or whole requests by the short way."""
-    return partial(webhook_rig, tmp_path, short_way=request.param == "short")
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a rig."""
+    return partial(webhook_rig, tmp_path)
 
 
 @pytest.fixture
@@ -136,9 +135,8 @@ async def test_a_body_of_exactly_the_limit_is_taken(rig: WebhookRig) -> None:
     assert await rows(rig.database, NAMES) == [("temp",)]
 
 
-async def test_an_endless_body_is_not_read_to_its_end(rig: WebhookRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_body_is_not_read_to_its_end(rig: WebhookRig) -> None:
     """A sender that never stops is answered after a bounded number of bytes."""
-    monkeypatch.setattr(module, "_DISCARD_BYTES", 10 * MAX_BODY)
     taken = 0
 
     async def receive() -> dict[str, object]:
@@ -155,7 +153,7 @@ async def test_an_endless_body_is_not_read_to_its_end(rig: WebhookRig, monkeypat
     await rig.source(scope, receive, send)  # type: ignore[arg-type]
 
     assert answered[0] == 413
-    assert taken < 12 * MAX_BODY
+    assert taken < MAX_BODY + DISCARDED + 2000
 
 
 @pytest.mark.parametrize(
@@ -167,12 +165,11 @@ async def test_elements_are_bounded(rig: WebhookRig, count: int, code: int) -> N
     assert len(await rows(rig.database, REASONS)) == (count if code == 204 else 0)
 
 
-async def test_more_than_the_inbox_holds_is_413(rig: WebhookRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_the_inbox_holds_is_413(make: Make) -> None:
     """What could never be taken is refused and not deferred: sending it again cannot help."""
-    monkeypatch.setattr(rig.inbox, "_max_events", 3)
-    assert MAX_EVENTS > 3
-    assert await code_of(rig.send(numbered_lines(4))) == 413
-    assert await code_of(rig.send(numbered_lines(3))) == 204
+    async with make(max_events=3) as rig:
+        assert await code_of(rig.send(numbered_lines(4))) == 413
+        assert await code_of(rig.send(numbered_lines(3))) == 204
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", " gzip "])

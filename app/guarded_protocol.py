@@ -1,0 +1,293 @@
+"""uvicorn's HTTP protocol, guarded where it errs: a sender gets its answer, and hurts neither us nor other senders.
+
+An offer to upgrade is ignored and the body read; trailers are dropped; a connection is closed after an answer, or able
+to take the next request; what is slow, endless or no request ends in bounded time and room. HTTP itself is uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_PIECE_BYTES = 16 * 1024  # of what is fed to the parser at once, so that one read cannot hold thousands of requests
+_MOST_PIPELINED = 100  # requests that wait for the answers before theirs; then reading waits too
+_OFFER = frozenset({b"upgrade", b"http2-settings"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long a sender may take.
+
+    A head has `head_seconds` and `head_bytes`. A body has to bring `progress_bytes` in each `progress_seconds`, or its
+    end; an answer has to be taken by some bytes in as long. An idle connection stays for `idle_seconds`: longer than
+    with the usual load balancers (60 s), so that it is they who close it.
+    """
+
+    head_seconds: float = 30.0
+    head_bytes: int = 64 * 1024
+    progress_seconds: float = 30.0
+    progress_bytes: int = 1024
+    idle_seconds: int = 75
+
+
+class _Fault(NamedTuple):
+    """What the server itself answers to what is no request of ours."""
+
+    status: HTTPStatus
+    detail: str
+
+
+_NO_REQUEST = _Fault(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.")
+_NO_HOST = _Fault(HTTPStatus.BAD_REQUEST, "A request has exactly one Host.")  # RFC 9112 §3.2
+_NO_TUNNEL = _Fault(HTTPStatus.METHOD_NOT_ALLOWED, "This server is no proxy.")
+_LARGE_HEAD = _Fault(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of a request is too large.")
+
+
+class _Refused(Exception):
+    """Ends the parsing of a connection."""
+
+    def __init__(self, fault: _Fault) -> None:
+        super().__init__(fault.detail)
+        self.fault = fault
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control, which does not read on while it is `held`."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        """See FlowControl."""
+        if not self.held:
+            super().resume_reading()
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. Make it with functools.partial where `bounds` are others."""
+
+    def __init__(self, config: Config, *args: Any, bounds: Bounds | None = None, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._bounds = bounds or Bounds()
+        self._whole: object = None  # the scope of the last request that came to its end
+        self._is_offer = False  # it offers to upgrade
+        self._unfed = b""  # read, but not parsed yet
+        self._unparsed = 0  # bytes of a head, a trailer or a chunk's extension: what only the parser keeps
+        self._received = 0  # bytes
+        self._received_before = 0  # when the timer was set
+        self._timer: asyncio.TimerHandle | None = None  # set while a rest of a request is awaited
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._last_words: bytes | None = None  # written before we close, once all that is due is answered
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a head."""
+        super().connection_made(transport)
+        self.flow = self._flow = _Flow(transport)
+        self._await_rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._await_nothing()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, piece by piece, as long as the answers keep up."""
+        self._received += len(data)
+        if self._unfed or len(data) > _PIECE_BYTES:
+            self._unfed += data
+            self._feed_unfed()
+        else:
+            self._feed(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio has
+        """Keep the connection of a sender that only closed its own side, until what it asked for is answered."""
+        if self.scheme == "https" or self._last_words is not None:
+            return False
+        self._end(b"")
+        return not self.transport.is_closing()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, unless its head is at fault or has to be read again."""
+        if self._unparsed > self._bounds.head_bytes - _PIECE_BYTES and self._head_bytes() > self._bounds.head_bytes:
+            raise _Refused(_LARGE_HEAD)
+        self._await_nothing()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refused(_NO_TUNNEL)
+            self._is_offer = True
+            return
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise _Refused(_NO_HOST)
+        self._unparsed = 0
+        super().on_headers_complete()
+        self.headers = []  # where trailers go, and nobody sees them
+
+    def on_body(self, body: bytes) -> None:
+        """See HttpToolsProtocol."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Close behind the answer where the parser takes no further request: a trailer may have said so."""
+        if self._is_offer:
+            return
+        self._whole = self.scope
+        self._unparsed = 0
+        if not self.parser.should_keep_alive():
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with what waited for this answer."""
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if was_last and self._last_words is not None:
+            self._close()
+        elif was_last and self._is_in_body() and self.expect_100_continue:  # nobody knows whether its body will come
+            self.transport.close()
+        elif self._unfed:
+            self._feed_unfed()
+
+    def send_400_response(self, msg: str) -> None:
+        """See HttpToolsProtocol; as a problem, and not ahead of the answers that are due."""
+        self._refuse(_NO_REQUEST)
+
+    def pause_writing(self) -> None:
+        """Cut the sender off if it takes nothing of its answers for too long."""
+        super().pause_writing()
+        size = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self._bounds.progress_seconds, self._judge_writing, size)
+
+    def resume_writing(self) -> None:
+        """See HttpToolsProtocol."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        super().resume_writing()
+
+    def _feed_unfed(self) -> None:
+        while self._unfed and self._last_words is None and len(self.pipeline) < _MOST_PIPELINED:
+            piece, self._unfed = self._unfed[:_PIECE_BYTES], self._unfed[_PIECE_BYTES:]
+            self._feed(piece)
+        was_held, self._flow.held = self._flow.held, bool(self._unfed)
+        if self._flow.held:
+            self._flow.pause_reading()
+        elif was_held:
+            self._flow.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
+        if self._last_words is not None:
+            return
+        self._unset_keepalive_if_required()
+        self._unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._feed(self._head_without_offer() + data[offer.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            refused = error.__context__  # where a callback of ours raised it
+            self._refuse(refused.fault if isinstance(refused, _Refused) else _NO_REQUEST)
+            return
+        if self._whole is not self.scope or self.cycle is None or self.cycle.response_complete:
+            if self._unparsed > self._bounds.head_bytes:
+                self._refuse(_LARGE_HEAD)
+            elif self._timer is None:
+                self._await_rest()
+        else:
+            self._await_nothing()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _head_without_offer(self) -> bytes:
+        """Write the head again without its offer, for a parser that has not given up on what follows."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._is_offer = False
+        self._unparsed = 0
+        kept = [(name, _without_upgrade(name, value)) for name, value in self.headers if name not in _OFFER]
+        lines = b"".join(b"%b: %b\r\n" % header for header in kept)
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines)
+
+    def _refuse(self, fault: _Fault) -> None:
+        self._end(_answer_to(fault, self.server_state.default_headers))
+
+    def _end(self, last_words: bytes) -> None:
+        """Read nothing more. When all whole requests are answered, write `last_words` and close."""
+        self._last_words = last_words
+        self._await_nothing()
+        if self._is_in_body() and self.pipeline:
+            self.pipeline.popleft()  # it will never be whole
+        elif self._is_in_body():
+            if self.cycle.response_started:
+                self._last_words = b""
+            self._close()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._close()
+
+    def _close(self) -> None:
+        if self._last_words:
+            self.transport.write(self._last_words)
+        self.transport.close()
+
+    def _is_in_body(self) -> bool:
+        """Return whether a request has begun whose body is not complete."""
+        return self._whole is not self.scope and self.cycle is not None and self.cycle.scope is self.scope
+
+    def _await_rest(self) -> None:
+        """Set the timer for the rest of a head, or for the next bytes of a body."""
+        self._received_before = self._received
+        in_body = self._is_in_body()
+        seconds = self._bounds.progress_seconds if in_body else self._bounds.head_seconds
+        self._timer = self.loop.call_later(seconds, self._judge_reading, in_body)
+
+    def _await_nothing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _judge_reading(self, in_body: bool) -> None:
+        is_advancing = self._received - self._received_before >= self._bounds.progress_bytes
+        if in_body and (is_advancing or self.flow.read_paused):
+            self._await_rest()
+        else:
+            self.transport.abort()
+
+    def _judge_writing(self, size: int) -> None:
+        now = self.transport.get_write_buffer_size()
+        if now >= size:
+            self.transport.abort()
+        else:
+            self._write_timer = self.loop.call_later(self._bounds.progress_seconds, self._judge_writing, now)
+
+
+def _without_upgrade(name: bytes, value: bytes) -> bytes:
+    """Return a header's value; of `Connection` without its option `upgrade`."""
+    if name != b"connection":
+        return value
+    return b", ".join(option for option in value.split(b",") if option.strip().lower() != b"upgrade")
+
+
+def _answer_to(fault: _Fault, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a whole answer, a problem (RFC 9457), that closes the connection."""
+    status, detail = fault
+    body = json.dumps({"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}).encode()
+    lines = [*headers, (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    head = b"".join(b"%b: %b\r\n" % line for line in [*lines, (b"connection", b"close")])
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, body)
