@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
 from ingest.metrics import Metrics
 
+_STORED, _REJECTED = Outcome.STORED, Outcome.REJECTED  # to look a member up costs as much as to compare it
+
 
 class IntakeMetrics:
     """Counts so that at any moment received = stored + duplicate + rejected + ignored + deferred + in flight."""
@@ -17,8 +19,8 @@ class IntakeMetrics:
         metrics.in_flight.labels(*labels).set_function(lambda: self._in_flight)
         self._in_flight = 0
         self._count_received = metrics.received.labels(*labels).inc
+        self._count_stored = metrics.stored.labels(*labels).inc
         self._count = {
-            Outcome.STORED: metrics.stored.labels(*labels).inc,
             Outcome.IGNORED: metrics.ignored.labels(*labels).inc,
             Outcome.DEFERRED: metrics.deferred.labels(*labels).inc,
             **{kind: metrics.duplicate.labels(*labels, kind).inc for kind in DUPLICATES},
@@ -37,16 +39,23 @@ class IntakeMetrics:
         """Count an outcome for each record; `seconds` is how long they were in flight."""
         self._in_flight -= len(records)
         self._observe_ack(seconds)
-        stored, rejected = Outcome.STORED, Outcome.REJECTED  # to look a member up costs as much as to compare it
-        for outcome in set(outcomes):
-            if outcome is not rejected:
-                self._count[outcome](outcomes.count(outcome))
+        stored = 0
         for record, outcome in zip(records, outcomes, strict=True):
-            if outcome is stored and isinstance(record, Event):
-                if record.published_at is not None:
-                    transit = (record.received_at - record.published_at).total_seconds()
-                    self._observe_transit(transit if transit > 0 else 0.0)
-                elif not record.identified:
-                    self._count_unidentified()
-            elif outcome is rejected:
+            if outcome is _STORED:
+                stored += 1
+                self._observe_stored(record)
+            elif outcome is _REJECTED:
                 self._count_rejected[record.reason if isinstance(record, Reject) else Reason.REFUSED_BY_STORE]()
+            else:
+                self._count[outcome]()
+        if stored:
+            self._count_stored(stored)
+
+    def _observe_stored(self, event: Record) -> None:
+        if not isinstance(event, Event):
+            return
+        if event.published_at is not None:
+            transit = (event.received_at - event.published_at).total_seconds()
+            self._observe_transit(transit if transit > 0 else 0.0)
+        elif not event.identified:
+            self._count_unidentified()
