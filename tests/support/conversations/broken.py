@@ -17,7 +17,7 @@ _GARBAGE = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"POST /ingest/fleet HTTP/9.9\r\nHost: x\r\n\r\n",
     b"POST /ingest/fleet HTTP/1.1 x\r\nHost: x\r\n\r\n",
-    b"POST  /ingest/fleet\r\n\r\n",
+    b"POST /ingest/fleet FTP/1.1\r\nHost: x\r\n\r\n",
     b"post /ingest/fleet HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
     b"FETCH /ingest/fleet HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
     b"POST /ingest/fleet HTTP/1.1\r\nHost : x\r\nContent-Length: 0\r\n\r\n",

@@ -85,10 +85,22 @@ def _missing(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str
     whole = sum(not request.cut for request in conversation.requests)
     if len(heard.answers) >= whole or _closes(heard) or heard.ended is Ended.LEFT:
         return
-    if conversation.end is End.HALF_CLOSE and not way.direct and heard.ended is Ended.CLOSED:
+    if heard.ended is Ended.CLOSED and (_noticed_late(conversation, heard) or _proxy_left(conversation, way)):
         return
     asked = ", ".join(sorted(conversation.requests[len(heard.answers)].asked)) or "plain"
     yield f"3: no answer to the request {len(heard.answers)} ({asked}); {heard.ended.value}"
+
+
+def _noticed_late(conversation: Conversation, heard: Heard) -> bool:
+    """Whether the last answer was given ahead of trailers that cannot be read: only the end can tell of these."""
+    last = len(heard.answers) - 1
+    early = last >= 0 and heard.answers[last].status not in {204, 400}
+    return early and "framing in trailers" in conversation.requests[last].asked
+
+
+def _proxy_left(conversation: Conversation, way: Way) -> bool:
+    """Whether a proxy may have forgotten a client that half-closed."""
+    return conversation.end is End.HALF_CLOSE and not way.direct
 
 
 def _ending(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str]:

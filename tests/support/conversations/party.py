@@ -64,8 +64,13 @@ class Held:
 
 
 def hold(
-    conversations: Sequence[Conversation], port: int, way: Way, *, patience_seconds: float = _PATIENCE_SECONDS
+    conversations: Sequence[Conversation],
+    port: int,
+    way: Way,
+    *,
+    clients: int = _CLIENTS,
+    patience_seconds: float = _PATIENCE_SECONDS,
 ) -> Held:
     """Hold the conversations with what listens on the port."""
-    heard = asyncio.run(hold_all(conversations, port, clients=_CLIENTS, patience_seconds=patience_seconds))
+    heard = asyncio.run(hold_all(conversations, port, clients=clients, patience_seconds=patience_seconds))
     return Held(way, conversations, heard)
