@@ -14,7 +14,6 @@ _GARBAGE = (
     b"GET\r\n\r\n",
     b"{}\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"POST /ingest/fleet HTTP/9.9\r\nHost: x\r\n\r\n",
     b"POST /ingest/fleet HTTP/1.1 x\r\nHost: x\r\n\r\n",
     b"POST /ingest/fleet FTP/1.1\r\nHost: x\r\n\r\n",
@@ -34,6 +33,10 @@ def garbage(chance: random.Random, draft: Draft) -> None:
     draft.before = chance.choice(_GARBAGE)
     draft.broken = {400, 405, 501, 505}
     draft.asked |= {"broken", "garbage"}
+    if draft.before.startswith(b"CONNECT"):
+        draft.asked.add("connect")
+    if b"HTTP/9.9" in draft.before:
+        draft.asked.add("version")
     understood = draft.before.startswith((b"CONNECT", b"FETCH", b"post"))
     draft.closes, draft.either = not understood, understood
 

@@ -34,14 +34,14 @@ DIFFERENCES = (
     Difference(frozenset({"no host", "two hosts", "two equal hosts"}), "HTTP/1.1 without one Host is 400"),
     Difference(frozenset({"too long a head"}), "a head has at most 64 KiB", spoils=True),
     Difference(
-        frozenset({"semantics", "locked", "asked", "br", "too large"}),
+        frozenset({"semantics", "locked", "asked", "br", "too large", "connect"}),
         "a webhook has a path, methods, credentials, codings and a limit; the application of uvicorn alone takes all",
     ),
 )
 HALF_CLOSE = "a client that half-closes gets its answers; uvicorn closes at once"
 IN_ORDER = "no answer is missing; uvicorn answers what it cannot parse at once, in the place of answers that are due"
 REASONS = frozenset({*(row.reason for row in DIFFERENCES), HALF_CLOSE, IN_ORDER})
-_UNPARSABLE = frozenset({"broken", "fold", "lf"})
+_UNPARSABLE = frozenset({"broken", "fold", "lf"}).union(*(row.features for row in DIFFERENCES if row.spoils))
 
 
 def differences(conversation: Conversation, ours: Heard, alone: Heard) -> Iterator[str]:

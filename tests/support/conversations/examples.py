@@ -12,7 +12,7 @@ FIRST = 1_000_000_000  # above every generated number
 _EACH = 10
 _Written = Callable[[int], Request]
 _HOST = b"Host: 127.0.0.1"
-_STAYS, _CLOSES, _EITHER = After.STAYS, After.CLOSES, After.EITHER
+_CLOSES, _EITHER = After.CLOSES, After.EITHER
 _CHUNKED = b"Transfer-Encoding: chunked"
 _OFFER = (_HOST, b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 
@@ -114,6 +114,7 @@ _STAYING = {
     ],
     "no HTTP": [_post(start=b"\x16\x03\x01\x02\x00\x01", body=b"", statuses=_BROKEN, after=_CLOSES)],
     "another version": [_post(_HOST, start=b"POST %b HTTP/9.9" % PATH, body=b"", statuses=_BROKEN, after=_CLOSES)],
+    "the preface of HTTP/2": [_post(start=b"PRI * HTTP/2.0\r\n\r\nSM", body=b"", statuses=_BROKEN, after=_CLOSES)],
     "no HTTP behind a request": [
         _PLAIN,
         _post(start=b"\x16\x03\x01\x02\x00\x01", body=b"", statuses=_BROKEN, after=_CLOSES),
@@ -133,6 +134,10 @@ _STAYING = {
         _post(_HOST, start=b"GET %b HTTP/1.1" % PATH, body=b"%SMUGGLED%", statuses=frozenset({405}), after=_EITHER)
     ],
     "HEAD": [_post(_HOST, start=b"HEAD %b HTTP/1.1" % PATH, body=b"", statuses=frozenset({405})), _PLAIN],
+    "HEAD that is broken": [
+        _post(_HOST, b"no colon", start=b"HEAD %b HTTP/1.1" % PATH, body=b"", statuses=_BROKEN, after=_CLOSES)
+    ],
+    "HEAD without Host": [_post(start=b"HEAD %b HTTP/1.1" % PATH, body=b"", statuses=frozenset({400}), after=_EITHER)],
     "CONNECT": [
         _post(_HOST, start=b"CONNECT x:443 HTTP/1.1", body=b"", statuses=frozenset({400, 404, 405, 501}), after=_EITHER)
     ],
@@ -146,6 +151,10 @@ _HALF_CLOSED = {
     "half-closed behind two": [_PLAIN, _post(_HOST, trailers=b"")],
     "half-closed behind a refusal": [
         _post(_HOST, start=b"POST /nothing HTTP/1.1", statuses=frozenset({404}), after=_EITHER)
+    ],
+    "half-closed behind a request and no HTTP": [
+        _PLAIN,
+        _post(start=b"\x00\x00\x00", body=b"", statuses=_BROKEN, after=_CLOSES),
     ],
     "half-closed behind no HTTP": [_post(start=b"\x00\x00\x00", body=b"", statuses=_BROKEN, after=_CLOSES)],
 }

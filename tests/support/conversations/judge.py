@@ -48,8 +48,8 @@ def shown(conversation: Conversation, heard: Heard, found: list[str], way: Way) 
 
 
 def _syntax(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str]:
-    refused_head = not way.direct and conversation.requests[len(heard.answers) - 1].method == b"HEAD" and _closes(heard)
-    if heard.fault is not None and not refused_head:  # HAProxy has one page for all that it cannot read
+    page = not way.direct and _refused_last(heard) and conversation.requests[len(heard.answers) - 1].method == b"HEAD"
+    if heard.fault is not None and not page:  # HAProxy sends its pages to HEAD, too
         yield f"1: {heard.fault}"
     if len(heard.answers) > len(conversation.requests):
         yield f"1: {len(heard.answers)} answers to {len(conversation.requests)} requests"
@@ -85,7 +85,7 @@ def _missing(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str
     whole = sum(not request.cut for request in conversation.requests)
     if len(heard.answers) >= whole or _closes(heard) or heard.ended is Ended.LEFT:
         return
-    if heard.ended is Ended.CLOSED and (_noticed_late(conversation, heard) or _proxy_left(conversation, way)):
+    if heard.ended is Ended.CLOSED and (_noticed_late(conversation, heard) or _proxy_left(conversation, heard, way)):
         return
     asked = ", ".join(sorted(conversation.requests[len(heard.answers)].asked)) or "plain"
     yield f"3: no answer to the request {len(heard.answers)} ({asked}); {heard.ended.value}"
@@ -98,9 +98,9 @@ def _noticed_late(conversation: Conversation, heard: Heard) -> bool:
     return early and "framing in trailers" in conversation.requests[last].asked
 
 
-def _proxy_left(conversation: Conversation, way: Way) -> bool:
-    """Whether a proxy may have forgotten a client that half-closed."""
-    return conversation.end is End.HALF_CLOSE and not way.direct
+def _proxy_left(conversation: Conversation, heard: Heard, way: Way) -> bool:
+    """Whether a proxy may have closed: on a client that half-closed, or whose last request was refused early."""
+    return not way.direct and (conversation.end is End.HALF_CLOSE or _refused_last(heard))
 
 
 def _ending(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str]:
@@ -140,6 +140,10 @@ def _times(answer: Answer | None, *, executed: bool) -> tuple[int, int]:
     if answer is None:
         return 0, int(executed)
     return (1, 1) if answer.status == 204 else (0, 0)
+
+
+def _refused_last(heard: Heard) -> bool:
+    return bool(heard.answers) and heard.answers[-1].status >= 400
 
 
 def _closes(heard: Heard) -> bool:

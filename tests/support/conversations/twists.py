@@ -87,7 +87,10 @@ def expecting(chance: random.Random, draft: Draft) -> None:
 def offering(chance: random.Random, draft: Draft) -> None:
     """An offer to upgrade is ignored (RFC 9110 §7.8), and the body is a body."""
     connection = chance.choice((b"Upgrade", b"upgrade, HTTP2-Settings", b"keep-alive, Upgrade"))
-    draft.lines += [b"Connection: " + connection, b"Upgrade: " + chance.choice(_OFFERS)]
+    offer = chance.choice(_OFFERS)
+    draft.lines += [b"Connection: " + connection, b"Upgrade: " + offer]
+    if offer.lower() == b"websocket":
+        draft.asked.add("websocket")
     if b"HTTP2" in connection:
         draft.lines.append(b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
     draft.asked.add("upgrade")
@@ -196,7 +199,7 @@ def locked(chance: random.Random, draft: Draft) -> None:
 def elsewhere(chance: random.Random, draft: Draft) -> None:
     """Another path or method is not executed, and neither is its body."""
     kind = chance.choice(("path", "method", "method", "options", "bare"))
-    draft.asked.add("semantics")
+    draft.asked |= {"semantics"} | ({"old semantics"} if draft.version == b"HTTP/1.0" else set())
     if kind == "path":
         draft.target = chance.choice((b"/nothing", b"/ingest/nobody", b"/ingest", b"/ingest/fleet/more"))
         draft.refused |= {404}
