@@ -14,6 +14,7 @@ import sys
 import time
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,16 +58,32 @@ class Progress(msgspec.Struct):
     deferred: int
 
 
-class Driver:
-    """Sends what a plan says over its connections. Times are of `time.monotonic`."""
+class NumberedRequests:
+    """Requests of a plan with numbered events."""
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._events = Numbered(plan.run, plan.started, plan.devices)
+        self._head = _request_head(plan)
+
+    def __call__(self, first: int) -> bytes:
+        """Return the request whose first event has this number."""
+        body = self._events.batch(first, self._plan.batch, as_object=self._plan.as_object)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+
+
+class Driver:
+    """Sends what a plan says over its connections. Times are of `time.monotonic`.
+
+    `request` makes the request whose first event has a number; numbered events are sent where none is given.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, request: Callable[[int], bytes] | None = None) -> None:
         self.ledger = ledger
         self.stopping = False
         self._plan = plan
-        self._events = Numbered(plan.run, plan.started, plan.devices)
+        self._request = request or NumberedRequests(plan)
         self._address = urlsplit(plan.url)
-        self._head = _request_head(plan)
         self._answers: Counter[str] = Counter()
         self._latencies = array("d")
         self._cut_sent_at: list[float] = []
@@ -120,7 +137,7 @@ class Driver:
     async def _deliver(self, connection: Connection | None, first: int, due: float) -> Connection | None:
         """Send a request until it is cut or its answer is not 503; the connection, while there is one."""
         size = self._plan.batch
-        request = self._request(self._events.batch(first, size, as_object=self._plan.as_object))
+        request = self._request(first)
         while (connection := await self._usable(connection)) is not None:
             self.ledger.sent(first, size)
             sent_at = time.monotonic()
@@ -163,9 +180,6 @@ class Driver:
                 await asyncio.sleep(RECONNECT_SECONDS)
         return None
 
-    def _request(self, body: bytes) -> bytes:
-        return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
-
     def _report(self) -> Report:
         seconds = max(self._ended - self._began, 1e-9)
         latencies = sorted(self._latencies) or [0.0]
@@ -191,9 +205,14 @@ def _request_head(plan: Plan) -> bytes:
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-async def _main(plan: Plan) -> None:
+def main(plan: Plan, request: Callable[[int], bytes] | None = None) -> None:
+    """Send, in this process."""
+    gc.disable()  # a pause of the driver must not be read as one of the server
+    uvloop.run(_drive(plan, Driver(plan, Ledger(), request)))
+
+
+async def _drive(plan: Plan, driver: Driver) -> None:
     folder = Path(plan.folder)
-    driver = Driver(plan, Ledger())
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, setattr, driver, "stopping", True)
     telling = loop.create_task(_tell(driver))
@@ -214,5 +233,4 @@ async def _tell(driver: Driver) -> None:
 
 
 if __name__ == "__main__":
-    gc.disable()  # a pause of the driver must not be read as one of the server
-    uvloop.run(_main(msgspec.json.decode(sys.argv[1], type=Plan)))
+    main(msgspec.json.decode(sys.argv[1], type=Plan))

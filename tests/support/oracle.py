@@ -31,13 +31,13 @@ _DUPLICATES = ("redelivery", "overlap", "redundant")
 
 
 class Load:
-    """A load driver in a process of its own. Leaving the block ends it."""
+    """A load driver, the module `driver`, in a process of its own. Leaving the block ends it."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, driver: str = "tests.support.driver") -> None:
         self.plan = plan
         self.progress = Progress(0, 0)
         self._folder = Path(plan.folder)
-        command = [sys.executable, "-m", "tests.support.driver", msgspec.json.encode(plan).decode()]
+        command = [sys.executable, "-m", driver, msgspec.json.encode(plan).decode()]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).resolve().parents[2])
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
