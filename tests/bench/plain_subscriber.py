@@ -16,23 +16,18 @@ import msgspec
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.message import Message
 
+from tests.bench.cost import Measured
+
 _PATIENCE_SECONDS = 600.0
 
 
-class PullRate(msgspec.Struct):
-    """Messages per second from the first to the last, and the seconds of a core that 10,000 of them took."""
-
-    messages_per_second: float
-    cpu_seconds_per_10k: float
-
-
-def plain_rate(host: str, subscription: str, streams: int, messages: int) -> PullRate:
+def plain_rate(host: str, subscription: str, streams: int, messages: int) -> Measured:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.plain_subscriber", subscription, str(streams), str(messages)]
     environment = {**os.environ, "PUBSUB_EMULATOR_HOST": host}
     folder = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=PullRate)
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measured)
 
 
 class Count:
@@ -57,10 +52,10 @@ class Count:
                 self._ended = time.monotonic(), time.process_time()
                 self.complete.set()
 
-    def rate(self) -> PullRate:
+    def rate(self) -> Measured:
         """What it came to."""
         elapsed, cost = (after - before for before, after in zip(self._began, self._ended, strict=True))
-        return PullRate(self._messages / elapsed, cost / self._messages * 10_000)
+        return Measured(self._messages / elapsed, cost / self._messages * 1e6, 0.0)
 
 
 def main() -> None:

@@ -1,26 +1,39 @@
--- Unique 300-byte Particle events for wrk, the same as tests/support/numbered.py makes. Argument: the run's name.
+-- Product hooks for wrk, byte for byte as product_hooks.py makes them. Arguments: the run, seconds since 1970 it begins.
+local senders, devices = 8, 1000
 local number = 0
-local run, head, day
+local heads = {}
+local run, started, stamp, stamped
 
 function init(arguments)
-  run = arguments[1]
-  day = os.date("!%Y-%m-%d")
-  wrk.headers["Content-Type"] = "application/json"
+  run, started = arguments[1], tonumber(arguments[2])
+  for sender = 0, senders - 1 do
+    heads[sender] = "POST " .. wrk.path .. " HTTP/1.1\r\n"
+      .. "User-Agent: ParticleBot/1.1 (https://docs.particle.io/webhooks)\r\n"
+      .. "X-Hook-Secret: product-" .. sender .. "-5bd2ce81a79f6c03\r\n"
+      .. "accept: application/json\r\n"
+      .. "content-type: application/json\r\n"
+      .. "host: " .. wrk.host .. ":" .. wrk.port .. "\r\n"
+      .. "content-length: "
+  end
 end
 
 function request()
-  local seconds = math.floor(number / 10000)
-  local at = string.format("%sT%02d:%02d:%02d.%03dZ", day, math.floor(seconds / 3600) % 24,
-    math.floor(seconds / 60) % 60, seconds % 60, math.floor(number / 10) % 1000)
-  local start = string.format('{"event":"temperature","data":"{\\"run\\":\\"%s\\",\\"n\\":\\"%010d\\",\\"t\\":21.5,\\"pad\\":\\"',
-    run, number)
-  local rest = string.format('\\"}","coreid":"e00fce68%016x","published_at":"%s"}', number % 1000, at)
+  local second = math.floor(number / 10000)
+  if stamped ~= second then
+    stamped, stamp = second, os.date("!%Y-%m-%dT%H:%M:%S.", started + second)
+  end
+  local device = number % devices
+  local body = string.format('{"event":"temperature","data":"{\\"run\\":\\"%s\\",\\"n\\":%d,\\"t\\":21.5,\\"rh\\":48,'
+    .. '\\"bat\\":3.71,\\"rssi\\":-67}","published_at":"%s%03dZ","coreid":"e00fce68%016x","userid":"5bd2ce81%016x",'
+    .. '"fw_version":1,"public":"false"}',
+    run, number, stamp, math.floor(number / 10) % 1000, device, math.floor(device / senders))
+  local head = heads[number % senders]
   number = number + 1
-  return wrk.format("POST", nil, nil, start .. string.rep("x", 300 - #start - #rest) .. rest)
+  return head .. #body .. "\r\n\r\n" .. body
 end
 
 function done(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format('{"requests":%d,"microseconds":%d,"refused":%d,"cut":%d,"p99":%d}\n', summary.requests,
-    summary.duration, errors.status, errors.connect + errors.read + errors.write + errors.timeout, latency:percentile(99)))
+  io.write(string.format('{"requests":%d,"microseconds":%d,"refused":%d,"cut":%d}\n', summary.requests,
+    summary.duration, errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end

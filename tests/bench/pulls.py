@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from tests.bench.plain_subscriber import PullRate, plain_rate
+from tests.bench.cost import Measured, cost, measured, median
+from tests.bench.plain_subscriber import plain_rate
 from tests.bench.sizes import Sizes
-from tests.bench.streams import cpu_seconds, stored, wait_stored
+from tests.bench.streams import store_the_rest, wait_stored
+from tests.bench.subjects import CHECKOUT, running
 from tests.bench.table import Figure, rate
+from tests.bench.turns import all_in_turns
 from tests.support.emulator import Emulator, Queue, new_queue
 from tests.support.numbered import Numbered
 from tests.support.server import Server
@@ -36,45 +40,51 @@ streams = {streams}
 
 
 class Pulls:
-    """The rows about Pub/Sub, all against one emulator."""
+    """What is measured of subscriptions, all at one emulator, which runs inside the block."""
 
     def __init__(self, folder: Path, sizes: Sizes) -> None:
         self._folder = folder
         self._sizes = sizes
         self._emulator = Emulator()
 
+    def __enter__(self) -> Self:
+        self._emulator.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._emulator.stop()
+
     def figures(self) -> Iterator[Figure]:
         """Rate and cost, at one stream and at four."""
-        self._emulator.start()
-        try:
-            for streams in _STREAMS:
-                yield from self._rows(streams)
-        finally:
-            self._emulator.stop()
+        for streams in _STREAMS:
+            yield from self._rows(streams)
+
+    def committed(self, streams: int, checkout: Path = CHECKOUT) -> Measured:
+        """Measure from the first message that is stored to the last."""
+        queue = self._filled()
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            config = _CONFIG.format(subscription=queue.subscription, streams=streams)
+            environment = {"PUBSUB_EMULATOR_HOST": queue.host, **running(checkout)}
+            with Server(Path(folder), config, environment=environment) as server:
+                wait_stored(server, 1)
+                return measured(server.pid, lambda: store_the_rest(server, self._sizes.pulled))
 
     def _rows(self, streams: int) -> Iterator[Figure]:
-        ours, theirs = [], []
-        for _ in range(self._sizes.rounds):
-            ours.append(self._committed(streams))
-            queue = self._filled()
-            theirs.append(plain_rate(queue.host, queue.subscription, streams, self._sizes.pulled))
-        pulled, plain = median(ours), median(theirs)
+        subjects = {"ours": partial(self.committed, streams), "plain": partial(self._plain, streams)}
+        found = {name: median(turns) for name, turns in all_in_turns(subjects, self._sizes.rounds).items()}
+        pulled, plain = found["ours"], found["plain"]
         what = f"{streams} stream{'s' if streams > 1 else ''} of a subscription, SQLite"
         anchor = "a subscriber that acknowledges at once"
-        yield rate(what, pulled.messages_per_second, anchor, plain.messages_per_second, LEAST_SHARE)
-        cost, least = pulled.cpu_seconds_per_10k, plain.cpu_seconds_per_10k
-        yield Figure(
-            f"{what}: seconds of a core for 10,000",
-            f"{cost:.2f} s",
-            f"{least:.2f} s {anchor}",
-            f"{cost / least:.2f} ×",
-            f"≤ {MOST_COST:g} ×",
-            cost <= MOST_COST * least,
-        )
+        yield rate(what, pulled.per_second, anchor, plain.per_second, LEAST_SHARE)
+        yield cost(what, pulled, anchor, plain, MOST_COST)
         if streams == max(_STREAMS):
-            figure = f"{pulled.messages_per_second:,.0f}/s"
-            met = pulled.messages_per_second >= LEAST_PULLED
-            yield Figure(f"{what}, committed", figure, target=f"≥ {LEAST_PULLED:,}/s", met=met)
+            met = pulled.per_second >= LEAST_PULLED
+            yield Figure(f"{what}, committed", f"{pulled.per_second:,.0f}/s", target=f"≥ {LEAST_PULLED:,}/s", met=met)
+
+    def _plain(self, streams: int) -> Measured:
+        """Measure a subscriber that stores nothing."""
+        queue = self._filled()
+        return plain_rate(queue.host, queue.subscription, streams, self._sizes.pulled)
 
     def _filled(self) -> Queue:
         """A subscription that holds the events of a run, each of 300 bytes by webhook."""
@@ -82,30 +92,3 @@ class Pulls:
         numbered = Numbered("pulled", datetime.now(UTC))
         queue.publish(numbered.message(number) for number in range(self._sizes.pulled))
         return queue
-
-    def _committed(self, streams: int) -> PullRate:
-        """From the first that is stored to the last; the writing process's cost counts."""
-        queue = self._filled()
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            config = _CONFIG.format(subscription=queue.subscription, streams=streams)
-            with Server(Path(folder), config, environment={"PUBSUB_EMULATOR_HOST": queue.host}) as server:
-                wait_stored(server, 1)
-                began, cost, first = time.monotonic(), family_seconds(server.pid), stored(server)
-                wait_stored(server, self._sizes.pulled)
-                messages = self._sizes.pulled - first
-                cost = family_seconds(server.pid) - cost
-                return PullRate(messages / (time.monotonic() - began), cost / messages * 10_000)
-
-
-def median(found: list[PullRate]) -> PullRate:
-    """Of each figure."""
-    return PullRate(
-        statistics.median(one.messages_per_second for one in found),
-        statistics.median(one.cpu_seconds_per_10k for one in found),
-    )
-
-
-def family_seconds(pid: int) -> float:
-    """As `cpu_seconds`, with the process's children: what SQLite is written by."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return cpu_seconds(pid) + sum(cpu_seconds(int(child)) for child in children)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: `seconds` a round, `rounds` of each; events for dispatch, memory and the bare store.
+    """How much is measured: `rounds` of `seconds`; events for dispatch, memory and the bare store.
 
     `streamed` events come by one stream, which is watched for `quiet_seconds` when nothing comes; `pulled` messages
     come from a subscription.

@@ -39,13 +39,21 @@ class Figure:
 
 
 def rate(what: str, measured: float, anchor: str = "", anchored: float = 0.0, least: float | None = None) -> Figure:
-    """A rate per second, as a multiple of its anchor's; `least` is the target for that."""
+    """Make a row of a rate per second, as a multiple of its anchor's; `least` is the target for that."""
     if not anchor:
         return Figure(what, f"{measured:,.0f}/s")
     ratio = measured / anchored
     target = "" if least is None else f"≥ {least:g} ×"
     met = None if least is None else ratio >= least
     return Figure(what, f"{measured:,.0f}/s", f"{anchored:,.0f}/s {anchor}", f"{ratio:.2f} ×", target, met)
+
+
+def price(what: str, measured: float, shown: str, anchor: str, anchored: float, most: float | None = None) -> Figure:
+    """Make a row of what should be low, as a multiple of its anchor's; `most` is the target for that."""
+    ratio = measured / anchored
+    target = "" if most is None else f"≤ {most:g} ×"
+    met = None if most is None else ratio <= most
+    return Figure(what, shown, anchor, f"{ratio:.2f} ×", target, met)
 
 
 def show(figures: Sequence[Figure], facts: Sequence[str]) -> None:
