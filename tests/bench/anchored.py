@@ -102,8 +102,8 @@ class Anchored:
     def _dispatch(self, kind: str) -> Iterator[Figure]:
         """Measure dispatch to a no-op handler: of a backlog, then live beside the ingestion that feeds it."""
         what = "dispatch to a no-op Python handler"
-        found = self._measures.dispatch_of_backlog(kind)
+        found = self._measures.dispatch_of_backlog(kind).per_second
         target, met = (f"≥ {LEAST_DISPATCHED:,}/s", found >= LEAST_DISPATCHED) if kind == SQLITE else ("", None)
         yield Figure(f"{what}, from the beginning, {kind}", f"{found:,.0f}/s", target=target, met=met)
-        found = self._measures.dispatch_live(kind)
+        found = self._measures.dispatch_live(kind).per_second
         yield Figure(f"{what}, live, while NDJSON comes in, {kind}", f"{found:,.0f}/s")

@@ -62,37 +62,33 @@ class Compared:
 
     def batches(self, kind: str) -> Iterator[Figure]:
         """Measure NDJSON."""
-        found = self._in_turns(lambda checkout: self._measures.batches(kind, checkout))
-        yield from _rows(f"NDJSON of 100, {kind}", {name: median(all_of) for name, all_of in found.items()})
+        yield from self._rates(f"NDJSON of 100, {kind}", partial(self._measures.batches, kind))
 
     def stream(self) -> Iterator[Figure]:
         """Measure one stream."""
-        found = self._in_turns(Streams(self._folder, self._sizes).rate)
         what = f"one stream of {self._sizes.streamed:,} events, {SQLITE}"
-        yield from _rows(what, {name: median(all_of) for name, all_of in found.items()})
+        yield from self._rates(what, Streams(self._folder, self._sizes).rate)
 
     def pulls(self, streams: int) -> Iterator[Figure]:
         """Measure a subscription."""
         with Pulls(self._folder, self._sizes) as pulls:
-            found = self._in_turns(lambda checkout: pulls.committed(streams, checkout))
-        what = f"a subscription by {streams} stream{'s' if streams > 1 else ''}, {SQLITE}"
-        yield from _rows(what, {name: median(all_of) for name, all_of in found.items()})
+            what = f"{streams} stream{'s' if streams > 1 else ''} of a subscription, {SQLITE}"
+            yield from self._rates(what, partial(pulls.committed, streams))
 
     def dispatch(self, kind: str) -> Iterator[Figure]:
         """Measure dispatch to a no-op handler, of what is stored and of what comes in."""
-        ways = {"from the beginning": self._measures.dispatch_of_backlog, "live": self._measures.dispatch_live}
-        for way, measure in ways.items():
-            found = self._in_turns(partial(measure, kind))
-            after, before = statistics.median(found[AFTER]), statistics.median(found[BEFORE])
-            yield rate(f"dispatch to a no-op Python handler, {way}, {kind}", after, BEFORE, before, _LEAST)
+        what = "dispatch to a no-op Python handler"
+        stored, live = self._measures.dispatch_of_backlog, self._measures.dispatch_live
+        yield from self._rates(f"{what}, from the beginning, {kind}", partial(stored, kind))
+        yield from self._rates(f"{what}, live, while NDJSON comes in, {kind}", partial(live, kind))
 
     def latency(self, kind: str) -> Iterator[Figure]:
         """Measure p99 at half of the most that was taken before."""
         most = self._hooks.most(headrace_on(self._stores, kind, self._checkouts[BEFORE]))
-        found = self._in_turns(lambda checkout: self._measures.latency(kind, most / 2, checkout).p99)
-        after, before = statistics.median(found[AFTER]), statistics.median(found[BEFORE])
         what = f"p99 to 204 of product hooks at {most / 2:,.0f}/s, {kind}"
-        yield price(what, after, f"{after * 1000:.1f} ms", f"{before * 1000:.1f} ms {BEFORE}", before, _MOST)
+        found = self._in_turns(what, lambda checkout: self._measures.latency(kind, most / 2, checkout).p99 * 1000)
+        after, before = statistics.median(found[AFTER]), statistics.median(found[BEFORE])
+        yield price(what, after, f"{after:.1f} ms", f"{before:.1f} ms {BEFORE}", before, _MOST)
 
     def memory(self) -> Iterator[Figure]:
         """Measure resident memory while events come."""
@@ -104,10 +100,13 @@ class Compared:
     def _served(self, kind: str) -> dict[str, Serve]:
         return {name: headrace_on(self._stores, kind, checkout) for name, checkout in self._checkouts.items()}
 
-    def _in_turns(self, measure: Callable[[Path], T]) -> dict[str, list[T]]:
+    def _rates(self, what: str, measure: Callable[[Path], Measured]) -> Iterator[Figure]:
+        yield from _rows(what, {name: median(turns) for name, turns in self._in_turns(what, measure).items()})
+
+    def _in_turns(self, what: str, measure: Callable[[Path], T]) -> dict[str, list[T]]:
         def told(name: str) -> T:
             found = measure(self._checkouts[name])
-            print(f"{name}: {found}", file=sys.stderr)
+            print(f"{name}, {what}: {found}", file=sys.stderr)
             return found
 
         return all_in_turns({name: partial(told, name) for name in self._checkouts}, self._sizes.rounds)

@@ -25,9 +25,14 @@ class Measured:
         """Return the cost of an event."""
         return self.loop_micros + self.writer_micros
 
-    def __str__(self) -> str:
+    @property
+    def cost(self) -> str:
+        """Return the cost of an event as text."""
         writer = f" + {self.writer_micros:.3g}" if self.writer_micros else ""
         return f"{self.loop_micros:.3g}{writer} µs"
+
+    def __str__(self) -> str:
+        return f"{self.per_second:,.0f}/s, {self.cost}"
 
 
 def measured(pid: int, send: Callable[[], Sent]) -> Measured:
@@ -49,7 +54,7 @@ def median(found: list[Measured]) -> Measured:
 
 def cost(what: str, ours: Measured, anchor: str, theirs: Measured, most: float | None = None) -> Figure:
     """Make the row about the cost of an event, loop + writer, as a multiple of the anchor's."""
-    return price(f"{what}: time of a core", ours.micros, str(ours), f"{theirs} {anchor}", theirs.micros, most)
+    return price(f"{what}: time of a core", ours.micros, ours.cost, f"{theirs.cost} {anchor}", theirs.micros, most)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -44,7 +44,7 @@ def headrace_on(stores: Stores, kind: str, checkout: Path = CHECKOUT) -> Serve:
 
     @contextmanager
     def serve(folder: Path) -> Iterator[Served]:
-        with stores.fresh(kind) as url, headrace(folder, url, checkout=checkout) as server:
+        with stores.fresh(kind) as url, headrace(folder, url, checkout) as server:
             yield server
 
     return serve
@@ -79,5 +79,5 @@ class Hooks:
                     for way, url in urls.items()
                 }
         for way, one in found.items():
-            print(f"{name}, {way}: {one.per_second:,.0f}/s, {one}", file=sys.stderr)
+            print(f"{name}, {way}: {one}", file=sys.stderr)
         return found

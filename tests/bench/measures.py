@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,9 +14,8 @@ from tests.bench.load import Loader
 from tests.bench.sizes import Sizes
 from tests.bench.store_rate import StoreRate, store_rate
 from tests.bench.stores import SQLITE, Stores
-from tests.bench.subjects import CHECKOUT, headrace
+from tests.bench.subjects import CHECKOUT, headrace, marking_handler, read_marks
 from tests.support.ledger import Report
-from tests.support.oracle import read_metrics
 from tests.support.server import Server, wait_until
 
 _WARM_SECONDS = 1.0
@@ -26,8 +24,6 @@ _PREFILL_CONNECTIONS = 8
 _MEMORY_BATCH = 10
 _MEMORY_SAMPLES = 10
 _RESIDENT = re.compile(r"VmRSS:\s+(\d+) kB")
-_LOOK_SECONDS = 0.25
-_DELIVERED = "headrace_handler_deliveries_total"
 
 
 class Measures:
@@ -66,26 +62,29 @@ class Measures:
                 samples.append(resident_bytes(server.pid))
         return samples[0] / 2**20, max((sample / samples[0] - 1 for sample in samples[1:]), key=abs)
 
-    def dispatch_of_backlog(self, kind: str, checkout: Path = CHECKOUT) -> float:
-        """Return events per second to a no-op Python handler that begins at the first of a full store."""
-        events = self._sizes.dispatched
+    def dispatch_of_backlog(self, kind: str, checkout: Path = CHECKOUT) -> Measured:
+        """Measure what goes to a no-op Python handler that begins at the first event of a full store."""
         with self._stored(kind) as (folder, url):
-            with headrace(folder, url, checkout=checkout) as server:
+            with headrace(folder, url, checkout) as server:
                 self._fill(server)
-            with headrace(folder, url, handler_from="beginning", checkout=checkout) as server:
-                wait_delivered(server, 1)
-                began, first = time.monotonic(), delivered(server)
-                wait_delivered(server, events)
-                return (events - first) / (time.monotonic() - began)
+            handler = marking_handler(folder, "beginning", self._sizes.dispatched)
+            with headrace(folder, url, checkout, handler):
+                return self._dispatched(folder)
 
-    def dispatch_live(self, kind: str, checkout: Path = CHECKOUT) -> float:
-        """Return events per second from the first NDJSON post until the handler has been given the last of many."""
+    def dispatch_live(self, kind: str, checkout: Path = CHECKOUT) -> Measured:
+        """Measure the same while the events come in."""
+        with self._stored(kind) as (folder, url):
+            handler = marking_handler(folder, "now", self._sizes.dispatched)
+            with headrace(folder, url, checkout, handler) as server:
+                self._fill(server)
+                return self._dispatched(folder)
+
+    def _dispatched(self, folder: Path) -> Measured:
+        """Return what it was from the first event to the last, when that has come."""
         events = self._sizes.dispatched
-        with self._running(kind, checkout, handler_from="now") as server:
-            began = time.monotonic()
-            self._fill(server)
-            wait_delivered(server, events)
-            return events / (time.monotonic() - began)
+        wait_until(lambda: len(read_marks(folder)) == 2, 600, f"{events} are not dispatched")
+        (began, cost), (ended, spent) = read_marks(folder)
+        return Measured(events / (ended - began), (spent - cost) / events * 1e6, 0.0)
 
     def _fill(self, server: Server) -> None:
         """Store the events that are to be dispatched, quickly."""
@@ -93,24 +92,14 @@ class Measures:
         self._loader.send(server.url, count=count, batch=_PREFILL_BATCH, connections=_PREFILL_CONNECTIONS)
 
     @contextmanager
-    def _running(self, kind: str, checkout: Path, handler_from: str | None = None) -> Iterator[Server]:
-        with self._stored(kind) as (folder, url), headrace(folder, url, handler_from, checkout) as server:
+    def _running(self, kind: str, checkout: Path) -> Iterator[Server]:
+        with self._stored(kind) as (folder, url), headrace(folder, url, checkout) as server:
             yield server
 
     @contextmanager
     def _stored(self, kind: str) -> Iterator[tuple[Path, str]]:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder, self._stores.fresh(kind) as url:
             yield Path(folder), url
-
-
-def delivered(server: Server) -> float:
-    """Return how many events the handler has been given."""
-    return sum(value for name, value in read_metrics(server.url) if name == _DELIVERED)
-
-
-def wait_delivered(server: Server, events: int) -> None:
-    """Wait until the handler has been given so many; looked at rarely, because looking costs the server time."""
-    wait_until(lambda: delivered(server) >= events, 600, f"{events} are not dispatched", every=_LOOK_SECONDS)
 
 
 def resident_bytes(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,13 +23,13 @@ url = "{url}"
 [sources.fleet]
 mode = "webhook"
 """
-NOOP_HANDLER = """
+_HANDLER = """
 [handlers.noop]
 type = "python"
-call = "noop:on_event"
+call = "marking_handler:on_event"
 from = "{origin}"
 """
-_NOOP = "async def on_event(event):\n    pass\n"
+_HANDLER_FILE = Path(__file__).with_name("marking_handler.py")
 
 
 class Served(Protocol):
@@ -69,19 +70,27 @@ def anchor(name: str, folder: Path) -> Iterator[Anchor]:
 
 
 @contextmanager
-def headrace(folder: Path, store: str, handler_from: str | None = None, checkout: Path = CHECKOUT) -> Iterator[Server]:
-    """Serve a checkout's Headrace on a store.
-
-    It has a no-op Python handler that begins at `handler_from`, or no handler where there is none.
-    """
-    folder.mkdir(exist_ok=True)
-    (folder / "noop.py").write_text(_NOOP)
-    handler = NOOP_HANDLER.format(origin=handler_from) if handler_from else ""
+def headrace(folder: Path, store: str, checkout: Path = CHECKOUT, handler: str = "") -> Iterator[Server]:
+    """Serve a checkout's Headrace on a store; `handler` is the configuration of one."""
     server = Server(folder, CONFIG.format(url=store) + handler, environment=running(checkout))
     if not store.startswith("sqlite:"):
         server.migrate()
     with server:
         yield server
+
+
+def marking_handler(folder: Path, origin: str, events: int) -> str:
+    """Put marking_handler.py beside a configuration, for so many events; what configures it."""
+    shutil.copy(_HANDLER_FILE, folder)
+    (folder / "events").write_text(str(events))
+    return _HANDLER.format(origin=origin)
+
+
+def read_marks(folder: Path) -> list[tuple[float, float]]:
+    """Return what the handler noted so far: seconds of the clock, and of a core that the process used."""
+    path = folder / "marks"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(float(at), float(used)) for at, used in map(str.split, lines)]
 
 
 def running(checkout: Path) -> dict[str, str]:
