@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from tests.bench import debian_postgres, nginx
 from tests.bench.anchored import Anchored
 from tests.bench.compared import ROWS, Compared
 from tests.bench.load import CONNECTIONS, Loader
@@ -25,6 +26,7 @@ def main() -> None:
     sizes = QUICK if arguments.quick else FULL
     if arguments.rounds:
         sizes = replace(sizes, rounds=arguments.rounds)
+
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, Stores(Path(name)) as stores:
         folder = Path(name)
         loader = Loader(folder)
@@ -38,7 +40,7 @@ def main() -> None:
             facts += anchored.facts()
     show(figures, facts)
     if arguments.write:
-        write(figures, facts)
+        write("comparison" if arguments.against else "results", figures, facts)
 
 
 def _arguments() -> argparse.Namespace:
@@ -53,6 +55,9 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.only and not arguments.against:
         parser.error("--only chooses rows of --against")
+    needed = {"nginx": nginx.installed(), "PostgreSQL 15 as Debian packages it": debian_postgres.installed()}
+    if lacking := [name for name, there in needed.items() if not there]:
+        parser.error(f"not installed: {', '.join(lacking)}")
     return arguments
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.bench.cost import Measured, cost
-from tests.bench.hooks import BARE, DIRECT, EMPTY, LEAST_OF_EMPTY, NAIVE, WAYS, Hooks, anchors, headrace_on
+from tests.bench.hooks import BARE, DIRECT, EMPTY, LEAST_OF_EMPTY, NAIVE, PROXIED, WAYS, Hooks, anchors, headrace_on
 from tests.bench.load import Loader
 from tests.bench.measures import Measures
 from tests.bench.pulls import Pulls
@@ -20,7 +20,10 @@ MOST_P99_SECONDS = 0.015
 LEAST_DISPATCHED = 15_000
 MOST_GROWTH = 0.05
 LEAST_OF_STORE = 0.9
-LEAST_OF_NAIVE = 20.0
+_LEAST_HOOKS: dict[str, dict[str, float | None]] = {
+    DIRECT: {EMPTY: LEAST_OF_EMPTY[DIRECT], BARE: None, NAIVE: 20.0},
+    PROXIED: {EMPTY: LEAST_OF_EMPTY[PROXIED], BARE: None},
+}
 
 
 class Anchored:
@@ -60,11 +63,10 @@ class Anchored:
         """Make the rows about single events as the vendor sends them: the promise's price."""
         for way in WAYS:
             what = f"product hooks, {way}, {kind}"
-            least = {EMPTY: LEAST_OF_EMPTY[way], BARE: None, NAIVE: LEAST_OF_NAIVE if way == DIRECT else None}
-            for name, target in least.items():
-                ours, theirs = found[kind][way].per_second, found[name][way].per_second
-                yield rate(what, ours, name, theirs, target if kind == SQLITE else None)
-            yield cost(what, found[kind][way], EMPTY, found[EMPTY][way])
+            ours = found[kind][way]
+            for name, least in (_LEAST_HOOKS[way] if kind == SQLITE else {EMPTY: None}).items():
+                yield rate(what, ours.per_second, name, found[name][way].per_second, least)
+            yield cost(what, ours, EMPTY, found[EMPTY][way])
 
     def _batches(self, kind: str) -> Iterator[Figure]:
         """Measure NDJSON beside the store itself; groups of 1,000 show what larger transactions would bring."""

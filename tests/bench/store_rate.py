@@ -70,7 +70,7 @@ async def durability(database: Database) -> str:
         value = str(await database.write(_scalar, statement))
         name = statement.split()[1]
         found.append(f"{name}={_FULL.get(name, {}).get(value, value)}")
-    return f"{database.dialect}: {', '.join(found)}"
+    return ", ".join(found)
 
 
 def _scalar(connection: Connection, statement: str) -> object:

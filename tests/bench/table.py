@@ -18,7 +18,6 @@ from rich.table import Table
 README = Path(__file__).with_name("README.md")
 _HEADINGS = ("what", "measured", "against", "ratio", "target", "met")
 _SYNCS = 50
-_RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,13 @@ def show(figures: Sequence[Figure], facts: Sequence[str]) -> None:
         console.print(fact, highlight=False)
 
 
-def write(figures: Sequence[Figure], facts: Sequence[str]) -> None:
-    """Replace the results in this folder's README."""
+def write(section: str, figures: Sequence[Figure], facts: Sequence[str]) -> None:
+    """Replace a section of this folder's README."""
     rows = [_HEADINGS, tuple("---" for _ in _HEADINGS), *(figure.cells() for figure in figures)]
     lines = [*(f"* {fact}" for fact in facts), "", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    results = "\n".join(lines)
-    README.write_text(_RESULTS.sub(lambda _: results, README.read_text()))
+    begin, end = f"<!-- {section} -->\n", f"<!-- end of {section} -->"
+    before, _, rest = README.read_text().partition(begin)
+    README.write_text("".join((before, begin, "\n".join(lines), end, rest.partition(end)[2])))
 
 
 def machine(folder: Path) -> list[str]:
