@@ -11,7 +11,7 @@ import msgspec
 
 from tests.support.ledger import Fate, Ledger, Report
 from tests.support.oracle import Load, plan, verify, verify_flow
-from tests.support.postgres import fresh_database, session_server
+from tests.support.postgres import own_server
 from tests.support.server import Server
 
 PATH = "/ingest/fleet"
@@ -28,15 +28,15 @@ mode = "webhook"
 
 @contextmanager
 def store_of(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of a fresh store: a file in the folder, or a database of its own that goes afterwards."""
+    """Give the URL of a fresh store: a file, or a database of a server that may be stopped; it goes afterwards."""
     if kind == SQLITE:
         yield f"sqlite:///{folder / 'headrace.db'}"
         return
-    url = fresh_database()
+    url = own_server().fresh_database()
     try:
         yield url
     finally:
-        session_server().drop_database(url)
+        own_server().drop_database(url)
 
 
 def server_on(url: str, folder: Path) -> Server:

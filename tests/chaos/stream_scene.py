@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chaos.stream_schedule import AWAY, KILL, Step
 from tests.support.exactness import Hit
 from tests.support.observed import newest_number
-from tests.support.postgres import session_server
+from tests.support.postgres import own_server
 from tests.support.server import Server, wait_until
 from tests.support.upstream.running import RunningUpstream
 
@@ -139,7 +139,7 @@ class Scene:
 def store_away(store: str) -> Iterator[None]:
     """Nothing can be committed inside the block: SQLite is locked by another connection, PostgreSQL is down."""
     if not store.startswith("sqlite:"):
-        with session_server().outage():
+        with own_server().outage():
             yield
         return
     path = store.removeprefix("sqlite:///")

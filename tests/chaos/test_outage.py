@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.scene import POSTGRES, check, full_speed, only, server_on, store_of
 from tests.support.oracle import verify_metrics
-from tests.support.postgres import session_server
+from tests.support.postgres import own_server
 from tests.support.server import wait_until
 
 PARTICLE_SECONDS = 20.0  # what the sender waits for an answer
@@ -22,7 +22,7 @@ def test_a_database_outage_defers_and_recovers(seconds: float, tmp_path: Path) -
         pid = server.pid
         with full_speed(server, tmp_path) as load:
             load.wait_for(lambda progress: progress.acknowledged > 1000, 60, "no load")
-            with session_server().outage():
+            with own_server().outage():
                 since, before = time.monotonic(), load.progress.deferred
                 load.wait_for(lambda progress: progress.deferred > before, 30, "no 503 while the database is away")
                 wait_until(lambda: time.monotonic() > since + seconds, seconds + 1, "time stands still")

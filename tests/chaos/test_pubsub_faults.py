@@ -17,7 +17,7 @@ from tests.chaos.stream_scene import pause
 from tests.support.emulator import Emulator, Published, make, new_queue, session_emulator
 from tests.support.observed import pages
 from tests.support.oracle import get_json
-from tests.support.postgres import session_server
+from tests.support.postgres import own_server
 from tests.support.pubsub_proxy import pubsub_proxy
 from tests.support.server import wait_until
 
@@ -88,7 +88,7 @@ def test_messages_are_held_while_the_store_is_away(seconds: float, tmp_path: Pat
         pid = scene.server.pid
         with Publishing(scene.queue, scene.messages(range(count)), rate, burst) as publishing:
             scene.wait_stored(200)
-            with session_server().outage():
+            with own_server().outage():
                 pause(seconds)
                 counts = scene.counts()
             publishing.wait_done()

