@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,29 +9,28 @@ import pytest
 
 from storage.engine import Database, open_database
 from storage.migrate import migrate
-from tests.support.postgres import fresh_database
+from tests.support.fresh import BOTH, SQLITE, fresh_store
 
 
-@pytest.fixture(scope="session")
-def postgres_template() -> str:
-    """A database at the newest schema, to be copied: quicker than to migrate each."""
-    url = fresh_database()
-    asyncio.run(_migrated(url))
-    return url
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each of the STORES that its module names; BOTH where it names none."""
+    stores = getattr(metafunc.module, "STORES", BOTH)
+    if "url" in metafunc.fixturenames:
+        metafunc.parametrize("url", stores, indirect=True)
+    if "postgres_url" in metafunc.fixturenames:
+        metafunc.parametrize("postgres_url", [store for store in stores if store != SQLITE], indirect=True)
 
 
 @pytest.fixture
-def postgres_url(postgres_template: str) -> str:
+def postgres_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A PostgreSQL database at the newest schema, with nothing in it."""
-    return fresh_database(postgres_template)
+    return fresh_store(request.param, tmp_path)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with nothing in it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/test.db"
-    return str(request.getfixturevalue("postgres_url"))
+    return fresh_store(request.param, tmp_path)
 
 
 @pytest.fixture
@@ -50,9 +48,3 @@ async def another(url: str, database: Database) -> AsyncIterator[Database]:
     another = open_database(url)
     yield another
     await another.close()
-
-
-async def _migrated(url: str) -> None:
-    database = open_database(url)
-    await migrate(database)
-    await database.close()

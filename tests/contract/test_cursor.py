@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +16,15 @@ from storage.engine import DataRefused, open_database
 from storage.tables import cursors as cursors_table
 from storage.tables import deliveries
 from tests.support.dispatching import NOON, Clock, Stage, an_event, staged
-from tests.support.postgres import fresh_database
+from tests.support.fresh import ALL
 
+STORES = ALL
 LATER = NOON + timedelta(hours=1)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+@pytest.fixture
+async def stage(url: str) -> AsyncIterator[Stage]:
     """A store with six events: of d1, d2 and no device, by turns."""
-    url = f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else fresh_database()
     async with staged(open_database(url), Clock()) as stage:
         await stage.commit([an_event(number, ("d1", "d2", None)[number % 3]) for number in range(6)])
         yield stage

@@ -22,10 +22,11 @@ from storage.engine import Database, open_database
 from storage.migrate import SchemaBehind, migrate, migrations_folder, newest_revision, require_newest, revision
 from storage.store import SqlStore
 from storage.tables import metadata
-from tests.support.postgres import fresh_database
+from tests.support.fresh import ALL, bare_store
 from tests.support.records import NOW, numbered
 from tests.support.stored import positions, run
 
+STORES = ALL
 NEWEST = newest_revision()
 NEXT = '''
 """A later schema."""
@@ -37,10 +38,10 @@ def upgrade() -> None:
 '''
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database without any schema."""
-    return f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else fresh_database()
+    return bare_store(request.param, tmp_path)
 
 
 @pytest.fixture

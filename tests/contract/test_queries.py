@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,26 +19,16 @@ from ingest.identity import canonical, event_id, random_id, sender_value
 from ingest.times import instant_of
 from storage import queries
 from storage.coverage import SqlCoverage
-from storage.engine import Database, open_database
-from storage.migrate import migrate
+from storage.engine import Database
 from storage.queries import EventFilter, Span
 from storage.queries import page as page_module
 from storage.rows import micros
 from storage.store import SqlStore
 from storage.tables import BLOCK_BITS, coverage, cursors, deliveries
-from tests.support.postgres import fresh_database
+from tests.support.fresh import ALL
 
+STORES = ALL
 NOW = datetime(2026, 7, 28, 16, 53, 5, 616_000, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database at the newest schema."""
-    url = f"sqlite:///{tmp_path}/test.db" if request.param == "sqlite" else fresh_database()
-    database = open_database(url)
-    await migrate(database)
-    yield database
-    await database.close()
 
 
 def an_event(

@@ -16,10 +16,12 @@ from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.store import SqlStore
+from tests.support.fresh import ALL
 from tests.support.postgres_proxy import Proxy
 from tests.support.records import NOW, a_reject, an_event, an_ignored, numbered
 from tests.support.stored import positions, rows, tallies
 
+STORES = ALL
 P = ParamSpec("P")
 T = TypeVar("T")
 Line = tuple[Proxy, Database, Database]

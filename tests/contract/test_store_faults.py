@@ -20,10 +20,12 @@ from ingest.event import Outcome
 from storage import sqlite
 from storage.engine import Database, Work, open_database
 from storage.store import SqlStore
+from tests.support.fresh import ALL
 from tests.support.postgres_proxy import Proxy, proxied
 from tests.support.records import NOW, a_reject, an_event, numbered
 from tests.support.stored import positions, rows, run, tallies
 
+STORES = ALL
 P = ParamSpec("P")
 T = TypeVar("T")
 Line = tuple[Proxy, Database, Database]

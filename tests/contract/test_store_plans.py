@@ -11,8 +11,10 @@ from sqlalchemy import Connection, text
 from storage.database import Database, Work
 from storage.engine import open_database
 from storage.store import SqlStore
+from tests.support.fresh import ALL
 from tests.support.records import NOW, numbered
 
+STORES = ALL
 P = ParamSpec("P")
 T = TypeVar("T")
 
