@@ -125,6 +125,7 @@ class _Runner:
 
     async def _serve(self) -> None:
         post = self._post
+        asked_at = asyncio.get_running_loop().time()
         cursor = await post.cursors.acquire(post.label, holder=self._holder, begin=post.settings.start)
         if cursor is None:
             self.state = HandlerState.STANDBY
@@ -133,7 +134,7 @@ class _Runner:
         waiting = await cursor.waiting_devices()
         self.state = HandlerState.RUNNING
         self._backoff.reset()
-        await Tenure(post, cursor, waiting).run(self._stopping)
+        await Tenure(post, cursor, waiting, asked_at).run(self._stopping)
 
     async def _pause(self, seconds: float) -> None:
         if not is_cancelled():

@@ -18,15 +18,20 @@ _LOOK_SECONDS = 0.5
 
 
 class Place:
-    """The cursor of a window. All methods that wait raise StoreUnavailable and LeaseLost, and then changed nothing."""
+    """The cursor of a window. All methods that wait raise StoreUnavailable and LeaseLost, and then changed nothing.
 
-    def __init__(self, cursor: Cursor, window: Window, clock: Callable[[], datetime], *, by_device: bool) -> None:
+    The lease counts from the loop time at which it was asked for, at first `asked_at`: the answer may have come late.
+    """
+
+    def __init__(
+        self, cursor: Cursor, window: Window, clock: Callable[[], datetime], *, asked_at: float, by_device: bool
+    ) -> None:
         self._cursor = cursor
         self._window = window
         self._clock = clock
         self._by_device = by_device
         self._time = asyncio.get_running_loop().time
-        self._saved_at = self._time()
+        self._saved_at = asked_at
         self._saved = asyncio.Event()
         # What is just being saved must not be read as it was before: it would be delivered once more.
         self._one_at_a_time = asyncio.Lock()

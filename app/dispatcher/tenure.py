@@ -51,14 +51,17 @@ class Post:
 
 
 class Tenure:
-    """Delivers what follows `cursor`, in front of which the devices of `waiting` have parked events."""
+    """Delivers what follows `cursor`, in front of which the devices of `waiting` have parked events.
 
-    def __init__(self, post: Post, cursor: Cursor, waiting: Iterable[str]) -> None:
+    `asked_at`: the loop time at which the cursor was asked for.
+    """
+
+    def __init__(self, post: Post, cursor: Cursor, waiting: Iterable[str], asked_at: float) -> None:
         self._post = post
         self._cursor = cursor
         by_device = post.settings.order == "device"
         self._window = Window(cursor.position, waiting if by_device else (), post.pace, by_device=by_device)
-        self._place = Place(cursor, self._window, post.clock, by_device=by_device)
+        self._place = Place(cursor, self._window, post.clock, asked_at=asked_at, by_device=by_device)
         self._names = tuple(post.settings.names)
         self._products = frozenset(post.settings.products)
 
