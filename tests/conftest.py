@@ -13,7 +13,18 @@ from tests.support import run
 # crash. It reads this once, when it is loaded.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+_LONG_FIRST = ("chaos", "system", "browser", "integration", "contract")  # what waits, while others use the processor
 _BEGAN = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose tests take longest, so that the end does not wait for one of them."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.nodeid.split("/")[1]
+    return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
