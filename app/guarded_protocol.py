@@ -110,9 +110,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio has
         """Keep the connection of a sender that only closed its own side, until what it asked for is answered."""
-        if self.scheme == "https" or self._last_words is not None:
+        if self.scheme == "https":  # where asyncio cannot keep one side open
             return False
-        self._end(b"")
+        if self._last_words is None:
+            self._end(b"")
         return not self.transport.is_closing()
 
     def on_headers_complete(self) -> None:
@@ -128,6 +129,8 @@ class GuardedProtocol(HttpToolsProtocol):
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             raise _Refused(_NO_HOST)
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":  # RFC 9110 §10.1.1
+            self.expect_100_continue = False
         self._unparsed = 0
         super().on_headers_complete()
         self.headers = []  # where trailers go, and nobody sees them
@@ -226,7 +229,8 @@ class GuardedProtocol(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines)
 
     def _refuse(self, fault: _Fault) -> None:
-        self._end(_answer_to(fault, self.server_state.default_headers))
+        has_body = self.parser.get_method() != b"HEAD"
+        self._end(_answer_to(fault, self.server_state.default_headers, has_body=has_body))
 
     def _end(self, last_words: bytes) -> None:
         """Read nothing more. When all whole requests are answered, write `last_words` and close."""
@@ -284,10 +288,10 @@ def _without_upgrade(name: bytes, value: bytes) -> bytes:
     return b", ".join(option for option in value.split(b",") if option.strip().lower() != b"upgrade")
 
 
-def _answer_to(fault: _Fault, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _answer_to(fault: _Fault, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> bytes:
     """Return a whole answer, a problem (RFC 9457), that closes the connection."""
     status, detail = fault
     body = json.dumps({"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}).encode()
     lines = [*headers, (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
     head = b"".join(b"%b: %b\r\n" % line for line in [*lines, (b"connection", b"close")])
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, body)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, body if has_body else b"")
