@@ -76,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, *args: Any, bounds: Bounds | None = None, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
+        self.parser = self._make_parser()
         self._bounds = bounds or Bounds()
         self._whole: object = None  # the scope of the last request that came to its end
         self._is_offer = False  # it offers to upgrade
@@ -141,16 +142,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Close behind the answer where the parser takes no further request: a trailer may have said so."""
-        if self._is_offer:
-            return
-        self._whole = self.scope
-        self._unparsed = 0
-        if not self.parser.should_keep_alive():
-            self.cycle.keep_alive = False
-            if self.cycle.response_complete:
-                self.transport.close()
-        super().on_message_complete()
+        """See HttpToolsProtocol; not for an offer, whose head is read again."""
+        if not self._is_offer:
+            self._whole = self.scope
+            self._unparsed = 0
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with what waited for this answer."""
@@ -214,14 +210,22 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._await_nothing()
 
+    def _make_parser(self) -> httptools.HttpRequestParser:
+        """Make a parser that goes on behind a `Connection: close`: what is not answered is not executed either.
+
+        Others stop there for good, also where a trailer says it behind an answer that left the connection open.
+        """
+        parser = httptools.HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_keep_alive=True)
+        return parser
+
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _head_without_offer(self) -> bytes:
         """Write the head again without its offer, for a parser that has not given up on what follows."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser = self._make_parser()
         self._is_offer = False
         self._unparsed = 0
         kept = [(name, _without_upgrade(name, value)) for name, value in self.headers if name not in _OFFER]

@@ -322,26 +322,6 @@ async def test_a_deaf_sender_is_cut_off(world: World) -> None:
     await world.no_connections()
 
 
-@pytest.mark.parametrize(
-    ("start", "piece"),
-    [
-        (b"Content-Length: 100000\r\n\r\n", EVENT),
-        (b"Transfer-Encoding: chunked\r\n\r\n", b"40\r\n" + b" " * 64 + b"\r\n"),
-    ],
-    ids=["a length", "chunks"],
-)
-async def test_a_slow_body_that_advances_is_not_cut(world: World, start: bytes, piece: bytes) -> None:
-    """A sender on a thin line has the time it needs, as long as something comes."""
-    async with world.connected() as (reader, writer):
-        writer.write(HEAD + start)
-        ended = asyncio.create_task(reader.read(1))
-        for _ in range(30):  # six times the patience
-            writer.write(piece * 2)
-            await asyncio.wait([ended], timeout=PATIENCE / 5)
-        assert not ended.done()
-        ended.cancel()
-
-
 async def test_a_head_request_is_answered_without_a_body(world: World) -> None:
     """405 to HEAD is a head only (RFC 9110 §9.3.2): the next answer on the connection is the next answer."""
     async with world.connected() as (reader, writer):
