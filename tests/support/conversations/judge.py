@@ -19,8 +19,8 @@ def faults(conversation: Conversation, heard: Heard, stored: Mapping[int, int], 
     1. What comes back is HTTP/1.1, an answer for each request, in order; 100 Continue only before HTTP/1.1's.
     2. A request has one of the answers that it may have; an error of ours is a problem document.
     3. Every whole request is answered, unless an answer before it closes or the client hung up.
-    4. An answer that says close ends the connection; after any other it takes and answers one more request, or has been
-       closed where that is allowed. A connection whose client sends no more ends.
+    4. An answer that says close ends the connection; after any other it takes and answers one more request (a proxy
+       may close). A connection whose client sends no more ends.
     5. `close` is said where it was asked for, and not where nothing asks for it.
     6. Answered 204: its events are stored, once. Refused: they are not. Behind an answer that closes, or cut: neither.
        Without an answer: at most once. What a body only contains is never stored.
@@ -114,10 +114,14 @@ def _ending(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str]
         yield "4: the connection is open and dead: the next request has no answer"
     elif heard.probe is not None and heard.probe.status != 204:
         yield f"4: the connection is spoiled: a good request is answered {heard.probe.status}"
-    elif heard.ended is Ended.CLOSED and conversation.end is End.STAY and not _closes(heard) and heard.answers:
-        last = conversation.requests[len(heard.answers) - 1]
-        if way.direct and last.after is After.STAYS:
-            yield "4: closed without having said so"
+    elif _closed_by_itself(conversation, heard) and way.direct and not _noticed_late(conversation, heard):
+        yield "4: closed without having said so"  # RFC 9112 §9.6, and 9110 §10.1.1 for Expect: others may be on it
+
+
+def _closed_by_itself(conversation: Conversation, heard: Heard) -> bool:
+    """Whether the server closed behind an answer that did not say so."""
+    is_closed = heard.ended is Ended.CLOSED and conversation.end is End.STAY
+    return is_closed and bool(heard.answers) and not _closes(heard)
 
 
 def _storing(conversation: Conversation, heard: Heard, stored: Mapping[int, int]) -> Iterator[str]:
