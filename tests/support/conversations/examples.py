@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.support.conversations.draft import ASKED_PATH, LOCKED_PATH, PATH, SECRET, event, smuggled
 from tests.support.conversations.generate import probe
-from tests.support.conversations.values import After, Conversation, End, Request, Write
+from tests.support.conversations.values import After, AwaitAnswers, Conversation, End, Request, Step, Write
 
 FIRST = 1_000_000_000  # above every generated number
 _EACH = 10
@@ -23,9 +23,15 @@ def examples() -> dict[str, Conversation]:
     for place, (name, requests, end) in enumerate(_written()):
         first = FIRST + place * _EACH
         numbered = [request(first + 2 * number) for number, request in enumerate(requests)]
-        whole = b"".join(request.raw for request in numbered)
-        made[name] = Conversation(0, place, tuple(numbered), (Write(whole),), end, probe(first + _EACH - 1))
+        made[name] = Conversation(0, place, tuple(numbered), _steps(numbered), end, probe(first + _EACH - 1))
     return made
+
+
+def _steps(requests: Sequence[Request]) -> tuple[Step, ...]:
+    """All in one piece, unless it is one that waits."""
+    if requests[0].waits:
+        return Write(requests[0].head), AwaitAnswers(1, or_continue=True), Write(requests[0].body)
+    return (Write(b"".join(request.raw for request in requests)),)
 
 
 def _post(
@@ -55,6 +61,7 @@ def _post(
             events=(number,) if stored else (),
             never=(number + 1,) if stored else (number, number + 1),
             method=start.split(b" ")[0],
+            waits=b"Expect: 100-continue" in lines and not start.endswith(b"1.0"),
             takes_100=not start.endswith(b"1.0"),
         )
 
@@ -82,6 +89,39 @@ _STAYING = {
     "close in a trailer, and a request behind it": [
         _post(_HOST, trailers=b"Connection: close\r\n", after=_EITHER),
         _PLAIN,
+    ],
+    "close in a trailer behind a refusal": [
+        _post(
+            _HOST,
+            start=b"GET %b HTTP/1.1" % PATH,
+            trailers=b"Connection: close\r\n",
+            statuses=frozenset({405}),
+            after=_EITHER,
+        ),
+        _PLAIN,
+    ],
+    "a length in a trailer behind a refusal": [
+        _post(
+            _HOST,
+            start=b"GET %b HTTP/1.1" % PATH,
+            trailers=b"Content-Length: 3\r\n",
+            statuses=frozenset({400, 405}),
+            after=_EITHER,
+        ),
+        _PLAIN,
+    ],
+    "expecting": [_post(_HOST, b"Expect: 100-continue")],
+    "expecting, with close in a trailer, and refused": [
+        _post(
+            *(_HOST, b"Expect: 100-continue"),
+            start=b"GET %b HTTP/1.1" % PATH,
+            trailers=b"Connection: close\r\n",
+            statuses=frozenset({405}),
+            after=_EITHER,
+        )
+    ],
+    "expecting, and refused": [
+        _post(_HOST, b"Expect: 100-continue", start=b"GET %b HTTP/1.1" % PATH, statuses=frozenset({405}), after=_EITHER)
     ],
     "a coding in a trailer": [_post(_HOST, trailers=b"Content-Encoding: gzip\r\n")],
     "a key in a trailer": [
@@ -134,6 +174,10 @@ _STAYING = {
         _post(_HOST, start=b"GET %b HTTP/1.1" % PATH, body=b"%SMUGGLED%", statuses=frozenset({405}), after=_EITHER)
     ],
     "HEAD": [_post(_HOST, start=b"HEAD %b HTTP/1.1" % PATH, body=b"", statuses=frozenset({405})), _PLAIN],
+    "no HTTP behind HEAD": [
+        _post(_HOST, start=b"HEAD %b HTTP/1.1" % PATH, body=b"", statuses=frozenset({405})),
+        _post(start=b"\x16\x03\x01\x02\x00\x01", body=b"", statuses=_BROKEN, after=_CLOSES),
+    ],
     "HEAD that is broken": [
         _post(_HOST, b"no colon", start=b"HEAD %b HTTP/1.1" % PATH, body=b"", statuses=_BROKEN, after=_CLOSES)
     ],

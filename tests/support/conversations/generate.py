@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from tests.support.conversations.broken import BROKEN
 from tests.support.conversations.draft import event, plain
-from tests.support.conversations.twists import CODING, CONNECTION, CONTENT, FRAMING, REST
+from tests.support.conversations.twists import CODING, CONNECTION, CONTENT, EXPECT, FRAMING, REST
 from tests.support.conversations.values import After, AwaitAnswers, Conversation, End, Request, Step, Write
 
 _MOST_REQUESTS = 6
 _NUMBERS_EACH = 200  # numbers that a conversation may use
 _BYTEWISE = 600  # at most so many bytes go one by one
-_STAGES = ((CONTENT, 0.12), (CODING, 0.12), (FRAMING, 0.35), (CONNECTION, 0.4), (REST, 0.45))
+_STAGES = ((CONTENT, 0.12), (CODING, 0.12), (FRAMING, 0.35), (CONNECTION, 0.4), (EXPECT, 0.1), (REST, 0.4))
 
 
 def conversation(seed: int, index: int) -> Conversation:

@@ -85,17 +85,10 @@ def _missing(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str
     whole = sum(not request.cut for request in conversation.requests)
     if len(heard.answers) >= whole or _closes(heard) or heard.ended is Ended.LEFT:
         return
-    if heard.ended is Ended.CLOSED and (_noticed_late(conversation, heard) or _proxy_left(conversation, heard, way)):
+    if heard.ended is Ended.CLOSED and _proxy_left(conversation, heard, way):
         return
     asked = ", ".join(sorted(conversation.requests[len(heard.answers)].asked)) or "plain"
     yield f"3: no answer to the request {len(heard.answers)} ({asked}); {heard.ended.value}"
-
-
-def _noticed_late(conversation: Conversation, heard: Heard) -> bool:
-    """Whether the last answer was given ahead of trailers that cannot be read: only the end can tell of these."""
-    last = len(heard.answers) - 1
-    early = last >= 0 and heard.answers[last].status not in {204, 400}
-    return early and "framing in trailers" in conversation.requests[last].asked
 
 
 def _proxy_left(conversation: Conversation, heard: Heard, way: Way) -> bool:
@@ -114,8 +107,8 @@ def _ending(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str]
         yield "4: the connection is open and dead: the next request has no answer"
     elif heard.probe is not None and heard.probe.status != 204:
         yield f"4: the connection is spoiled: a good request is answered {heard.probe.status}"
-    elif _closed_by_itself(conversation, heard) and way.direct and not _noticed_late(conversation, heard):
-        yield "4: closed without having said so"  # RFC 9112 §9.6, and 9110 §10.1.1 for Expect: others may be on it
+    elif _closed_by_itself(conversation, heard) and way.direct:
+        yield "4: closed without having said so"  # RFC 9112 §9.6, 9110 §10.1.1: behind a proxy others are on it
 
 
 def _closed_by_itself(conversation: Conversation, heard: Heard) -> bool:
