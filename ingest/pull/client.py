@@ -21,12 +21,7 @@ from ingest.times import elapsed
 
 # Longer than a queue keeps anything: what is held here while the store is away is never let go by itself.
 _LONGEST_LEASE_SECONDS = 366 * 24 * 3600.0
-# The client makes five calls in ten seconds. As long is the usual lease, and nothing can extend it meanwhile.
-_VAIN_CALLS = 10
 _VAIN_SECONDS = 1.0  # a call that ended sooner was no stream: not reached, not let in, not served
-# Threads that still use a channel complain where it is closed: one of grpc's looks every 0.2 s whether there is a
-# connection, one of the client's may have been waiting ten seconds to open the stream again.
-_CLOSE_SECONDS = 15.0
 
 
 class Watcher(Protocol):
@@ -49,11 +44,15 @@ class WatchedClient(SubscriberClient):
     """Finds its credentials by itself (application default credentials), or an emulator by PUBSUB_EMULATOR_HOST.
 
     That may ask the network: make it in a thread. Raises google.auth.exceptions.GoogleAuthError.
+
+    After `vain_calls` in a row it gives up. Its channel is closed `close_seconds` after it.
     """
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, vain_calls: int, close_seconds: float) -> None:
         super().__init__(transport=_emulator())
         self._watcher = watcher
+        self._vain_calls = vain_calls
+        self._close_seconds = close_seconds
         self._call: Any = None  # whose end was not told yet
         self._turn = threading.Lock()
         self._closing = False
@@ -70,7 +69,7 @@ class WatchedClient(SubscriberClient):
         with self._turn:
             last = self._call
         self._tell_end(last)  # the thread that reads may be here sooner than the one that calls back
-        if self._closing or self._vain >= _VAIN_CALLS:
+        if self._closing or self._vain >= self._vain_calls:
             return _Over()
         self._called_at = elapsed()
         call = super().streaming_pull(*args, **kwargs)
@@ -88,7 +87,7 @@ class WatchedClient(SubscriberClient):
     def close(self) -> None:
         """End the watching now, and soon the channel."""
         self.transport.grpc_channel.unsubscribe(self._tell_connected)
-        closing = threading.Timer(_CLOSE_SECONDS, super().close)
+        closing = threading.Timer(self._close_seconds, super().close)
         closing.daemon = True
         closing.start()
 

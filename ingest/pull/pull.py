@@ -22,9 +22,6 @@ from ingest.pull.feeding import Feeding
 from ingest.pull.standing import StreamStanding
 from ingest.reconnect import Loss, Patience, ReconnectRules
 
-# The client's own threads have so long to end, beside what `linger` grants.
-_THREADS_SECONDS = 3.0
-
 log = structlog.get_logger(__name__)
 
 
@@ -34,8 +31,8 @@ class PullRules:
 
     `lease`: how long a killed process keeps its messages from others; `accepted`: a call that lasted so long was not
     refused; `quiet`: without a message the stream is opened anew, for some have fallen silent for ever; `linger`: how
-    long the end of a client waits for outcomes and acknowledgements; `proven_life`: a stream that lived so long makes
-    the next loss a new one.
+    long the end of a client waits for outcomes and acknowledgements, and `threads`, after that, for its threads;
+    `proven_life`: a stream that lived so long makes the next loss a new one.
     """
 
     subscription: str
@@ -45,6 +42,12 @@ class PullRules:
     accepted: float = 1.0
     quiet: float = 900.0
     linger: float = 10.0
+    threads: float = 3.0
+    # The client makes five calls in ten seconds. As long is the usual lease, and nothing can extend it meanwhile.
+    vain_calls: int = 10
+    # Threads that still use a channel complain where it is closed: one of grpc's looks every 0.2 s whether there is a
+    # connection, one of the client's may have been waiting ten seconds to open the stream again.
+    close: float = 15.0
     proven_life: float = 10.0
     reconnect: ReconnectRules = field(default_factory=ReconnectRules)
 
@@ -117,14 +120,15 @@ class Pull:
 
     async def _live(self) -> Loss | None:
         """One client from its first call to its last: why it gave up; None where it was us who ended it."""
+        rules = self._rules
         try:
-            client = await asyncio.to_thread(WatchedClient, self._standing.begin())
+            client = await asyncio.to_thread(WatchedClient, self._standing.begin(), rules.vain_calls, rules.close)
         except Exception as error:  # over a malformed key file google-auth stumbles in many ways
             return explain(error)
         if self._pausing.is_set():
             client.close()
             return None
-        self._bridge = bridge = Bridge(asyncio.get_running_loop(), self._rules.linger, self._parts.clock)
+        self._bridge = bridge = Bridge(asyncio.get_running_loop(), rules.linger, self._parts.clock)
         return await self._pull(client, bridge)
 
     async def _pull(self, client: WatchedClient, bridge: Bridge) -> Loss | None:
@@ -182,7 +186,7 @@ class Pull:
         bridge.close()
         client.open_no_more()
         pulling.cancel()
-        done, _ = await asyncio.wait((_done(pulling),), timeout=self._rules.linger + _THREADS_SECONDS)
+        done, _ = await asyncio.wait((_done(pulling),), timeout=self._rules.linger + self._rules.threads)
         if done:
             client.close()
         else:

@@ -14,7 +14,6 @@ import pytest
 from ingest.event import Mode, Outcome, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Source, Store
-from ingest.pull import client
 from ingest.sources import attendance
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
@@ -180,7 +179,6 @@ KINDS = [
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage is written every hundredth of a second."""
     monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
-    monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.5)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.mode.value)

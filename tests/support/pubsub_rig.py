@@ -181,7 +181,7 @@ async def pubsub_rig(
             queue,
             proxy,
             database,
-            replace(PullRules(queue.subscription, linger=3.0, accepted=0.05, reconnect=HASTY), **rules),
+            replace(PullRules(queue.subscription, linger=3.0, accepted=0.05, close=0.5, reconnect=HASTY), **rules),
             streams=streams,
             max_events=max_events,
             max_bytes=max_bytes,

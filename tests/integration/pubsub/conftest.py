@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from ingest.pull import client
 from tests.support.pubsub_rig import PubsubRig, pubsub_rig
 
 
@@ -18,12 +17,6 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What `serve` runs on."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture(autouse=True)
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Channels are closed soon after their clients."""
-    monkeypatch.setattr(client, "_CLOSE_SECONDS", 0.5)
 
 
 @pytest.fixture

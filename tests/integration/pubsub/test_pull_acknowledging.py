@@ -166,7 +166,7 @@ async def test_a_stop_with_the_store_away_is_bounded_and_gives_nothing_back(tmp_
 
 async def test_acknowledgements_that_do_not_get_through_hold_a_stop_up_only_so_long(tmp_path: Path) -> None:
     """Google may not answer; the process ends all the same, and the messages come again."""
-    async with pubsub_rig(tmp_path, linger=0.2) as rig:
+    async with pubsub_rig(tmp_path, linger=0.2, threads=0.2) as rig:
         await rig.until_up()
         rig.proxy.exactly_once = True
         rig.proxy.hold_acknowledgements()

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from google.api_core import bidi
-from google.api_core.exceptions import Cancelled
-from google.api_core.grpc_helpers import _StreamingResponseIterator
+from google.api_core.exceptions import Cancelled, ServiceUnavailable
+from google.cloud.pubsub_v1 import SubscriberClient
 from grpc import StatusCode
 
-from ingest.pull import client as pull_client
-from ingest.pull.bridge import Bridge
 from ingest.pull.client import WatchedClient
-from tests.support.emulator import new_queue, session_emulator
+from tests.support.emulator import session_emulator
 from tests.support.pubsub_proxy import PubsubProxy, pubsub_proxy
-from tests.support.server import wait_until
 
 
 class Heard:
@@ -42,15 +37,22 @@ class Heard:
         self.connections.append(connected)
 
 
-def late(call: _StreamingResponseIterator[Any], callback: Callable[[], None]) -> bool:
-    """As a thread that has much to do calls back: after the one that reads has seen the end."""
+class LateCall:
+    """A call of grpc's whose end is called back when the thread that reads it has seen it: as on a busy machine."""
 
-    def tell() -> None:
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self.code = call.code
+        self.details = call.details
+
+    def __next__(self) -> Any:
+        return next(self._call)
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """See grpc.RpcContext."""
         timer = threading.Timer(0.01, callback)
         timer.daemon = True
-        timer.start()
-
-    return bool(call._wrapped.add_callback(tell))
+        return bool(self._call.add_callback(timer.start))
 
 
 @pytest.fixture
@@ -60,34 +62,51 @@ def proxy() -> Iterator[PubsubProxy]:
         yield proxy
 
 
+async def a_client(heard: Heard, vain_calls: int = 10) -> WatchedClient:
+    """A client of the proxy."""
+    return await asyncio.to_thread(WatchedClient, heard, vain_calls, 0.5)
+
+
 async def test_a_calls_end_is_told_before_the_next_call(proxy: PubsubProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else an open stream would look closed; the thread that reads is often here before the one that calls back."""
-    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: None)
-    monkeypatch.setattr(_StreamingResponseIterator, "add_callback", late)
-    monkeypatch.setattr(pull_client, "_VAIN_CALLS", 1000)
+    open_stream = SubscriberClient.streaming_pull
+    monkeypatch.setattr(SubscriberClient, "streaming_pull", lambda client, said: LateCall(open_stream(client, said)))
     proxy.answers["StreamingPull"] = StatusCode.UNAVAILABLE, "busy"
     heard = Heard()
-    client = await asyncio.to_thread(WatchedClient, heard)
-    bridge = Bridge(asyncio.get_running_loop(), 1.0, time.monotonic)
-    pulling = client.pull_into(
-        bridge, new_queue(session_emulator().host).subscription, max_messages=10, max_bytes=1000, lease=10
-    )
-    await asyncio.to_thread(wait_until, lambda: len(heard.told) > 200, 20, "it was not called again")
-    client.open_no_more()
-    pulling.cancel()
-    await asyncio.to_thread(pulling.exception)
+    client = await a_client(heard, vain_calls=1000)
+
+    def open_again_and_again() -> None:
+        for _ in range(50):
+            call = client.streaming_pull(iter([]))
+            with pytest.raises(ServiceUnavailable):
+                next(call)
+
+    await asyncio.to_thread(open_again_and_again)
     client.close()
 
-    told = heard.told[: len(heard.told) // 2 * 2]
-    assert told[0::2] == ["called"] * (len(told) // 2)
-    assert set(told[1::2]) <= {"UNAVAILABLE", "CANCELLED"}
+    assert heard.told[:99] == [*["called", "UNAVAILABLE"] * 49, "called"]
     assert True in heard.connections
+
+
+async def test_after_calls_in_vain_the_client_gives_up(proxy: PubsubProxy) -> None:
+    """Left alone it would open stream after stream for ever: after so many it gets one that is over."""
+    proxy.answers["StreamingPull"] = StatusCode.UNAVAILABLE, "busy"
+    heard = Heard()
+    client = await a_client(heard, vain_calls=3)
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable):
+            await asyncio.to_thread(next, client.streaming_pull(iter([])))
+
+    with pytest.raises(Cancelled):
+        next(client.streaming_pull(iter([])))
+    assert heard.told.count("called") == 3
+    client.close()
 
 
 async def test_a_client_that_is_to_open_no_more_opens_no_more(proxy: PubsubProxy) -> None:
     """A thread that is still about to open the stream again gets one that is over, and tells nobody."""
     heard = Heard()
-    client = await asyncio.to_thread(WatchedClient, heard)
+    client = await a_client(heard)
     client.open_no_more()
     call = client.streaming_pull(iter([]))
     ends: list[BaseException] = []

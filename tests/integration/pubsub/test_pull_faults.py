@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.api_core import bidi
 from grpc import StatusCode
 
 from ingest.event import Cause
-from ingest.pull import client
 from ingest.pull.bridge import Bridge
+from ingest.pull.client import WatchedClient
 from tests.support.emulator import make, session_emulator
 from tests.support.pubsub_proxy import Answer, PubsubProxy
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
 from tests.support.server import free_port
 
-LONG_ENOUGH = 1.0  # for a client that should not be made: one that should takes a fifth
-Throttle: Any = bidi._Throttle
+LONG_ENOUGH = 0.5  # for a client that should not be made: one that should takes a fifth of a second
 REFUSALS = {
     StatusCode.NOT_FOUND: "the subscription does not exist: said so",
     StatusCode.PERMISSION_DENIED: "no permission to consume the subscription (roles/pubsub.subscriber): said so",
@@ -136,10 +134,8 @@ async def test_a_server_that_cannot_be_reached_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The source says so, is not up, and waits longer and longer; a stop meanwhile neither hangs nor makes a noise."""
-    monkeypatch.setattr(client, "_CLOSE_SECONDS", 2.0)
-    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: Throttle(access_limit, time_window / 20))
     others = set(threading.enumerate())
-    async with pubsub_rig(tmp_path) as rig:
+    async with pubsub_rig(tmp_path, vain_calls=3) as rig:
         await rig.until_up()
         await rig.stop()
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
@@ -147,10 +143,10 @@ async def test_a_server_that_cannot_be_reached_is_tried_again(
     running = asyncio.create_task(again.run())
     await rig.until(lambda: again.condition().streams and again.condition().streams[0].state == "waiting")
 
-    assert rig.reconnects().get("refused", 0) >= 9
+    assert rig.reconnects().get("refused", 0) >= 2
     assert again.condition().streams[0].lost is Cause.REFUSED
     assert (again.condition().reason or "").startswith("the server cannot be reached: ")
-    await rig.until(lambda: rig.reconnects().get("refused", 0) >= 12)
+    await rig.until(lambda: rig.reconnects().get("refused", 0) >= 6)
     assert not again.condition().up
     await again.pause()
     async with asyncio.timeout(10):
@@ -160,18 +156,17 @@ async def test_a_server_that_cannot_be_reached_is_tried_again(
 
 
 async def test_a_server_that_ends_every_call_at_once_is_given_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The client alone would open stream after stream for ever, and nobody would hear of it."""
-    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: Throttle(access_limit, time_window / 20))
 
     def exhausted(proxy: PubsubProxy) -> None:
         proxy.answers["StreamingPull"] = answering(StatusCode.RESOURCE_EXHAUSTED)
 
-    async with pubsub_rig(tmp_path, before=exhausted) as rig:
+    async with pubsub_rig(tmp_path, before=exhausted, vain_calls=4) as rig:
         await rig.until(lambda: rig.source.condition().streams and rig.stream.state == "waiting")
         assert rig.stream.lost is Cause.RATE_LIMITED
-        assert rig.reconnects()["rate_limited"] >= 9
+        assert rig.reconnects() == {"rate_limited": 3}
         assert "pull_lost" in capsys.readouterr().out
 
         rig.proxy.answers.clear()
@@ -179,32 +174,27 @@ async def test_a_server_that_ends_every_call_at_once_is_given_time(
         await rig.until_acknowledged(messages)
 
 
-class Turn:
-    """In place of the client's throttle: whoever is about to open a lost stream again does so when the test says so."""
-
-    def __init__(self) -> None:
-        self.awaited = threading.Event()
-        self.come = threading.Event()
-
-    def __enter__(self) -> None:
-        self.awaited.set()
-        self.come.wait(20)
-
-    def __exit__(self, *_: object) -> None: ...
-
-
 async def test_a_source_that_was_stopped_opens_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client alone would, as soon as it may: one that nobody reads, and that nobody ends."""
-    turn = Turn()
-    monkeypatch.setattr(bidi, "_Throttle", lambda access_limit, time_window: turn)
+    awaited, come = threading.Event(), threading.Event()
+    open_stream = WatchedClient.streaming_pull
+
+    def throttled(client: WatchedClient, *args: Any, **kwargs: Any) -> Any:
+        """Google's client waits up to ten seconds before it opens a lost stream again; here until the test says so."""
+        if rig.proxy.pulls:
+            awaited.set()
+            come.wait(20)
+        return open_stream(client, *args, **kwargs)
+
+    monkeypatch.setattr(WatchedClient, "streaming_pull", throttled)
     async with pubsub_rig(tmp_path) as rig:
         await rig.until_up()
         rig.proxy.cut()
-        await rig.until(turn.awaited.is_set)
+        await rig.until(awaited.is_set)
         others = set(threading.enumerate())
         await rig.source.pause()
         await rig.until(lambda: any("Shutdown" in thread.name for thread in _threads_since(others)))
-        turn.come.set()
+        come.set()
         await rig.until(rig.running.done)
 
         assert rig.proxy.pulls == 1
@@ -261,7 +251,7 @@ async def test_many_reopenings_leave_nothing_behind(tmp_path: Path) -> None:
         assert threading.active_count() < before + 30
     await rig.until(lambda: not _threads_since(others), 20)
     gc.collect()
-    held = [thing for thing in gc.get_objects() if isinstance(thing, client.WatchedClient | Bridge)]
+    held = [thing for thing in gc.get_objects() if isinstance(thing, WatchedClient | Bridge)]
     assert len(held) < 20
 
 
