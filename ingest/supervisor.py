@@ -15,6 +15,7 @@ import structlog
 from ingest.event import Origin
 from ingest.metrics import Metrics
 from ingest.ports import Source, StreamState
+from ingest.reconnect import Draw
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -62,12 +63,19 @@ class Supervised:
 
 
 class Supervisor:
-    """Runs sources until cancelled. A source that raises is run again after 1 to 60 seconds, with jitter."""
+    """Runs sources until cancelled. A source that raises is run again after 1 to 60 seconds, with jitter by `draw`."""
 
-    def __init__(self, sources: Sequence[Supervised], metrics: Metrics, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Supervised],
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        draw: Draw = random.uniform,
+    ) -> None:
         self._sources = sources
         self._metrics = metrics
         self._clock = clock
+        self._draw = draw
         self._draining = False
         for supervised in sources:
             self._enter(supervised, State.STARTING)
@@ -108,7 +116,7 @@ class Supervisor:
                 supervised.failures = 0
             supervised.failures = min(supervised.failures + 1, _MOST_DOUBLINGS)
             longest = min(_FIRST_PAUSE_SECONDS * 2**supervised.failures, _LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(random.uniform(_FIRST_PAUSE_SECONDS, longest))  # noqa: S311 - jitter is no secret
+            await asyncio.sleep(self._draw(_FIRST_PAUSE_SECONDS, longest))
 
     def _enter(self, supervised: Supervised, state: State, reason: str | None = None) -> None:
         supervised.state, supervised.since, supervised.reason = state, self._clock(), reason

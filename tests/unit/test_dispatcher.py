@@ -22,6 +22,7 @@ from ingest.errors import DeadLetter
 from ingest.event import Event
 from ingest.ports import Parked
 from tests.support.dispatching import NOON, an_event
+from tests.support.virtual_time import in_virtual_time, virtual_loop
 
 SMALL = Pace(window_events=6, read_events=1, save_events=3)
 
@@ -139,39 +140,40 @@ async def hang(_event: Event) -> None:
     await asyncio.Event().wait()
 
 
+@in_virtual_time
 async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> None:
     """It is interrupted; the worker's task goes on as if nothing had happened, also for the next call."""
 
     async def short(_event: Event) -> None:
         await asyncio.sleep(0)
 
-    deadline = Deadline(0.02)
+    deadline = Deadline(20)
     outcomes = [await attempt(deadline, each) for each in (hang, short, hang, short)]
     deadline.close()
 
     assert [type(outcome) for outcome in outcomes] == [TimeoutError, type(None), TimeoutError, type(None)]
-    assert str(outcomes[0]) == "not done within 0.02 s"
+    assert str(outcomes[0]) == "not done within 20 s"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
 
 
+@in_virtual_time
 async def test_each_call_has_the_whole_time() -> None:
     """A timer set for one call does not cut the next one short."""
-    loop = asyncio.get_running_loop()
-    deadline = Deadline(0.1)
-    quick_until = loop.time() + 0.08
+    loop = virtual_loop()
+    deadline = Deadline(10)
 
     async def quick(_event: Event) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(1)
 
-    while loop.time() < quick_until:
+    for _ in range(8):
         assert await attempt(deadline, quick) is None
     began = loop.time()
     assert isinstance(await attempt(deadline, hang), TimeoutError)
     deadline.close()
 
-    assert loop.time() - began >= 0.1
+    assert loop.time() - began == pytest.approx(10)
 
 
 async def test_whoever_cancels_a_worker_cancels_it() -> None:
@@ -192,6 +194,7 @@ async def test_whoever_cancels_a_worker_cancels_it() -> None:
         await task
 
 
+@in_virtual_time
 async def test_a_handler_cannot_end_its_worker() -> None:
     """Cancelling itself, sys.exit, or swallowing the interruption: the worker stays."""
 
@@ -207,7 +210,7 @@ async def test_a_handler_cannot_end_its_worker() -> None:
         except asyncio.CancelledError:
             return
 
-    deadline = Deadline(0.02)
+    deadline = Deadline(20)
     assert str(await attempt(deadline, cancels_itself)) == "the handler cancelled itself"
     assert str(await attempt(deadline, exits)) == "the handler called sys.exit(3)"
     assert await attempt(deadline, swallows) is None
@@ -365,15 +368,18 @@ def test_a_window_full_of_slow_deliveries_waits() -> None:
     assert window.checkpoint() == (0, {})
 
 
+@in_virtual_time
 async def test_a_turn_is_shared_by_all_workers() -> None:
-    """However many workers have something to do, others on the loop run in between."""
-    turn, loop, turns = Turn(), asyncio.get_running_loop(), 0
+    """However many workers have something to do, others on the loop run in between: every two milliseconds."""
+    turn, loop, turns = Turn(), virtual_loop(), 0
     until = loop.time() + 0.1
 
     async def work() -> None:
         while (now := loop.time()) < until:
             if turn.is_over(now):
                 await turn.step_back()
+            else:
+                loop.forward(0.0001)
 
     async def count() -> None:
         nonlocal turns
@@ -383,4 +389,4 @@ async def test_a_turn_is_shared_by_all_workers() -> None:
 
     await asyncio.gather(count(), *(work() for _ in range(16)))
 
-    assert turns >= 10
+    assert 40 <= turns <= 60

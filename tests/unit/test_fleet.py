@@ -62,7 +62,7 @@ class Receiver:
             timeout_graceful_shutdown=1,  # a connection that came while it shut down is never told to close
         )
         server = uvicorn.Server(config)
-        task = asyncio.create_task(server._serve())
+        task = asyncio.create_task(server.serve())
         try:
             yield
         finally:

@@ -14,6 +14,7 @@ from ingest.event import Cause
 from ingest.ports import StreamState
 from ingest.pull.standing import StreamStanding
 from ingest.reconnect import Loss
+from tests.support.virtual_time import in_virtual_time
 
 NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
 
@@ -55,25 +56,28 @@ async def test_a_call_listens_when_it_is_connected_and_brought_a_message() -> No
     assert told.state.last_byte_at == NOW
 
 
+@in_virtual_time
 async def test_a_call_that_lasts_listens_without_a_message() -> None:
     """A quiet subscription is one that is up."""
-    told = Told(accepted=0.01)
+    told = Told(accepted=60.0)
     attempt = told.standing.begin()
     attempt.tell_called()
     attempt.tell_connected(True)
-    async with asyncio.timeout(5):
-        while told.state.state != "listening":  # noqa: ASYNC110 - a state
-            await asyncio.sleep(0.005)
+    await asyncio.sleep(59)
+    assert told.state.state == "connecting"
+    await asyncio.sleep(2)
+    assert told.state.state == "listening"
 
 
+@in_virtual_time
 async def test_a_call_that_ended_is_not_accepted_by_the_time_of_an_earlier_one() -> None:
     """Each call has to last by itself."""
-    told = Told(accepted=0.1)
+    told = Told(accepted=60.0)
     attempt = told.standing.begin()
     attempt.tell_connected(True)
     for _ in range(20):
         attempt.tell_called()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(6)
         attempt.tell_call_ended(StatusCode.UNAVAILABLE, "busy")
         await turn()
         assert told.state.state == "connecting"

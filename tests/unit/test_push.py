@@ -109,8 +109,8 @@ def test_a_push_is_what_its_message_is_by_pull(data: bytes, attributes: dict[str
 def test_the_time_of_a_message_is_that_of_googles_client(at: datetime, nanoseconds: int) -> None:
     """An event without a time of its own has its message's, cut to microseconds as the client that pulls cuts it."""
     message = PubsubMessage()
-    message._pb.publish_time.FromJsonString(f"{at.isoformat(timespec='microseconds')}{nanoseconds:03}Z")
-    by_client = Delivery(message._pb, "ack", 0, None).publish_time
+    PubsubMessage.pb(message).publish_time.FromJsonString(f"{at.isoformat(timespec='microseconds')}{nanoseconds:03}Z")
+    by_client = Delivery(PubsubMessage.pb(message), "ack", 0, None).publish_time
     body = envelope(attributes={"event": "e"}, publish_time=f"{at.isoformat(timespec='microseconds')}{nanoseconds:03}Z")
     assert abs(by_client - at.replace(tzinfo=UTC)) <= timedelta(microseconds=1)
     by_pull = pulled(b"", {"event": "e"}, by_client)

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest import supervisor as module
 from ingest.event import Mode, Origin
 from ingest.metrics import Metrics
 from ingest.ports import Condition, LastSeen, StreamState
+from ingest.reconnect import Draw
 from ingest.supervisor import State, Supervised, Supervisor
 from tests.support.records import NOW
+from tests.support.virtual_time import in_virtual_time, virtual_loop
 
 LABELS = {"source": "fleet", "mode": "webhook"}
 
@@ -62,13 +64,20 @@ def supervised(label: str, source: Scripted) -> Supervised:
     return Supervised(Origin("tracker", label, Mode.WEBHOOK), source)
 
 
-def make(*sources: Scripted, clock: Callable[[], datetime] = lambda: NOW) -> tuple[Supervisor, Metrics]:
+def longest(_least: float, most: float) -> float:
+    """Draw what leaves the most time."""
+    return most
+
+
+def make(
+    *sources: Scripted, clock: Callable[[], datetime] = lambda: NOW, draw: Draw = longest
+) -> tuple[Supervisor, Metrics]:
     """A supervisor of sources `fleet`, `fleet1`, …"""
     metrics = Metrics(CollectorRegistry())
     labels = ["fleet", *(f"fleet{number}" for number in range(1, len(sources)))]
     for label in labels:
         metrics.declare_source(label, "webhook")
-    return Supervisor([supervised(*pair) for pair in zip(labels, sources, strict=True)], metrics, clock), metrics
+    return Supervisor([supervised(*pair) for pair in zip(labels, sources, strict=True)], metrics, clock, draw), metrics
 
 
 @asynccontextmanager
@@ -89,19 +98,13 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses of no time at all."""
-    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.0)
-
-
-@pytest.mark.usefixtures("hasty")
+@in_virtual_time
 async def test_a_source_that_fails_is_run_again() -> None:
     """Whatever a source raises, it is started again, and its neighbour never notices."""
     failing, steady = Scripted(ValueError("odd"), OSError("gone"), "ends"), Scripted()
     supervisor, _ = make(failing, steady)
 
-    async with running(supervisor), asyncio.timeout(5):
+    async with running(supervisor), asyncio.timeout(60):
         await failing.ended.wait()
         assert (failing.runs, steady.runs) == (4, 1)
         assert [status.state for status in supervisor.statuses()] == [State.RUNNING, State.RUNNING]
@@ -134,7 +137,6 @@ async def test_states_and_the_gauge_follow_the_source() -> None:
         assert up() == (State.DRAINING, 0)
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_a_source_that_ends_while_draining_is_not_started_again() -> None:
     """After the pause nothing new is taken: a source that fails then stays down."""
     source = Scripted("until paused")
@@ -168,32 +170,46 @@ async def test_a_source_that_runs_and_cannot_receive_is_down() -> None:
         assert metrics.registry.get_sample_value("headrace_source_up", LABELS) == 1
 
 
-async def test_pauses_grow_to_a_minute_and_not_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_pauses_grow_to_a_minute_and_not_beyond() -> None:
     """However long a bad night is, the next try comes within a minute; a long good run begins anew."""
-    asked: list[float] = []
-
-    def uniform(_low: float, high: float) -> float:
-        asked.append(high)
-        return 0.0
-
-    monkeypatch.setattr("random.uniform", uniform)
-    now = NOW
+    loop = virtual_loop()
+    began: list[float] = []
 
     class LongRun(Scripted):
         async def run(self) -> None:
-            nonlocal now
-            if self.runs == 1500:
-                now += timedelta(hours=1)
+            began.append(loop.time())
+            if len(began) == 1501:
+                await asyncio.sleep(3600)
             await super().run()
 
     source = LongRun(*["ends"] * 1502)
-    supervisor, _ = make(source, clock=lambda: now)
-    async with running(supervisor), asyncio.timeout(20):
+    supervisor, _ = make(source, clock=lambda: NOW + timedelta(seconds=loop.time()))
+    async with running(supervisor):
         await source.ended.wait()
 
-    assert asked[:7] == [2, 4, 8, 16, 32, 60, 60]
-    assert max(asked) == 60
-    assert asked[1500:1502] == [2, 4]
+    pauses = [after - before for before, after in pairwise(began)]
+    assert pauses[:7] == pytest.approx([2, 4, 8, 16, 32, 60, 60])
+    assert pauses[7:1500] == pytest.approx([60] * 1493)
+    assert pauses[1500:] == pytest.approx([3602, 4])
+
+
+@in_virtual_time
+async def test_pauses_are_drawn_so_that_sources_do_not_begin_together() -> None:
+    """From a second up to what the pause has grown to."""
+    drawn: list[tuple[float, float]] = []
+
+    def shortest(least: float, most: float) -> float:
+        drawn.append((least, most))
+        return least
+
+    source = Scripted(*["ends"] * 3)
+    began = virtual_loop().time()
+    supervisor, _ = make(source, draw=shortest)
+    async with running(supervisor):
+        await source.ended.wait()
+    assert drawn == [(1, 2), (1, 4), (1, 8)]
+    assert virtual_loop().time() - began == pytest.approx(3)
 
 
 async def test_cancelling_ends_every_source() -> None:
