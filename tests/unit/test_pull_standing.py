@@ -77,7 +77,8 @@ async def test_a_call_that_ended_is_not_accepted_by_the_time_of_an_earlier_one()
     attempt.tell_connected(True)
     for _ in range(20):
         attempt.tell_called()
-        await asyncio.sleep(6)
+        await asyncio.sleep(7)
+        assert told.state.state == "connecting"
         attempt.tell_call_ended(StatusCode.UNAVAILABLE, "busy")
         await turn()
         assert told.state.state == "connecting"
