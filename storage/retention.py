@@ -19,7 +19,6 @@ from storage.store import ADD_UP, TALLY_COLUMNS
 from storage.tables import coverage, cursors, deliveries, events, gaps, rejects, sightings, tallies
 
 _STEP_ROWS = 500
-_ROUND_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -27,19 +26,26 @@ log = structlog.get_logger(__name__)
 class Retention:
     """Deletes events and rejects received, and coverage and gaps that were over, longer than `keep` ago.
 
-    What a handler of `handlers` has not passed stays: retention never takes an event away from a configured handler.
+    It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention never takes an event
+    away from a configured handler.
     """
 
     def __init__(
-        self, database: Database, keep: timedelta, handlers: Sequence[str], clock: Callable[[], datetime]
+        self,
+        database: Database,
+        keep: timedelta,
+        handlers: Sequence[str],
+        clock: Callable[[], datetime],
+        every_seconds: float = 60.0,
     ) -> None:
         self._database = database
         self._keep = keep
         self._handlers = tuple(handlers)
         self._clock = clock
+        self._every_seconds = every_seconds
 
     async def run(self) -> None:
-        """Forget once a minute until cancelled."""
+        """Forget now and again until cancelled."""
         while True:
             try:
                 forgotten = await self.forget()
@@ -47,7 +53,7 @@ class Retention:
                     log.info("retention", events=forgotten)
             except StoreUnavailable as error:
                 log.warning("retention_failed", error=str(error))
-            await asyncio.sleep(_ROUND_SECONDS)
+            await asyncio.sleep(self._every_seconds)
 
     async def forget(self) -> int:
         """Forget all that is due now, in steps; return how many events went."""

@@ -8,11 +8,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import ParamSpec, TypeVar
 
-import pytest
-
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
-from storage import retention
 from storage.engine import Database, Work
 from storage.retention import Retention
 from storage.rows import micros
@@ -28,7 +25,7 @@ OLD = NOW - timedelta(days=31)
 
 def retention_of(database: Database, handlers: Sequence[str] = ()) -> Retention:
     """Thirty days."""
-    return Retention(database, timedelta(days=30), handlers, lambda: NOW)
+    return Retention(database, timedelta(days=30), handlers, lambda: NOW, every_seconds=0.01)
 
 
 async def fill(database: Database, old: int, new: int = 0) -> None:
@@ -206,9 +203,8 @@ async def test_an_event_from_the_future_does_not_hold_the_others(database: Datab
     assert await positions(database) == [1]
 
 
-async def test_it_outlives_a_store_that_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_outlives_a_store_that_is_away(database: Database) -> None:
     """A round that fails because the store is away is followed by the next one."""
-    monkeypatch.setattr(retention, "_ROUND_SECONDS", 0.01)
     await fill(database, old=5)
     done = asyncio.Event()
     failures = iter([StoreUnavailable("gone"), StoreUnavailable("still gone")])
