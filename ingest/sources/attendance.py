@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -12,11 +13,16 @@ from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Origin
 from ingest.ports import Coverage
 
-_EXTEND_SECONDS = 2.0
-_SUSPENDED_SECONDS = 10.0  # a busy event loop may wake late, but not by so much
-_STOP_SECONDS = 3.0  # a frozen store must not hold up the shutdown; unsaid, the stop shows as `down` later
-
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AttendanceRules:
+    """How often the record is extended, which lateness is none of a busy machine, how long a stop may take. Seconds."""
+
+    extend: float = 2.0
+    suspended: float = 10.0  # a busy event loop may wake late, but not by so much
+    stop: float = 3.0  # a frozen store must not hold up the shutdown; unsaid, the stop shows as `down` later
 
 
 class Attendance:
@@ -27,10 +33,16 @@ class Attendance:
     """
 
     def __init__(
-        self, coverage: Coverage, origin: Origin, clock: Callable[[], datetime], monotonic: Callable[[], float]
+        self,
+        coverage: Coverage,
+        origin: Origin,
+        rules: AttendanceRules,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
     ) -> None:
         self._coverage = coverage
         self._origin = origin
+        self._rules = rules
         self._clock = clock
         self._monotonic = monotonic
         self._interval: int | None = None
@@ -50,12 +62,12 @@ class Attendance:
             await self._rest()
 
     async def stop(self) -> None:
-        """Record that the endpoint listens no more, on purpose; give up after three seconds."""
+        """Record that the endpoint listens no more, on purpose; give up where that takes too long."""
         self._stopped = True
         silent = self._seconds_since(self._extended_at)  # long, where the process was suspended until just now
         try:
-            async with asyncio.timeout(_STOP_SECONDS), self._turn:
-                await self._end(Cause.STOPPED, silent if silent > _SUSPENDED_SECONDS else 0.0)
+            async with asyncio.timeout(self._rules.stop), self._turn:
+                await self._end(Cause.STOPPED, silent if silent > self._rules.suspended else 0.0)
         except (StoreUnavailable, TimeoutError) as error:
             log.warning("stop_not_recorded", source=self._origin.source, error=str(error) or "no answer in time")
 
@@ -80,8 +92,8 @@ class Attendance:
     async def _rest(self) -> None:
         """Wait; if that took far longer than asked, nobody can have listened meanwhile."""
         before = self._clock(), self._monotonic()
-        await asyncio.sleep(_EXTEND_SECONDS)
-        if self._seconds_since(before) > _EXTEND_SECONDS + _SUSPENDED_SECONDS:
+        await asyncio.sleep(self._rules.extend)
+        if self._seconds_since(before) > self._rules.extend + self._rules.suspended:
             log.warning("suspended", source=self._origin.source, seconds=round(self._seconds_since(before), 1))
             self._was_suspended = True
 

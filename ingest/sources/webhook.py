@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, Format, LastSeen
 from ingest.sources.answers import ANSWERS
-from ingest.sources.attendance import Attendance
+from ingest.sources.attendance import Attendance, AttendanceRules
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,6 +53,7 @@ class WebhookRules:
     refuse_rejects: bool
     forbids: Callable[[Mapping[str, str]], bool]
     discard: int = 16 * 1024 * 1024
+    attendance: AttendanceRules = field(default_factory=AttendanceRules)
 
 
 class WebhookSource:
@@ -77,7 +78,7 @@ class WebhookSource:
         self._upkeep = upkeep
         self._format = format_
         self._intake = intake
-        self._attendance = Attendance(coverage, origin, clock, monotonic)
+        self._attendance = Attendance(coverage, origin, rules.attendance, clock, monotonic)
         self._metrics = metrics
         self._clock = clock
         self._paused = False

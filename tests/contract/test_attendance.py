@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingest.event import Mode, Origin
-from ingest.sources import attendance
-from ingest.sources.attendance import Attendance
+from ingest.sources.attendance import Attendance, AttendanceRules
 from storage.coverage import SqlCoverage
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
 from tests.support.stored import rows
 
 FLEET = Origin("tracker", "fleet", Mode.WEBHOOK)
+QUICK = AttendanceRules(extend=0.01)
 INTERVALS = "SELECT since, until FROM coverage ORDER BY id"
 GAPS = "SELECT since, until, cause FROM gaps ORDER BY id"
 
@@ -31,12 +31,7 @@ class Clocks:
 
     def attendance(self, database: Database) -> Attendance:
         """Of a new process."""
-        return Attendance(SqlCoverage(database), FLEET, lambda: self.wall, lambda: self.seconds)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
+        return Attendance(SqlCoverage(database), FLEET, QUICK, lambda: self.wall, lambda: self.seconds)
 
 
 @asynccontextmanager

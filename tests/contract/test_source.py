@@ -14,7 +14,6 @@ import pytest
 from ingest.event import Mode, Outcome, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Source, Store
-from ingest.sources import attendance
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
@@ -173,12 +172,6 @@ KINDS = [
     Kind(Mode.SSE, deferred=False, covered=True, make=streams),
     Kind(Mode.PUBSUB, deferred=False, covered=False, make=queues, prompt=1.0),
 ]
-
-
-@pytest.fixture(autouse=True)
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coverage is written every hundredth of a second."""
-    monkeypatch.setattr(attendance, "_EXTEND_SECONDS", 0.01)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.mode.value)

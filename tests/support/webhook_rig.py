@@ -19,6 +19,7 @@ from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Store
+from ingest.sources.attendance import AttendanceRules
 from ingest.sources.webhook import WebhookRules, WebhookSource
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -65,7 +66,7 @@ class WebhookRig:
         origin = Origin("tracker", "fleet", Mode.WEBHOOK)
         self.source = WebhookSource(
             origin,
-            WebhookRules(max_body=MAX_BODY, refuse_rejects=refuse_rejects, forbids=forbids, discard=DISCARDED),
+            WebhookRules(MAX_BODY, refuse_rejects, forbids, DISCARDED, AttendanceRules(extend=0.01)),
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
             SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
