@@ -163,15 +163,15 @@ async def suffer(seed: int, *, faults: int) -> tuple[SseRig, Bus]:
     await bus.listen()
     publishing = asyncio.create_task(bus.publish())
     try:
-        rules = hasty(f"http://127.0.0.1:{bus.port}/events", idle=0.25)
+        rules = hasty(f"http://127.0.0.1:{bus.port}/events", idle=0.15)
         async with sse_rig(rules, max_events=60) as rig:
             for _ in range(faults):
-                await asyncio.sleep(bus.random.choice([0.05, 0.2, 0.4]))
+                await asyncio.sleep(bus.random.choice([0.02, 0.08, 0.2]))
                 kind = bus.random.random()
                 if kind < 0.1:
                     await bus.go_away()
                 elif kind < 0.4:  # the longer one is more than the inbox has room for
-                    await store_away(rig, bus.random.choice([0.1, 0.8]))
+                    await store_away(rig, bus.random.choice([0.05, 0.5]))
                 else:
                     await bus.misbehave()
             await rig.until(lambda: len(bus.clients) == 1 and not any(client.stalled for client in bus.clients))
@@ -179,8 +179,7 @@ async def suffer(seed: int, *, faults: int) -> tuple[SseRig, Bus]:
             await rig.until(lambda: max(rig.numbers) >= last)  # a fresh event flows
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
-            await asyncio.sleep(0.05)
-            proven = rig.coverage.clock()
+            proven = rig.clock()
             await rig.until_proven(
                 bus.say, lambda: any(interval.until >= proven for interval in rig.coverage.intervals)
             )
