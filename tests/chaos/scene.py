@@ -12,7 +12,7 @@ import msgspec
 from tests.support.ledger import Fate, Ledger, Report
 from tests.support.oracle import Load, plan, verify, verify_flow
 from tests.support.postgres import own_server
-from tests.support.server import Server
+from tests.support.server import PATIENCE_SECONDS, Server
 
 PATH = "/ingest/fleet"
 SQLITE = "sqlite"
@@ -59,7 +59,7 @@ def redeliver(load: Load, ledger: Ledger, folder: Path, chance: random.Random) -
     again = folder / "again"
     again.mkdir()
     with Load(msgspec.structs.replace(load.plan, folder=str(again), numbers=numbers)) as second:
-        report, answers = second.finish(60)
+        report, answers = second.finish(PATIENCE_SECONDS)
     assert set(report.answers) == {"204"}, f"a redelivery was not accepted: {report}"
     assert not report.cut
     ledger.learn(answers)

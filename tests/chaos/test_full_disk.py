@@ -14,6 +14,7 @@ import pytest
 from tests.chaos.scene import PATH, full_speed, only, server_on
 from tests.support.oracle import verify, verify_flow, verify_metrics
 from tests.support.required import missing
+from tests.support.server import PATIENCE_SECONDS
 
 DISK_BYTES = 32 << 20
 BALLAST_BYTES = 16 << 20
@@ -32,10 +33,12 @@ def test_a_full_disk_defers_and_recovers(tmp_path: Path, request: pytest.Fixture
         with server_on(url, tmp_path) as server:
             pid = server.pid
             with full_speed(server, tmp_path) as load:
-                load.wait_for(lambda progress: progress.deferred > 100, 120, "the disk did not fill")
+                load.wait_for(lambda progress: progress.deferred > 100, PATIENCE_SECONDS, "the disk did not fill")
                 ballast.unlink()
                 full = load.progress.acknowledged
-                load.wait_for(lambda progress: progress.acknowledged > full + 500, 60, "it does not recover")
+                load.wait_for(
+                    lambda progress: progress.acknowledged > full + 500, PATIENCE_SECONDS, "it does not recover"
+                )
                 report, ledger = load.stop()
             only(report, "204", "503")
             assert not report.cut

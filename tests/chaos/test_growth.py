@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.scene import SQLITE, full_speed, server_on, store_of
-from tests.support.server import Server
+from tests.support.server import PATIENCE_SECONDS, Server
 
 STORED = 5_000_000
 DEVICES = 1000
@@ -50,7 +50,7 @@ def ingest_rate(server: Server, folder: Path, name: str) -> float:
     rates = []
     for turn in range(ROUNDS):
         with full_speed(server, folder, f"{name}{turn}", seconds=ROUND_SECONDS, redeliver=0.0) as load:
-            report, _ = load.finish(60)
+            report, _ = load.finish(PATIENCE_SECONDS)
         assert set(report.answers) == {"204"}
         rates.append(report.events_per_second)
     return statistics.median(rates)

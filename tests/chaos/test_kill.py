@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.scene import POSTGRES, SQLITE, check, full_speed, only, redeliver, server_on, store_of
 from tests.support.ledger import Fate
+from tests.support.server import PATIENCE_SECONDS
 
 MOST_BEFORE_THE_KILL = 12_000
 LONGEST_LOAD_SECONDS = 3.0
@@ -29,7 +30,7 @@ def test_a_killed_server_keeps_its_word(store: str, seed: int, tmp_path: Path) -
                 lambda progress: (
                     progress.acknowledged >= victims or (progress.acknowledged > 0 and time.monotonic() > latest)
                 ),
-                seconds=60,
+                seconds=PATIENCE_SECONDS,
                 failure="nothing was acknowledged",
             )
             server.kill()

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.scene import POSTGRES, check, full_speed, only, server_on, store_of
 from tests.support.oracle import verify_metrics
 from tests.support.postgres import own_server
-from tests.support.server import wait_until
+from tests.support.server import PATIENCE_SECONDS, wait_until
 
 PARTICLE_SECONDS = 20.0  # what the sender waits for an answer
 
@@ -21,13 +21,15 @@ def test_a_database_outage_defers_and_recovers(seconds: float, tmp_path: Path) -
     with store_of(POSTGRES, tmp_path) as url, server_on(url, tmp_path) as server:
         pid = server.pid
         with full_speed(server, tmp_path) as load:
-            load.wait_for(lambda progress: progress.acknowledged > 1000, 60, "no load")
+            load.wait_for(lambda progress: progress.acknowledged > 1000, PATIENCE_SECONDS, "no load")
             with own_server().outage():
                 since, before = time.monotonic(), load.progress.deferred
-                load.wait_for(lambda progress: progress.deferred > before, 30, "no 503 while the database is away")
+                load.wait_for(
+                    lambda progress: progress.deferred > before, PATIENCE_SECONDS, "no 503 while the database is away"
+                )
                 wait_until(lambda: time.monotonic() > since + seconds, seconds + 1, "time stands still")
             back = load.progress.acknowledged
-            load.wait_for(lambda progress: progress.acknowledged > back + 1000, 60, "it does not recover")
+            load.wait_for(lambda progress: progress.acknowledged > back + 1000, PATIENCE_SECONDS, "it does not recover")
             report, ledger = load.stop()
         only(report, "204", "503")
         assert not report.cut

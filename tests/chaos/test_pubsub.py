@@ -13,7 +13,7 @@ from tests.chaos.scene import POSTGRES, SQLITE
 from tests.support import database
 from tests.support.emulator import session_emulator
 from tests.support.pubsub_proxy import PubsubProxy, pubsub_proxy
-from tests.support.server import wait_until
+from tests.support.server import PATIENCE_SECONDS, wait_until
 
 RATE, BURST = 1000.0, 200  # published per second, and at once
 MOST_BEFORE_A_KILL = 500
@@ -42,7 +42,7 @@ def test_a_killed_server_has_acknowledged_only_what_is_stored(
                     deliver(proxy, chance.randrange(1, MOST_BEFORE_A_KILL))
                     scene.server.kill()
                 left.append(scene.as_the_kill_left_it(tmp_path / f"kill{kill}"))
-                wait_until(lambda: proxy.quiet, 20, "calls of the dead server do not end")
+                wait_until(lambda: proxy.quiet, PATIENCE_SECONDS, "calls of the dead server do not end")
                 early = acknowledged(proxy) - numbers_in(left[-1])
                 assert not early, f"{len(early)} acknowledged, but not in the store: {sorted(early)[:5]}"
                 scene.server.start()
@@ -68,7 +68,7 @@ def test_a_stopped_server_has_acknowledged_all_that_is_stored(store: str, stream
         with Publishing(scene.queue, scene.messages(range(count)), RATE, BURST) as publishing:
             acknowledge(proxy, 500)
             assert scene.server.terminate() == 0, scene.server.log_tail()
-            wait_until(lambda: proxy.quiet, 20, "calls of a server that is gone do not end")
+            wait_until(lambda: proxy.quiet, PATIENCE_SECONDS, "calls of a server that is gone do not end")
             owed = numbers_in(database.read(scene.store)) - acknowledged(proxy)
             assert not owed, f"{len(owed)} stored, but not acknowledged: {sorted(owed)[:5]}"
             assert len(proxy.acknowledged) < publishing.published, "there was no load: the run proves nothing"
@@ -85,13 +85,18 @@ def acknowledged(proxy: PubsubProxy) -> set[int]:
 
 def acknowledge(proxy: PubsubProxy, count: int) -> None:
     """Wait until so many events are acknowledged."""
-    wait_until(lambda: len(proxy.acknowledged) >= count, 60, lambda: f"no load: {len(proxy.acknowledged)}", every=0.001)
+    wait_until(
+        lambda: len(proxy.acknowledged) >= count,
+        PATIENCE_SECONDS,
+        lambda: f"no load: {len(proxy.acknowledged)}",
+        every=0.001,
+    )
 
 
 def deliver(proxy: PubsubProxy, count: int) -> None:
     """Wait until so many more messages have come."""
     wanted = proxy.delivered.total() + count
-    wait_until(lambda: proxy.delivered.total() >= wanted, 60, "nothing is delivered", every=0.001)
+    wait_until(lambda: proxy.delivered.total() >= wanted, PATIENCE_SECONDS, "nothing is delivered", every=0.001)
 
 
 def settle_all(proxy: PubsubProxy, count: int) -> None:

@@ -19,7 +19,7 @@ from tests.support.observed import pages
 from tests.support.oracle import get_json
 from tests.support.postgres import own_server
 from tests.support.pubsub_proxy import pubsub_proxy
-from tests.support.server import wait_until
+from tests.support.server import PATIENCE_SECONDS, wait_until
 
 MAX_MESSAGES = 1000  # unacknowledged at most: our default
 RESTART_SECONDS = 10.0  # in which PostgreSQL is back, and all that came meanwhile is committed
@@ -94,7 +94,7 @@ def test_messages_are_held_while_the_store_is_away(seconds: float, tmp_path: Pat
             publishing.wait_done()
         assert counts["in_flight"] >= MAX_MESSAGES, "there was room for more: the run proves nothing"
         scene.wait_stored(count)
-        wait_until(lambda: proxy.owed == 0, 30, lambda: f"{proxy.owed} not acknowledged", every=0.1)
+        wait_until(lambda: proxy.owed == 0, PATIENCE_SECONDS, lambda: f"{proxy.owed} not acknowledged", every=0.1)
         deliveries = {number_in(proxy.data[id_]): times for id_, times in proxy.delivered.items()}
         taken = range(int(counts["received"]))
         assert max(deliveries[number] for number in taken) == 1, "messages came again"
@@ -121,8 +121,10 @@ def test_poison_duplicates_and_expired_leases(count: int, freezes: int, tmp_path
                 freeze(scene, LEASE_SECONDS + 1.5)
             publishing.wait_done()
         scene.wait_stored(count)
-        wait_until(lambda: {body for body, _ in poison} <= rejects(scene), 60, "poison is not kept", every=0.1)
-        wait_until(lambda: proxy.owed == 0, 60, lambda: f"{proxy.owed} not acknowledged", every=0.1)
+        wait_until(
+            lambda: {body for body, _ in poison} <= rejects(scene), PATIENCE_SECONDS, "poison is not kept", every=0.1
+        )
+        wait_until(lambda: proxy.owed == 0, PATIENCE_SECONDS, lambda: f"{proxy.owed} not acknowledged", every=0.1)
         counts = scene.wait_settled()
         assert counts["received"] > len(messages), "no lease expired: the run proves nothing"
         assert counts["redelivery"] >= count * TWICE_SHARE

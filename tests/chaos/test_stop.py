@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.scene import POSTGRES, SQLITE, check, full_speed, only, redeliver, server_on, store_of
-from tests.support.server import wait_until
+from tests.support.server import PATIENCE_SECONDS, wait_until
 
 
 @pytest.mark.parametrize("store", [SQLITE, POSTGRES])
@@ -18,7 +18,7 @@ def test_a_stopped_server_drains(store: str, tmp_path: Path) -> None:
     """It answers 204 or 503 until it is gone, exits with 0 within 25 s, and keeps all it acknowledged."""
     with store_of(store, tmp_path) as url, server_on(url, tmp_path) as server:
         with full_speed(server, tmp_path) as load:
-            load.wait_for(lambda progress: progress.acknowledged > 1000, 60, "no load")
+            load.wait_for(lambda progress: progress.acknowledged > 1000, PATIENCE_SECONDS, "no load")
             signalled = time.monotonic()
             assert server.terminate() == 0, server.log_tail()
             report, ledger = load.stop()

@@ -14,9 +14,9 @@ from tests.chaos.stream_scene import IDLE_SECONDS, KEEP_ALIVE_SECONDS, TOKEN, Sc
 from tests.chaos.stream_schedule import one_sided, schedule
 from tests.support.exactness import Limits, faults, lost, untouched_faults
 from tests.support.ledger import Ledger
-from tests.support.observed import duplicates, observe, pages
+from tests.support.observed import duplicates, newest_number, observe, pages
 from tests.support.oracle import Load, get_json, plan, verify, verify_metrics
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 from tests.support.upstream.journal import Closed, Deaf, Entry, Hears, Listening
 from tests.support.upstream.rules import Fault
 from tests.support.upstream.running import RunningUpstream, upstream_plan
@@ -27,7 +27,8 @@ RULES = {"token": TOKEN, "keep_alive_seconds": KEEP_ALIVE_SECONDS, "send_buffer"
 NOTICE_SECONDS = 1.0  # beyond the idle timeout
 RETURN_SECONDS = 6.0
 PROVEN_SECONDS = 10.5
-BOTH_WAYS = 10_000
+BOTH_WAYS, HEAD_START = 10_000, 100
+BOTH_WAYS_PAUSE_SECONDS = (0.0003, 0.0005)
 SIGHTED = 50
 ROOMY, NARROW = 20_000, 500  # events in the inbox: enough for an outage, or so few that reading must stop
 QUICK = [(SQLITE, 2, 10)]
@@ -90,17 +91,25 @@ def test_two_streams_lose_nothing(seed: int, count: int, tmp_path: Path) -> None
     [(False, False), pytest.param(True, False, id="object-text"), pytest.param(False, True, id="text-object")],
 )
 def test_the_same_events_both_ways_are_stored_once(stream_objects: bool, hook_objects: bool, tmp_path: Path) -> None:
-    """10,000 events by webhook and by stream at once: 10,000 stored, 10,000 `overlap`, each seen by both ways."""
+    """10,000 events by webhook and by stream at once: 10,000 stored, 10,000 `overlap`, each seen by both ways.
+
+    The first come by the stream alone, the next by webhook alone, and the rest as the two overtake one another.
+    """
     rules = {"token": TOKEN, "as_object": stream_objects, "backlog": 1 << 24}
     upstream = RunningUpstream(upstream_plan(RUN, tmp_path, rules=rules, pause_seconds=None, count=BOTH_WAYS))
     with upstream, both_ways(tmp_path, upstream.url) as server:
-        upstream.wait_for(lambda: upstream.hearing() == 1, 20, "the stream does not open")
-        upstream.pace((0.0003, 0.0005))
+        upstream.wait_for(lambda: upstream.hearing() == 1, PATIENCE_SECONDS, "the stream does not open")
+        upstream.pace(BOTH_WAYS_PAUSE_SECONDS)
+        wait_until(lambda: newest_number(server.url, RUN) >= HEAD_START, PATIENCE_SECONDS, "nothing comes by stream")
+        upstream.pace(None)
+        ahead = upstream.newest + HEAD_START
         alike = {"started": upstream.plan.started, "count": BOTH_WAYS, "as_object": hook_objects}
         with Load(plan(server.url + PATH, RUN, tmp_path, **alike)) as load:
-            report, _ = load.finish(120)
+            load.wait_for(lambda progress: progress.acknowledged > ahead, PATIENCE_SECONDS, "no load")
+            upstream.pace(BOTH_WAYS_PAUSE_SECONDS)
+            report, _ = load.finish(PATIENCE_SECONDS)
         assert report.answers == {"204": BOTH_WAYS}
-        wait_until(lambda: duplicates(server.url).total() >= BOTH_WAYS, 60, "not every copy was counted")
+        wait_until(lambda: duplicates(server.url).total() >= BOTH_WAYS, PATIENCE_SECONDS, "not every copy was counted")
         assert duplicates(server.url) == {"overlap": BOTH_WAYS, "redelivery": 0, "redundant": 0}
         assert verify_metrics(server.url)["stored"] == BOTH_WAYS
         events = list(pages(server.url, "events"))

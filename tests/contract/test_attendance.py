@@ -14,6 +14,7 @@ from ingest.sources.attendance import Attendance, AttendanceRules
 from storage.coverage import SqlCoverage
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
+from tests.support.server import PATIENCE_SECONDS
 from tests.support.stored import rows
 
 FLEET = Origin("tracker", "fleet", Mode.WEBHOOK)
@@ -47,7 +48,7 @@ async def running(attends: Attendance) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     """Return when it holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await condition():  # noqa: ASYNC110 - a table
             await asyncio.sleep(0.005)
 
@@ -78,12 +79,22 @@ async def test_a_kill_is_down_and_a_stop_is_stopped(database: Database) -> None:
     assert await rows(database, GAPS) == [(one[1], two[0], "down"), (two[1], three[0], "stopped")]
 
 
+async def until_resting(gated: GatedDatabase) -> None:
+    """Return when nothing is being written down: whoever waits for that goes on before the next look."""
+
+    async def resting() -> bool:
+        return gated.writing == 0
+
+    await until(resting)
+
+
 @pytest.mark.parametrize("clock", ["monotonic", "wall"])
 async def test_a_suspended_process_did_not_listen(clock: str, database: Database) -> None:
     """Time that went by between two looks is a gap, whether this process was stopped or the whole machine slept."""
-    clocks = Clocks()
-    async with running(clocks.attendance(database)):
+    clocks, gated = Clocks(), GatedDatabase(database)
+    async with running(clocks.attendance(gated)):
         await until_extended(database)
+        await until_resting(gated)
         if clock == "monotonic":
             clocks.seconds += 60
         else:
@@ -109,17 +120,27 @@ async def test_a_suspended_process_that_stops_at_once_did_not_listen_either(data
     assert await rows(database, GAPS) == [(extended[0][1], None, "stopped")]
 
 
+async def until_refused(gated: GatedDatabase) -> None:
+    """Return when the database, which is away, was asked twice more."""
+    wanted = gated.refused + 2
+
+    async def refused() -> bool:
+        return gated.refused >= wanted
+
+    await until(refused)
+
+
 async def test_a_store_that_is_away_interrupts_nothing(database: Database) -> None:
     """Senders are told 503 meanwhile and send again: the endpoint listened, and the record is made up for."""
     gated = GatedDatabase(database)
     clocks = Clocks()
     gated.away = True
     async with running(clocks.attendance(gated)):
-        await asyncio.sleep(0.05)
+        await until_refused(gated)
         gated.away = False
         await until_extended(database)
         gated.away = True
-        await asyncio.sleep(0.05)
+        await until_refused(gated)
         gated.away = False
         before = (await rows(database, INTERVALS))[0][1]
 

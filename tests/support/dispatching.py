@@ -23,6 +23,7 @@ from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.migrate import migrate
 from storage.store import SqlStore
+from tests.support.server import PATIENCE_SECONDS
 
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
 HURRY = Pace(save_seconds=0.01, round_seconds=0.01, drain_seconds=5)
@@ -156,7 +157,7 @@ async def running(dispatcher: Dispatcher) -> AsyncIterator[asyncio.Task[None]]:
 async def until(condition: Callable[[], bool], what: str = "") -> None:
     """Wait for a condition."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
                 await asyncio.sleep(0.002)
     except TimeoutError:

@@ -27,12 +27,11 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from tests.support import run
 from tests.support.required import missing
-from tests.support.server import free_port, wait_until
+from tests.support.server import PATIENCE_SECONDS, free_port, wait_until
 
 PROJECT = "tests"
 _FOLDERS = ("/usr/lib/google-cloud-sdk", "/usr/share/google-cloud-sdk", "/opt/google-cloud-sdk")
 _COMMAND = "platform/pubsub-emulator/bin/cloud-pubsub-emulator"
-_START_SECONDS = 60.0
 _AT_ONCE = 500  # messages in one request
 _AT_ONCE_BYTES = 8 << 20
 
@@ -58,8 +57,14 @@ class Emulator:
         """What PUBSUB_EMULATOR_HOST is set to."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> int:
-        """Return the id of its process, when it answers."""
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        assert self._process is not None, "the emulator was not started here"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Return when it answers."""
         command = emulator_command()
         if command is None or shutil.which("java") is None:
             missing("the Pub/Sub emulator is not installed (google-cloud-cli-pubsub-emulator, and Java)")
@@ -69,8 +74,7 @@ class Emulator:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(self._answers, _START_SECONDS, "the Pub/Sub emulator does not start")
-        return self._process.pid
+        wait_until(self._answers, PATIENCE_SECONDS, "the Pub/Sub emulator does not start")
 
     def stop(self) -> None:
         """Kill it: what it held is gone."""
@@ -107,8 +111,14 @@ def _channel(host: str) -> grpc.Channel:
 @functools.cache
 def session_emulator() -> Emulator:
     """Return the emulator that all processes of the run share: it is never stopped before the end."""
-    emulator = Emulator()
-    emulator.port = int(run.share("emulator", lambda: run.Shared(str(emulator.port), emulator.start())).address)
+    emulator, pid_file = Emulator(), run.folder() / "emulator.pid"
+
+    def start() -> run.Shared:
+        emulator.start()
+        pid_file.write_text(str(emulator.pid))
+        return run.Shared(str(emulator.port), str(pid_file))
+
+    emulator.port = int(run.share("emulator", start).address)
     return emulator
 
 

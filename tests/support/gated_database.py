@@ -13,12 +13,17 @@ T = TypeVar("T")
 
 
 class GatedDatabase:
-    """storage.engine.Database around another one. `away`: every access raises StoreUnavailable."""
+    """storage.engine.Database around another one. `away`: every access raises StoreUnavailable, and is counted.
+
+    `writing`: how many writes are under way.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.dialect = database.dialect
         self.away = False
+        self.refused = 0
+        self.writing = 0
         self._open = asyncio.Event()
         self._open.set()
 
@@ -32,9 +37,13 @@ class GatedDatabase:
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
-        await self._open.wait()
-        self._require_there()
-        return await self._database.write(work, *args, **kwargs)
+        self.writing += 1
+        try:
+            await self._open.wait()
+            self._require_there()
+            return await self._database.write(work, *args, **kwargs)
+        finally:
+            self.writing -= 1
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
@@ -47,4 +56,5 @@ class GatedDatabase:
 
     def _require_there(self) -> None:
         if self.away:
+            self.refused += 1
             raise StoreUnavailable("the test took it away")

@@ -63,7 +63,7 @@ class Postgres:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Inside the block every process of the server is suspended: connections stay open, and nothing answers."""
-        postmaster = psutil.Process(self.pid)
+        postmaster = psutil.Process(int(self.pid_file.read_text().split()[0]))
         postmaster.suspend()  # the first: it has no further children then
         suspended = [*postmaster.children(), postmaster]
         try:
@@ -88,9 +88,9 @@ class Postgres:
         self._run("pg_ctl", "-w", "-m", "immediate", "-D", str(self.folder), "stop")
 
     @property
-    def pid(self) -> int:
-        """The process that started the others."""
-        return int((self.folder / "postmaster.pid").read_text().split()[0])
+    def pid_file(self) -> Path:
+        """Where PostgreSQL writes which process is the one that started the others."""
+        return self.folder / "postmaster.pid"
 
     def _url(self, database: str) -> str:
         return f"postgresql://{_SUPERUSER}:@/{database}?host={self.folder}"
@@ -140,7 +140,7 @@ def _running(name: str, prepared: Callable[[Path], Postgres]) -> Postgres:
 
 def _started(server: Postgres) -> run.Shared:
     server.start()
-    return run.Shared(str(server.folder), server.pid, signal.SIGQUIT)
+    return run.Shared(str(server.folder), str(server.pid_file), signal.SIGQUIT)
 
 
 def _of_the_wheel(folder: Path) -> Postgres:

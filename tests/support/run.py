@@ -24,10 +24,10 @@ _END_SECONDS = 10.0
 
 
 class Shared(msgspec.Struct, frozen=True):
-    """A server that runs: how to reach it, its process, and the signal that ends it at once."""
+    """A server that runs: how to reach it, where its process id is, and the signal that ends it."""
 
     address: str
-    pid: int
+    pid_file: str
     signal: int = signal.SIGKILL
 
 
@@ -54,7 +54,7 @@ def end() -> Sequence[str]:
     alive = {process.pid: process for process in _marked(at)}
     for about in Path(at).glob("*.json"):
         shared = msgspec.json.decode(about.read_bytes(), type=Shared)
-        if server := alive.pop(shared.pid, None):
+        if server := alive.get(_pid_in(shared.pid_file)):
             _end_server(server, shared.signal)
     _, left = psutil.wait_procs(_marked(at), timeout=_END_SECONDS)  # what a killed server left ends by itself
     told = [_described(process) for process in left]
@@ -73,6 +73,13 @@ def share(name: str, start: Callable[[], Shared]) -> Shared:
         if not about.exists():
             about.write_bytes(msgspec.json.encode(start()))
     return msgspec.json.decode(about.read_bytes(), type=Shared)
+
+
+def _pid_in(file: str) -> int:
+    try:
+        return int(Path(file).read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # it was stopped
+        return 0
 
 
 def _end_server(server: psutil.Process, number: int) -> None:

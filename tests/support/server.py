@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0  # with what has no deadline of its own: far more than the busiest machine needs
 EXIT_SECONDS = 25.0
 
 
@@ -88,7 +88,7 @@ class Server:
             )
         self.wait_ready()
 
-    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+    def wait_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when /readyz answers 200. Raises AssertionError after `seconds`, or if the process ended."""
         wait_until(self._answers_ready, seconds, lambda: f"the server is not ready\n{self.log_tail()}")
 

@@ -21,6 +21,7 @@ from ingest.stream.rules import StreamRules
 from ingest.times import elapsed
 from tests.support.gated_store import GatedStore, as_sent
 from tests.support.recording_coverage import RecordingCoverage
+from tests.support.server import PATIENCE_SECONDS
 
 ORIGIN = Origin("tracker", "fleet", Mode.SSE)
 HASTY = StreamRules(
@@ -113,7 +114,7 @@ class SseRig:
         """A sample of a metric."""
         return self.metrics.registry.get_sample_value(f"headrace_{name}", {"source": "fleet", "mode": "sse"} | labels)
 
-    async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         """Return when the condition holds."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - states are there to be read
@@ -125,7 +126,7 @@ class SseRig:
 
     async def until_proven(self, say: Callable[[bytes], Awaitable[None]], condition: Callable[[], object]) -> None:
         """Return when the condition holds. Upstream gives signs of life meanwhile: each proves the time before it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition():
                 await say(b"\n")
                 await asyncio.sleep(0.02)

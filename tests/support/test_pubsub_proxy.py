@@ -13,7 +13,7 @@ from google.cloud.pubsub_v1.subscriber.message import Message
 from tests.support.emulator import Queue, new_queue, session_emulator, subscriber
 from tests.support.numbered import Numbered
 from tests.support.pubsub_proxy import PubsubProxy, pubsub_proxy
-from tests.support.server import wait_until
+from tests.support.server import PATIENCE_SECONDS, wait_until
 
 SECONDS = 8.0  # less than a lease
 EVENTS = Numbered("proxy", datetime(2026, 7, 28, tzinfo=UTC))
@@ -42,7 +42,7 @@ def killed_after_pulling(proxy: PubsubProxy, queue: Queue) -> None:
     queue.publish([EVENTS.message(0)])
     puller = multiprocessing.get_context("spawn").Process(target=pull_for_ever, args=(proxy.host, queue.subscription))
     puller.start()
-    wait_until(lambda: len(proxy.acknowledged) == 1, 30, "nothing was acknowledged")
+    wait_until(lambda: len(proxy.acknowledged) == 1, PATIENCE_SECONDS, "nothing was acknowledged")
     puller.kill()
     puller.join()
     puller.close()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.numbered import Numbered
 from tests.support.raw_client import listening
+from tests.support.server import PATIENCE_SECONDS
 from tests.support.upstream.journal import (
     Listening,
     Sent,
@@ -28,12 +29,14 @@ def test_a_process_publishes_and_obeys(tmp_path: Path) -> None:
         async def listen() -> None:
             async with listening(upstream.url) as client:
                 await client.read_until(b"}\n\n")
-                upstream.wait_for(lambda: upstream.hearing() == 1, 5, "not heard")
+                upstream.wait_for(lambda: upstream.hearing() == 1, PATIENCE_SECONDS, "not heard")
                 upstream.fault(Fault(kind="finish"))
                 assert (await client.read_to_end()).endswith(b"0\r\n\r\n")
 
         asyncio.run(listen())
-        upstream.wait_for(lambda: upstream.hearing() == 0 and upstream.newest > 50, 5, "no end, or no events")
+        upstream.wait_for(
+            lambda: upstream.hearing() == 0 and upstream.newest > 50, PATIENCE_SECONDS, "no end, or no events"
+        )
         upstream.pace(None)
         last = upstream.newest
         assert [entry.number for entry in upstream.stop() if isinstance(entry, Sent)] == list(range(last + 1))
@@ -44,7 +47,9 @@ def test_a_process_follows_its_schedule(tmp_path: Path) -> None:
     schedule = [{"after": 0.1, "fault": {"type": "fault", "kind": "refuse", "seconds": 0.1}}]
     plan = upstream_plan("p", tmp_path, mode="quiet", schedule=schedule)
     with RunningUpstream(plan) as upstream:
-        upstream.wait_for(lambda: kinds(upstream.entries).count(Listening) == 3, 5, "no fault, or no return")
+        upstream.wait_for(
+            lambda: kinds(upstream.entries).count(Listening) == 3, PATIENCE_SECONDS, "no fault, or no return"
+        )
         at = {entry.listens: entry.at for entry in upstream.entries[1:] if isinstance(entry, Listening)}
         assert at[True] - at[False] == pytest.approx(0.1, abs=0.08)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.emulator import Published, Queue, new_queue, session_emulator
 from tests.support.pubsub_proxy import pubsub_proxy
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
 STAGE = 100  # events while each configuration runs
 CONFIG = """
@@ -81,7 +81,11 @@ def test_changing_from_webhook_to_pubsub_loses_nothing(tmp_path: Path) -> None:
         server.config.write_text(configured('["webhook", "pubsub"]'))
         server.start()
         send(server, queue, range(STAGE, 2 * STAGE))
-        wait_until(lambda: agreed(sources(server)["pubsub"]) == 2 * STAGE, 60, "the subscription was not caught up")
+        wait_until(
+            lambda: agreed(sources(server)["pubsub"]) == 2 * STAGE,
+            PATIENCE_SECONDS,
+            "the subscription was not caught up",
+        )
         assert agreed(sources(server)["webhook"]) == STAGE
         assert sum(source["duplicate_kinds"]["overlap"] for source in sources(server).values()) == 2 * STAGE
         assert server.terminate() == 0
@@ -89,7 +93,9 @@ def test_changing_from_webhook_to_pubsub_loses_nothing(tmp_path: Path) -> None:
         server.config.write_text(configured('"pubsub"'))
         server.start()
         send(server, queue, range(2 * STAGE, 3 * STAGE), hooks=False)
-        wait_until(lambda: agreed(sources(server)["pubsub"]) == STAGE, 60, "the subscription was not caught up")
+        wait_until(
+            lambda: agreed(sources(server)["pubsub"]) == STAGE, PATIENCE_SECONDS, "the subscription was not caught up"
+        )
 
         assert stored(server) == Counter(message(number)[0].decode() for number in range(3 * STAGE))
         assert queue.left() == 0

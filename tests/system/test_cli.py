@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.postgres import fresh_database, session_server
-from tests.support.server import Server, free_port, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, free_port, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOTICED_SECONDS = 5.0  # a running server notices a redrive within
@@ -131,7 +131,7 @@ def test_the_demo_shows_a_gap(tmp_path: Path) -> None:
     port = free_port()
     with running(tmp_path, "--demo", "--port", str(port)):
         gaps = f"http://127.0.0.1:{port}/api/v1/gaps"
-        wait_until(lambda: any(gap["until"] for gap in listed(gaps, "gaps")), 60, "no gap that ended")
+        wait_until(lambda: any(gap["until"] for gap in listed(gaps, "gaps")), PATIENCE_SECONDS, "no gap that ended")
         assert {gap["cause"] for gap in listed(gaps, "gaps")} == {"idle"}
         assert {gap["mode"] for gap in listed(gaps, "gaps")} == {"sse"}
 
@@ -149,7 +149,7 @@ def test_the_demo_moves_every_counter(tmp_path: Path) -> None:
     port = free_port()
     with running(tmp_path, "--demo", "--port", str(port)) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: not unmoved(url), 60, lambda: f"did not move: {unmoved(url)}")
+        wait_until(lambda: not unmoved(url), PATIENCE_SECONDS, lambda: f"did not move: {unmoved(url)}")
         process.send_signal(signal.SIGTERM)
         assert process.wait(25) == 0
     shown = document(tmp_path, "events", "--limit", "1000")
@@ -213,7 +213,7 @@ def test_commands_show_what_the_api_shows(tmp_path: Path) -> None:
         path = f"{server.url}/ingest/default"
         assert [post(path, hook(number)) for number in range(3)] == [204] * 3
         assert post(path, b'{"event":') == 204
-        wait_until(lambda: dead(server) == 3, 20, "no dead letters")
+        wait_until(lambda: dead(server) == 3, PATIENCE_SECONDS, "no dead letters")
         api = f"{server.url}/api/v1"
         for command, asked in (
             (("events",), "events"),
@@ -240,7 +240,7 @@ def test_redrive_beside_a_running_server(tmp_path: Path) -> None:
     with Server(tmp_path, WITH_RULES) as server:
         assert post(f"{server.url}/ingest/default", hook(1)) == 204
         assert post(f"{server.url}/ingest/default", hook(2)) == 204
-        wait_until(lambda: dead(server) == 2, 20, "no dead letters")
+        wait_until(lambda: dead(server) == 2, PATIENCE_SECONDS, "no dead letters")
         first, second = (row["event"]["id"] for row in document(tmp_path, "dead", "rules")["dead"])
         (tmp_path / "mended").touch()
         assert headrace(tmp_path, "redrive", "rules", "--id", second).returncode == 0
@@ -256,13 +256,13 @@ def test_redrive_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "rules.py").write_text(RULES)
     with Server(tmp_path, WITH_RULES) as server:
         assert post(f"{server.url}/ingest/default", hook(1)) == 204
-        wait_until(lambda: dead(server) == 1, 20, "no dead letter")
+        wait_until(lambda: dead(server) == 1, PATIENCE_SECONDS, "no dead letter")
         assert server.terminate() == 0
         (tmp_path / "mended").touch()
         assert headrace(tmp_path, "redrive", "rules", "--all").returncode == 0
         assert not (tmp_path / "delivered").exists()
         server.start()
-        wait_until((tmp_path / "delivered").exists, 20, "not delivered after the start")
+        wait_until((tmp_path / "delivered").exists, PATIENCE_SECONDS, "not delivered after the start")
 
 
 def test_a_reader_that_leaves_early_is_no_fault(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
 SUSPENDED_SECONDS = 16.0  # longer than any busy machine lets a loop wait
 
@@ -26,7 +26,7 @@ def listening(server: Server, number: int) -> None:
             found: int = database.execute("SELECT count(*) FROM coverage").fetchone()[0]
         return found >= number
 
-    wait_until(begun, 20, f"interval {number} did not begin")
+    wait_until(begun, PATIENCE_SECONDS, f"interval {number} did not begin")
 
 
 def read(server: Server, path: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.database import read
 from tests.support.emulator import new_queue, session_emulator
 from tests.support.pubsub_proxy import pubsub_proxy
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
 COUNT = 5000
 CONFIG = """
@@ -32,7 +32,7 @@ def test_no_committed_message_comes_again_after_a_stop_under_load(tmp_path: Path
         publishing = threading.Thread(target=queue.publish, args=(messages,))
         with server:
             publishing.start()
-            wait_until(lambda: len(proxy.acknowledged) > 500, 30, server.log_tail)
+            wait_until(lambda: len(proxy.acknowledged) > 500, PATIENCE_SECONDS, server.log_tail)
             code = server.terminate()
             publishing.join()
         stored = read(f"sqlite:///{tmp_path}/headrace.db").rows

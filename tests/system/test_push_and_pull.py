@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.emulator import make, new_queue, session_emulator
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
 CONFIG = """
 [sources.fleet]
@@ -41,7 +41,9 @@ def test_what_is_pushed_and_pulled_is_stored_once(tmp_path: Path, monkeypatch: p
         make(pushed, push_config={"push_endpoint": f"{server.url}/ingest/fleet"})
         pulled.publish(MESSAGES)
         expected = {attributes["event"]: {"webhook", "pubsub"} for _, attributes in MESSAGES}
-        wait_until(lambda: ways(server) == expected, 60, lambda: f"they came so: {ways(server)}", every=0.1)
+        wait_until(
+            lambda: ways(server) == expected, PATIENCE_SECONDS, lambda: f"they came so: {ways(server)}", every=0.1
+        )
         assert len(get(server, "events")["events"]) == len(MESSAGES)
         assert get(server, "rejects")["rejects"] == []
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text()
@@ -85,7 +85,9 @@ def test_the_documented_configuration_and_handler_work(tmp_path: Path) -> None:
         assert urllib.request.urlopen(request, timeout=10).status == 204
         event = read(server, "/api/v1/events")["events"][0]
         assert event["product"] == "tracker"
-        wait_until(lambda: event["id"] in server.log.read_text(), 10, "the handler did not print the event")
+        wait_until(
+            lambda: event["id"] in server.log.read_text(), PATIENCE_SECONDS, "the handler did not print the event"
+        )
 
 
 def test_the_generic_example_takes_a_github_event(tmp_path: Path) -> None:

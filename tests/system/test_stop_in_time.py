@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.support.postgres import own_server
-from tests.support.server import Server, wait_until
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
 PATH = "/ingest/default"
 HANDLER = """
@@ -68,7 +68,7 @@ def handler(function: str, folder: Path) -> Iterator[Server]:
     """A function of the handler's hangs, or makes something hang."""
     (folder / "rules.py").write_text(RULES)
     with Server(folder, HANDLER.format(function=function)) as server, post(server, an_event(1)):
-        wait_until((folder / "reached").exists, 20, "the handler was not called")
+        wait_until((folder / "reached").exists, PATIENCE_SECONDS, "the handler was not called")
         yield server
 
 
@@ -91,10 +91,10 @@ def frozen_store(folder: Path) -> Iterator[Server]:
     server.migrate()
     with server, ExitStack() as stack:
         stack.enter_context(post(server, an_event(0)))
-        wait_until((folder / "reached").exists, 20, "the handler was not called")
+        wait_until((folder / "reached").exists, PATIENCE_SECONDS, "the handler was not called")
         with own_server().frozen():
             sent = [stack.enter_context(post(server, an_event(number))) for number in range(1, 20)]
-            wait_until(lambda: in_flight(server) == len(sent), 20, "the events do not arrive")
+            wait_until(lambda: in_flight(server) == len(sent), PATIENCE_SECONDS, "the events do not arrive")
             yield server
             answers = {answer(sender)[:12] for sender in sent}
             assert answers <= {b"HTTP/1.1 503", b""}, answers

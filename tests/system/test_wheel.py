@@ -9,7 +9,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-from tests.support.server import free_port, wait_until
+from tests.support.server import PATIENCE_SECONDS, free_port, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def test_the_installed_package_runs_outside_of_the_checkout(tmp_path: Path) -> N
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(f"{url}/readyz"), 30, (tmp_path / "server.log").read_text)
+        wait_until(lambda: _answers(f"{url}/readyz"), PATIENCE_SECONDS, (tmp_path / "server.log").read_text)
         posted = urllib.request.Request(f"{url}/ingest/default", b'{"event":"a"}')
         assert urllib.request.urlopen(posted, timeout=10).status == 204
         assert b"Headrace" in urllib.request.urlopen(f"{url}/", timeout=10).read()
