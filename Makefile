@@ -9,14 +9,17 @@ run: $(VENV)/.runtime  ## start on SQLite with the built-in fleet; pages on http
 	$(BIN)/headrace serve --demo
 
 test: $(VENV)/.tests  ## every test that is no long run
-	$(BIN)/python -m pytest -m "not chaos and not bench"
+	$(BIN)/python -m pytest -m "not chaos and not bench" $(WORKERS)
+
+# Most of a test's time is waiting, so more of them than there are cores; one test at a time to whoever is free.
+WORKERS ?= -n 4 --dist load --maxschedchunk 1
 
 check: $(VENV)/.tests  ## format, lint, types, import rules, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) test
+	$(MAKE) --no-print-directory test
 
 format: $(VENV)/.tests
 	$(BIN)/ruff format .

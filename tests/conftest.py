@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(item: pytest.Item) -> int:
-    folder = item.nodeid.split("/")[1]
-    return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
+    folders = item.nodeid.split("/")
+    return min((_LONG_FIRST.index(folder) for folder in folders if folder in _LONG_FIRST), default=len(_LONG_FIRST))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

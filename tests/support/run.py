@@ -19,8 +19,8 @@ import msgspec
 import psutil
 from filelock import FileLock
 
-_MARK = "TESTS_RUN_FOLDER"
-_END_SECONDS = 10.0
+MARK = "TESTS_RUN_FOLDER"
+_END_SECONDS = 5.0
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -34,23 +34,23 @@ class Shared(msgspec.Struct, frozen=True):
 def folder() -> Path:
     """Return the folder of this run. Outside of pytest the run begins with the first call and ends with the process."""
     begin()
-    return Path(os.environ[_MARK])
+    return Path(os.environ[MARK])
 
 
 def begin() -> bool:
     """Begin a run in this process, and return True; or return False where this process is part of one."""
-    if _MARK in os.environ:
+    if MARK in os.environ:
         return False
-    os.environ[_MARK] = tempfile.mkdtemp(prefix="headrace-")
+    os.environ[MARK] = tempfile.mkdtemp(prefix="headrace-")
     atexit.register(end)
     return True
 
 
 def end() -> Sequence[str]:
     """End the shared servers and remove the folder. Return what else was left running (pid, command): it is killed."""
-    if _MARK not in os.environ:
+    if MARK not in os.environ:
         return []
-    at = os.environ.pop(_MARK)
+    at = os.environ.pop(MARK)
     alive = {process.pid: process for process in _marked(at)}
     for about in Path(at).glob("*.json"):
         shared = msgspec.json.decode(about.read_bytes(), type=Shared)
@@ -95,7 +95,7 @@ def _marked(mark: str) -> Sequence[psutil.Process]:
 
 def _mark_of(process: psutil.Process) -> str | None:
     try:
-        mark: str | None = process.environ().get(_MARK)
+        mark: str | None = process.environ().get(MARK)
     except (psutil.Error, OSError):  # it is gone, or another user's
         return None
     return mark

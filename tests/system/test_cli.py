@@ -126,16 +126,6 @@ def unmoved(url: str) -> list[str]:
     return [name for name, _, value in samples if float(value) == 0 and not STILL.search(name)]
 
 
-def test_the_demo_shows_a_gap(tmp_path: Path) -> None:
-    """Within the first minute the demo's stream has stalled, the gap is on record, and the stream is there again."""
-    port = free_port()
-    with running(tmp_path, "--demo", "--port", str(port)):
-        gaps = f"http://127.0.0.1:{port}/api/v1/gaps"
-        wait_until(lambda: any(gap["until"] for gap in listed(gaps, "gaps")), PATIENCE_SECONDS, "no gap that ended")
-        assert {gap["cause"] for gap in listed(gaps, "gaps")} == {"idle"}
-        assert {gap["mode"] for gap in listed(gaps, "gaps")} == {"sse"}
-
-
 def listed(url: str, what: str) -> list[dict[str, Any]]:
     """The rows of a listing; none while nobody answers."""
     try:
@@ -144,12 +134,20 @@ def listed(url: str, what: str) -> list[dict[str, Any]]:
         return []
 
 
-def test_the_demo_moves_every_counter(tmp_path: Path) -> None:
-    """With nothing but `serve --demo` a newcomer sees every counter move, and Ctrl+C or SIGTERM ends it with 0."""
+def test_the_demo_moves_every_counter_and_shows_a_gap(tmp_path: Path) -> None:
+    """With nothing but `serve --demo` a newcomer sees every counter move, and a stream that stalled and came back.
+
+    Ctrl+C or SIGTERM ends it with 0.
+    """
     port = free_port()
     with running(tmp_path, "--demo", "--port", str(port)) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: not unmoved(url), PATIENCE_SECONDS, lambda: f"did not move: {unmoved(url)}")
+        gaps = f"{url}/api/v1/gaps"
+        wait_until(lambda: not unmoved(url), PATIENCE_SECONDS, lambda: f"did not move: {unmoved(url)}", every=0.2)
+        wait_until(
+            lambda: any(gap["until"] for gap in listed(gaps, "gaps")), PATIENCE_SECONDS, "no gap that ended", every=0.2
+        )
+        assert {(gap["cause"], gap["mode"]) for gap in listed(gaps, "gaps")} == {("idle", "sse")}
         process.send_signal(signal.SIGTERM)
         assert process.wait(25) == 0
     shown = document(tmp_path, "events", "--limit", "1000")
