@@ -79,7 +79,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.parser = self._make_parser()
         self._bounds = bounds or Bounds()
         self._whole: object = None  # the scope of the last request that came to its end
-        self._is_offer = False  # it offers to upgrade
+        self._is_offer = False  # the request offers to upgrade
+        self._keep_alive = False  # its head leaves the connection open
         self._unfed = b""  # read, but not parsed yet
         self._unparsed = 0  # bytes of a head, a trailer or a chunk's extension: what only the parser keeps
         self._received = 0  # bytes
@@ -135,6 +136,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         super().on_headers_complete()
         self.headers = []  # where trailers go, and nobody sees them
+        self._keep_alive = self.cycle.keep_alive
+        if self.expect_100_continue:  # answered before its body, nobody knows whether that will come
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """See HttpToolsProtocol."""
@@ -146,6 +150,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._is_offer:
             self._whole = self.scope
             self._unparsed = 0
+            self.cycle.keep_alive = self._keep_alive
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -156,8 +161,6 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if was_last and self._last_words is not None:
             self._close()
-        elif was_last and self._is_in_body() and self.expect_100_continue:  # nobody knows whether its body will come
-            self.transport.close()
         elif self._unfed:
             self._feed_unfed()
 
@@ -233,7 +236,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines)
 
     def _refuse(self, fault: _Fault) -> None:
-        has_body = self.parser.get_method() != b"HEAD"
+        has_body = not self.url or self.parser.get_method() != b"HEAD"
         self._end(_answer_to(fault, self.server_state.default_headers, has_body=has_body))
 
     def _end(self, last_words: bytes) -> None:
