@@ -202,14 +202,15 @@ def _lock_head(connection: Connection) -> int:
     """The last position. On PostgreSQL a replica that freezes while it holds the lock is cut off after two seconds.
 
     There the known ids are looked up by a plan that the connection keeps, and may have made when the table was empty:
-    a sequential scan, with every commit, until the table is analysed. So there is none to choose.
+    a sequential scan, with every commit, until the table is analysed. So there is none to choose. A plan so disabled
+    looks dear, and a stock server would compile it in each commit: `jit` is off.
     """
     if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
         return int(bulk.run(connection, "SELECT position FROM head")[0][0])
     bulk.run(
         connection,
         "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true),"
-        " set_config('enable_seqscan', 'off', true)",
+        " set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
     )
     return int(bulk.run(connection, "SELECT position FROM head FOR UPDATE")[0][0])
 

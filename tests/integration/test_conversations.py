@@ -1,6 +1,6 @@
 """Raw HTTP: whatever a connection is sent, in whatever pieces, each request has its answer and no event is made up.
 
-Imports nothing of the product. `tests/chaos/test_conversations.py` does the same with many more.
+Imports nothing of the product. `tests/chaos/test_many_conversations.py` does the same with many more.
 """
 
 from __future__ import annotations
