@@ -128,7 +128,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 raise _Refused(_NO_TUNNEL)
             self._is_offer = True
             return
-        hosts = [name for name, _ in self.headers].count(b"host")
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             raise _Refused(_NO_HOST)
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":  # RFC 9110 §10.1.1
@@ -137,8 +138,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # where trailers go, and nobody sees them
         self._keep_alive = self.cycle.keep_alive
-        if self.expect_100_continue:  # answered before its body, nobody knows whether that will come
-            self.cycle.keep_alive = False
+        if self.expect_100_continue or b"transfer-encoding" in names:
+            self.cycle.keep_alive = False  # until its end: answered before, nobody knows whether and how that will come
 
     def on_body(self, body: bytes) -> None:
         """See HttpToolsProtocol."""
