@@ -11,13 +11,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import debian_postgres, nginx
+from tests.bench import nginx
 from tests.bench.anchored import Anchored
 from tests.bench.compared import ROWS, Compared
 from tests.bench.load import CONNECTIONS, Loader
 from tests.bench.sizes import FULL, QUICK
 from tests.bench.stores import Stores
 from tests.bench.table import machine, show, write
+from tests.support.postgres import debian_programs
 
 
 def main() -> None:
@@ -27,9 +28,9 @@ def main() -> None:
     if arguments.rounds:
         sizes = replace(sizes, rounds=arguments.rounds)
 
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, Stores(Path(name)) as stores:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
-        loader = Loader(folder)
+        stores, loader = Stores(folder), Loader(folder)
         facts = [*machine(folder), f"load: {CONNECTIONS} connections; product hooks by {loader.name}"]
         if arguments.against:
             compared = Compared(folder, sizes, loader, stores, arguments.against)
@@ -55,7 +56,7 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.only and not arguments.against:
         parser.error("--only chooses rows of --against")
-    needed = {"nginx": nginx.installed(), "PostgreSQL 15 as Debian packages it": debian_postgres.installed()}
+    needed = {"nginx": nginx.installed(), "Debian's PostgreSQL": debian_programs() is not None}
     if lacking := [name for name, there in needed.items() if not there]:
         parser.error(f"not installed: {', '.join(lacking)}")
     return arguments

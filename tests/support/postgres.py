@@ -120,6 +120,12 @@ def debian_server() -> Postgres:
     return _running("postgres-debian", _of_debian)
 
 
+def debian_programs() -> Path | None:
+    """Return where the programs of Debian's newest PostgreSQL are; None where it is not installed."""
+    newest = max(_DEBIAN.glob("*/bin/initdb"), key=lambda program: int(program.parts[-3]), default=None)
+    return newest.parent if newest else None
+
+
 def fresh_database(template: str | None = None) -> str:
     """Return the URL of a new database on the run's server, optionally a copy of `template`."""
     return session_server().fresh_database(template)
@@ -158,10 +164,10 @@ def _of_the_wheel(folder: Path) -> Postgres:
 
 def _of_debian(folder: Path) -> Postgres:
     """Return a server that can be started, of the newest version that is installed. Raises LookupError without any."""
-    newest = max(_DEBIAN.glob("*/bin/initdb"), key=lambda program: int(program.parts[-3]), default=None)
-    if newest is None:
+    programs = debian_programs()
+    if programs is None:
         raise LookupError("Debian's package postgresql is not installed")
-    server = Postgres(folder, newest.parent, _SUPERUSER if os.geteuid() == 0 else None)
+    server = Postgres(folder, programs, _SUPERUSER if os.geteuid() == 0 else None)
     if not folder.exists():
         folder.mkdir()
         if server.user:

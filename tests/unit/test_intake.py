@@ -20,6 +20,7 @@ from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from tests.support.gated_store import Decide, GatedStore, as_sent
 from tests.support.records import NOW, a_reject, an_event, an_ignored
+from tests.support.virtual_time import in_virtual_time
 
 WEBHOOK = {"source": "fleet", "mode": "webhook"}
 SIX = ("stored", "duplicate", "rejected", "ignored", "deferred", "in_flight")
@@ -78,9 +79,10 @@ def test_received_is_the_sum_of_the_six(
         return [chance.choice(possible_outcomes(record)) for record in records]
 
     with capture_logs():  # rendering each failure's traceback would take most of the time
-        asyncio.run(_scenario(submissions, actions, decide, chance))
+        _scenario(submissions, actions, decide, chance)
 
 
+@in_virtual_time
 async def _scenario(submissions: list[list[Record]], actions: list[str], decide: Decide, chance: Random) -> None:
     rig = Rig(decide, max_events=6, patience_seconds=0.01)
     rig.store.close_gate()
