@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -66,6 +66,11 @@ def an_event(
 def numbered(count: int, **fields: Any) -> list[Event]:
     """Events a second apart."""
     return [an_event(published_at=NOW + timedelta(seconds=number), **fields) for number in range(count)]
+
+
+def batched(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
+    """Cut into what an inbox would commit at once."""
+    return (events[start : start + size] for start in range(0, len(events), size))
 
 
 async def commit(database: Database, *records: Record, clock: Callable[[], datetime] = lambda: NOW) -> list[Event]:
@@ -269,7 +274,8 @@ async def test_a_devices_page_goes_on_through_its_blocks(database: Database, des
     rare = [1, 2, 1 << BLOCK_BITS, (1 << BLOCK_BITS) + 1, (3 << BLOCK_BITS) - 1, 3 << BLOCK_BITS]
     for position in rare:
         fleet[position - 1] = an_event(device="rare", data=b"%d" % position)
-    await commit(database, *fleet)
+    for group in batched(fleet, 1000):
+        await commit(database, *group)
 
     seen: list[int | None] = []
     span = Span(limit=2, descending=descending)
