@@ -208,6 +208,7 @@ class Consumer:
     def __init__(self, url: str, *, late: bool = False) -> None:
         self.stored: Counter[int] = Counter()
         self.gaps: list[RecordedGap] = []
+        self.listens = asyncio.Event()
         self._url = url
         self._late = late
         self._heard_at: float | None = None
@@ -232,6 +233,7 @@ class Consumer:
             rest = b""
             while True:
                 self._heard_at = time.time()
+                self.listens.set()
                 rest += await asyncio.wait_for(client._more(), IDLE_SECONDS)
                 *frames, rest = rest.split(b"\n\n")
                 self.stored.update(filter(None, map(number_in, frames)))
@@ -254,7 +256,7 @@ async def struck(kinds: Sequence[Kind], *, late: bool = False) -> list[str]:
     async with Upstream(Rules(keep_alive_seconds=0.1)) as upstream:
         consumer = Consumer(upstream.url, late=late)
         consuming = asyncio.create_task(consumer.run())
-        await upstream.wait_for(lambda: len(upstream.streams) == 1)
+        await consumer.listens.wait()  # before it ever heard, it can have no gap
         began, hits = time.time(), []
         publishing = asyncio.create_task(publish(upstream))
         for kind in kinds:
