@@ -18,7 +18,9 @@ from ingest.reconnect import Loss
 _UNAUTHORIZED = frozenset({401, 403, 404})
 _LIMITED = frozenset({429, 529})  # documents differ
 _LONGEST_RETRY_AFTER = 3600.0
+_SHOWN_CHARACTERS = 200
 _EVENT_STREAM = "text/event-stream"
+LOCATION = "location"  # where a response's extensions hold that header, see opening.make_client
 
 
 def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | None:
@@ -29,14 +31,16 @@ def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | Non
     wait = parse_retry_after(response.headers.get("retry-after"), now)
     if status in _LIMITED:
         return Loss(Cause.RATE_LIMITED, f"upstream answered {status}, too many requests{because}", wait)
-    if response.is_redirect:
-        target = _without_query(response.headers["location"])
+    location = response.extensions.get(LOCATION)
+    if 300 <= status < 400 and location is not None:
+        target = _without_query(location)
         return Loss(Cause.ERROR, f"upstream answered {status}, a redirect to {target}: put the right address into url")
     if status != 200:
         return Loss(Cause.ERROR, f"upstream answered {status}{because}", wait)
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != _EVENT_STREAM:
-        return Loss(Cause.ERROR, f"upstream answered with {media_type or 'no content type'}, not with {_EVENT_STREAM}")
+        found = shown(media_type) or "no content type"
+        return Loss(Cause.ERROR, f"upstream answered with {found}, not with {_EVENT_STREAM}")
     return None
 
 
@@ -49,7 +53,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         return min(float(text[:9]), _LONGEST_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     aware = date if date.tzinfo else date.replace(tzinfo=UTC)
     return min(max((aware - now).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
@@ -66,7 +70,7 @@ def explain(error: Exception, *, listening: bool, ended: bool, seconds: float) -
         silent = f"nothing came for {seconds:g} s" if listening else f"connected, but no answer within {seconds:g} s"
         return Loss(Cause.IDLE, silent)
     if isinstance(error, httpx.ProxyError):
-        return Loss(Cause.REFUSED, f"the proxy refused the connection: {error}"[:200])
+        return Loss(Cause.REFUSED, f"the proxy refused the connection: {shown(str(error))}")
     if isinstance(error, httpx.ConnectError):
         return _explain_connecting(error)
     if ended and listening:  # TCP closed in good order, even if HTTP did not: everything that was sent has come
@@ -109,7 +113,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def shown(text: str) -> str:
+    """Return what of upstream's text an operator is shown: short, and nothing that a terminal would obey."""
+    return "".join(character for character in text[:_SHOWN_CHARACTERS] if character.isprintable())
+
+
 def _without_query(url: str) -> str:
     """What of an address may be shown."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"[:120] if parts.hostname else parts.path[:120]
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "what is no address"
+    return shown(f"{parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else parts.path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import httpx
+import structlog
 
 from ingest.errors import TooLarge
 from ingest.event import Cause, Event, Origin, Reason, Record, Reject
@@ -24,6 +25,8 @@ from ingest.stream.recorder import Recorder
 from ingest.stream.tap import Tap
 
 _FRAMES_AT_ONCE = 1000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Connection:
         return self.decoder.partial or self._inflater.pending or in_size
 
     async def run(self) -> Loss:
-        """Open, read until it is over, and say why it is."""
+        """Open, read until it is over, and say why it is. Whatever is raised ends this connection and no other."""
         self._task = asyncio.current_task()
         stopped = Loss(Cause.STOPPED, "stopped")
         loss = Loss(Cause.ERROR, "the source failed")  # unless we learn better
@@ -97,6 +100,11 @@ class Connection:
                 raise
             self._task.uncancel()  # it was us
             loss = stopped
+        except TooLarge as error:
+            loss = Loss(Cause.ERROR, str(error))
+        except Exception as error:  # nobody can list what libraries raise for all that an upstream may answer
+            log.exception("stream_attempt_failed", source=self._wire.origin.source, stream=self.stream)
+            loss = Loss(Cause.ERROR, f"the attempt failed ({type(error).__name__})")
         finally:
             if self.listening is not None and self.tap is not None:
                 self.listening.heard(self.tap.reads)

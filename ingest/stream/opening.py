@@ -12,7 +12,7 @@ import httpx
 
 from ingest.event import Cause
 from ingest.reconnect import Loss
-from ingest.stream.answers import judge
+from ingest.stream.answers import LOCATION, judge, shown
 from ingest.stream.inflate import inflater_for
 
 _EXPLANATION_BYTES = 4096
@@ -23,7 +23,8 @@ _MAX_ID_CHARACTERS = 1024
 def make_client(connect_seconds: float, idle_seconds: float) -> httpx.AsyncClient:
     """HTTPS_PROXY and the like are honoured (trust_env); a redirect is not followed, it would take the token along.
 
-    No connection is kept after an answer that was no stream.
+    No connection is kept after an answer that was no stream. httpx would make the request that a redirect asks for even
+    where it does not follow, and raise where the address is none: so it is not shown where to.
     """
     return httpx.AsyncClient(
         timeout=httpx.Timeout(idle_seconds, connect=min(connect_seconds, idle_seconds), pool=None),
@@ -31,7 +32,12 @@ def make_client(connect_seconds: float, idle_seconds: float) -> httpx.AsyncClien
         follow_redirects=False,
         trust_env=True,
         headers={"User-Agent": "headrace"},
+        event_hooks={"response": [_set_location_aside]},
     )
+
+
+async def _set_location_aside(response: httpx.Response) -> None:
+    response.extensions[LOCATION] = response.headers.pop(LOCATION, None)
 
 
 def judge_token(token: str | None) -> Loss | None:
@@ -58,7 +64,7 @@ async def refusal(response: httpx.Response, token: str | None, now: datetime) ->
     loss = judge(response, now, said)
     encoding = response.headers.get("content-encoding", "")
     if loss is None and inflater_for(encoding) is None:
-        return Loss(Cause.ERROR, f"upstream answered with Content-Encoding {encoding[:40]!r}")
+        return Loss(Cause.ERROR, f"upstream answered with Content-Encoding {shown(encoding)!r}")
     return loss
 
 
@@ -67,7 +73,7 @@ async def _explanation(response: httpx.Response, token: str | None) -> str:
     body = b""
     with suppress(httpx.HTTPError, OSError, TimeoutError):
         async with asyncio.timeout(_EXPLANATION_SECONDS):
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():  # what is compressed could be of any size
                 body += chunk
                 if len(body) > _EXPLANATION_BYTES:
                     return ""
@@ -80,4 +86,4 @@ async def _explanation(response: httpx.Response, token: str | None) -> str:
     text = document.get("error_description") or document.get("error")
     if not isinstance(text, str) or (token and token in text):
         return ""
-    return "".join(character for character in text[:200] if character.isprintable())
+    return shown(text)

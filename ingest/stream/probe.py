@@ -40,3 +40,5 @@ async def probe(url: str, token: str | None, seconds: float = PROBE_SECONDS) -> 
         return Refused("connected, but no whole answer in time")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return Refused(explain(error, listening=False, ended=False, seconds=seconds).reason)
+    except Exception as error:  # as in connection.py: whatever upstream answers, it is a refusal
+        return Refused(f"the attempt failed ({type(error).__name__})")

@@ -85,9 +85,17 @@ class SseRig:
         self.metrics = Metrics(CollectorRegistry())
         self.inbox = Inbox(self.store, self.metrics, max_events=max_events, max_bytes=10**9, patience_seconds=5)
         intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.SSE)
-        format_ = ParticleFormat(ORIGIN, ("hook-sent/",))
+        self.format = ParticleFormat(ORIGIN, ("hook-sent/",))
         self.source = SseSource(
-            ORIGIN, rules, format_, intake, self.coverage, budget, self.metrics, lambda: datetime.now(UTC), self.clock
+            ORIGIN,
+            rules,
+            self.format,
+            intake,
+            self.coverage,
+            budget,
+            self.metrics,
+            lambda: datetime.now(UTC),
+            self.clock,
         )
 
     @property
