@@ -15,34 +15,47 @@ MOST_OPENS = 90
 OPENS_SECONDS = 300.0
 _LEAST_SECONDS = 1.0
 _JITTER_SECONDS = 1.0
+_MOST_DOUBLINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why a connection is over or never came to be; `retry_after` is upstream's wish in seconds."""
+    """Why a connection is over or never came to be; `retry_after` is upstream's wish in seconds.
+
+    `of_request`: upstream answered that it does not take what was asked; the same again may never help.
+    """
 
     cause: Cause
     reason: str
     retry_after: float | None = None
+    of_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReconnectRules:
-    """Seconds: `first` (from, to) in the first minute away, then doubled to `longest`; `limited`: for 429, 529."""
+    """Seconds: `first` (from, to) in the first minute away, then doubled to `longest`; `limited`: for 429, 529.
+
+    Where we are refused, waits are doubled from the first on, up to `refused`.
+    """
 
     first: tuple[float, float] = (1.0, 5.0)
     minute: float = 60.0
     longest: float = 60.0
     limited: tuple[float, float] = (30.0, 60.0)
+    refused: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a stream has been away: since when (by any clock in seconds), and how often its waits have doubled."""
+    """How long a stream has been away: since when (by any clock in seconds), and how often its waits have doubled.
+
+    `refusals` is how often it was refused.
+    """
 
     rules: ReconnectRules = ReconnectRules()
     since: float | None = None
     doublings: int = 0
+    refusals: int = 0
 
     def after(self, loss: Loss, now: float, floor: float, draw: Draw) -> tuple[float, Patience]:
         """How many seconds to wait before the next attempt, and the patience that is left then.
@@ -55,6 +68,10 @@ class Patience:
 
     def _wait(self, loss: Loss, now: float, draw: Draw) -> tuple[float, Patience]:
         rules = self.rules
+        if loss.cause is Cause.UNAUTHORIZED:
+            most = min(rules.first[1] * 2**self.refusals, rules.refused)
+            refused = replace(self, refusals=min(self.refusals + 1, _MOST_DOUBLINGS))
+            return max(draw(most / 2, most), loss.retry_after or 0.0), refused
         if loss.retry_after is not None:
             least = max(loss.retry_after, min(_LEAST_SECONDS, rules.first[0]))
             return draw(least, least + min(_JITTER_SECONDS, rules.first[1])), self
@@ -63,7 +80,7 @@ class Patience:
         if self.since is None or now - self.since < rules.minute:
             return draw(*rules.first), self
         least, most = rules.first
-        longer = replace(self, doublings=min(self.doublings + 1, 10))
+        longer = replace(self, doublings=min(self.doublings + 1, _MOST_DOUBLINGS))
         # Full jitter over ten seconds and more is more than three on average, which upstream asks for.
         return draw(least, min(most * 2**longer.doublings, rules.longest)), longer
 

@@ -49,7 +49,8 @@ class PullRules:
     # connection, one of the client's may have been waiting ten seconds to open the stream again.
     close: float = 15.0
     proven_life: float = 10.0
-    reconnect: ReconnectRules = field(default_factory=ReconnectRules)
+    # A missing subscription or permission only somebody else can mend, and an attempt costs nothing.
+    reconnect: ReconnectRules = field(default_factory=lambda: ReconnectRules(refused=60.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ingest.event import Cause
 from ingest.reconnect import Loss
 
 _UNAUTHORIZED = frozenset({401, 403, 404})
+_NOT_OF_REQUEST = frozenset({407, 408, 425})  # of a proxy's door, or of the moment
 _LIMITED = frozenset({429, 529})  # documents differ
 _LONGEST_RETRY_AFTER = 3600.0
 _SHOWN_CHARACTERS = 200
@@ -26,9 +27,9 @@ LOCATION = "location"  # where a response's extensions hold that header, see ope
 def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | None:
     """Why an answer is no stream; None where it is one. `said` is upstream's own explanation."""
     status, because = response.status_code, f": {said}" if said else ""
-    if status in _UNAUTHORIZED:
-        return Loss(Cause.UNAUTHORIZED, f"upstream answered {status}{because}")
     wait = parse_retry_after(response.headers.get("retry-after"), now)
+    if status in _UNAUTHORIZED:
+        return Loss(Cause.UNAUTHORIZED, f"upstream answered {status}{because}", wait, of_request=True)
     if status in _LIMITED:
         return Loss(Cause.RATE_LIMITED, f"upstream answered {status}, too many requests{because}", wait)
     location = response.extensions.get(LOCATION)
@@ -36,7 +37,8 @@ def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | Non
         target = _without_query(location)
         return Loss(Cause.ERROR, f"upstream answered {status}, a redirect to {target}: put the right address into url")
     if status != 200:
-        return Loss(Cause.ERROR, f"upstream answered {status}{because}", wait)
+        of_request = 400 <= status < 500 and status not in _NOT_OF_REQUEST
+        return Loss(Cause.ERROR, f"upstream answered {status}{because}", wait, of_request)
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != _EVENT_STREAM:
         found = shown(media_type) or "no content type"

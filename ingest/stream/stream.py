@@ -16,6 +16,8 @@ from ingest.reconnect import Draw, Loss, OpenBudget, Patience
 from ingest.stream.connection import Connection, Wire
 from ingest.stream.rules import StreamRules
 
+_REFUSALS_OF_ID = 4  # 401, 403 or 404 so often in a row may be meant for the id
+
 log = structlog.get_logger(__name__)
 
 
@@ -59,12 +61,14 @@ class Stream:
         self._changed = changed
         self._reconnecting = reconnecting
         self._patience = Patience(rules.reconnect)
+        self._patience_with_successor = Patience(rules.reconnect)
         self._pausing = asyncio.Event()
         self._ended = asyncio.Event()
         self._live: set[Connection] = set()
         self._last: Connection | None = None
         self._replace_at = float("inf")  # by age
         self._refused_token: str | None = None
+        self._refused_id: str | None = None
         self._state = StreamState(number, "connecting", wire.now())
 
     @property
@@ -106,7 +110,7 @@ class Stream:
             await self._admitted()
             if self._pausing.is_set():
                 return
-            self._enter("connecting")
+            self._enter_unless_refused("connecting")
             loss = await self._attend(self._start(tasks), tasks)
             if not self._pausing.is_set():
                 await self._recover(loss)
@@ -114,12 +118,15 @@ class Stream:
     async def _admitted(self) -> None:
         """Return when the budget has an open for us, or when paused."""
         while not self._pausing.is_set() and (delay := self._budget.claim(self._host, self._wire.clock())) > 0:
-            self._enter("waiting", reason="held back: more opens would close upstream's door", wait=delay)
+            held_back = "held back: more opens would close upstream's door"
+            self._enter_unless_refused("waiting", reason=held_back, wait=delay)
             log.warning("stream_held_back", source=self._wire.origin.source, stream=self._number, seconds=round(delay))
             await self._nap(delay)
 
     def _start(self, tasks: asyncio.TaskGroup) -> _Attempt:
         last_event_id = None if self._last is None else self._last.last_event_id
+        if last_event_id == self._refused_id:
+            last_event_id = None
         token = None if self._token is None else self._token()
         self._state = self.state  # with the last byte of the connection that now was
         connection = self._last = Connection(self._number, self._wire, token, last_event_id)
@@ -145,6 +152,7 @@ class Stream:
         max_age = self._rules.max_age
         self._replace_at = self._wire.clock() + self._draw(0.9 * max_age, max_age)  # never all streams at once
         self._refused_token = None
+        self._patience_with_successor = Patience(self._rules.reconnect)
         self._enter("listening")
         log.info("stream_listening", source=self._wire.origin.source, stream=self._number)
 
@@ -184,8 +192,10 @@ class Stream:
         loss = new.task.result()
         self._last = old.connection
         self._refused_token = new.connection.token
-        later = self._wire.clock() + self._rules.reconnect.longest
-        self._replace_at = float("inf") if loss.cause is Cause.UNAUTHORIZED else later
+        now, least = self._wire.clock(), self._rules.reconnect.longest
+        wait, self._patience_with_successor = self._patience_with_successor.after(loss, now, least, self._draw)
+        self._replace_at = now + wait
+        self._doubt_id(new.connection, loss, self._patience_with_successor)
         log.warning(
             "stream_not_replaced",
             source=self._wire.origin.source,
@@ -198,21 +208,40 @@ class Stream:
         """Wait as the loss asks for."""
         floor = 0.0 if self._last is None else self._last.decoder.retry_seconds or 0.0
         wait, self._patience = self._patience.after(loss, self._wire.clock(), floor, self._draw)
+        if self._last is not None:
+            self._doubt_id(self._last, loss, self._patience)
         if loss.cause is Cause.UNAUTHORIZED:
-            await self._wait_for_token(loss)
+            self._enter_refused(loss, wait)
+            await self._nap_until_new_token(wait)
         else:
             self._enter_waiting(loss, wait)
             await self._nap(wait)
         if not self._pausing.is_set():
             self._reconnecting(loss.cause)
 
-    async def _wait_for_token(self, loss: Loss) -> None:
-        """Trying again with what was refused cannot help, and could close the door for the others of our address."""
-        self._enter("refused", loss)
-        log.error("stream_refused", source=self._wire.origin.source, stream=self._number, reason=loss.reason)
+    def _doubt_id(self, refused: Connection, loss: Loss, patience: Patience) -> None:
+        """Never again ask for what follows an id that upstream does not take. What came since lies in the gap."""
+        if not loss.of_request or 0 < patience.refusals < _REFUSALS_OF_ID:
+            return
+        self._refused_id = refused.last_event_id
+        if self._refused_id is not None:
+            log.warning("stream_not_resumed", source=self._wire.origin.source, stream=self._number, reason=loss.reason)
+
+    async def _nap_until_new_token(self, seconds: float) -> None:
+        """What was refused may have been a proxy's moment; a token that was not tried yet need not wait."""
         refused = None if self._last is None else self._last.token
-        while not self._pausing.is_set() and (self._token is None or self._token() == refused):
-            await self._nap(self._rules.token)
+        until = self._wire.clock() + seconds
+        while not self._pausing.is_set() and (left := until - self._wire.clock()) > 0:
+            if self._token is not None and self._token() != refused:
+                self._patience = Patience(self._rules.reconnect)
+                return
+            await self._nap(min(left, self._rules.token))
+
+    def _enter_refused(self, loss: Loss, wait: float) -> None:
+        known = self._state.state == "refused" and self._state.reason == loss.reason
+        self._enter("refused", loss, wait=wait)
+        if not known:  # once, not at every attempt
+            log.error("stream_refused", source=self._wire.origin.source, stream=self._number, reason=loss.reason)
 
     def _enter_waiting(self, loss: Loss, wait: float) -> None:
         self._enter("waiting", loss, wait=wait)
@@ -225,6 +254,11 @@ class Stream:
             next_attempt_seconds=round(wait, 1),
         )
 
+    def _enter_unless_refused(self, state: str, *, reason: str | None = None, wait: float | None = None) -> None:
+        """Enter a state, but for refused: that stays until an attempt says otherwise."""
+        if self._state.state != "refused":
+            self._enter(state, reason=reason, wait=wait)
+
     def _enter(
         self, state: str, loss: Loss | None = None, *, reason: str | None = None, wait: float | None = None
     ) -> None:
@@ -232,7 +266,7 @@ class Stream:
         self._state = StreamState(
             stream=self._number,
             state=state,
-            since=now,
+            since=before.since if state == before.state else now,
             last_byte_at=before.last_byte_at,
             lost=loss.cause if loss else before.lost,
             reason=None if state == "listening" else loss.reason if loss else reason or before.reason,

@@ -61,6 +61,15 @@ def test_too_many_requests_is_taken_seriously() -> None:
     assert 30 <= wait <= 60
 
 
+def test_a_refusal_is_tried_again_ever_more_rarely() -> None:
+    """Soon at first, as it may have been a proxy's moment; later by the hour, and never less often than that."""
+    refused = [wait for _, wait in islice(waits(Loss(Cause.UNAUTHORIZED, "404"), seed=1), 30)]
+    assert refused[0] <= 5
+    assert all(later > earlier for earlier, later in zip(refused, refused[2:9], strict=False))
+    assert all(1800 <= wait <= 3600 for wait in refused[10:])
+    assert next(waits(Loss(Cause.UNAUTHORIZED, "403", 700.0), seed=1))[1] == 700
+
+
 def test_the_streams_own_wait_is_the_least() -> None:
     """`retry:` never shortens a wait, and lengthens a shorter one."""
     assert min(wait for _, wait in islice(waits(IDLE, seed=1, floor=4.5), 20)) == 4.5

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ingest.event import Cause
+from ingest.reconnect import ReconnectRules
 from tests.support.sse_rig import SseRig, Token, hasty, sse_rig
 from tests.support.sse_upstream import CHUNKED, PLAIN, SseUpstream, an_answer, frame
 
@@ -119,7 +121,9 @@ async def test_a_new_token_is_taken_up_without_a_gap(upstream: SseUpstream, tmp_
 async def test_a_successor_that_fails_costs_nothing(upstream: SseUpstream) -> None:
     """While the new token is refused, the connection that was opened with the old one goes on."""
     token = Token("old")
-    async with sse_rig(hasty(upstream.url, token)) as rig:
+    rules = hasty(upstream.url, token)
+    patient = replace(rules, stream=replace(rules.stream, reconnect=ReconnectRules(longest=600.0)))
+    async with sse_rig(patient) as rig:
         channel = await upstream.channel()
         upstream.answers.append(an_answer("401 Unauthorized"))
         token.text = "wrong"

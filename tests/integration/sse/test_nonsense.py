@@ -82,7 +82,7 @@ async def test_a_fault_of_our_own_reader_ends_no_other_stream(
 
 
 PARTS = [
-    b"HTTP/1.1 ", b"HTTP/9.9 ", b"200 OK", b"301 M", b"304 ", b"503 ", b"\r\n", b"\n", b"\r\n\r\n", b":", b" ",
+    b"HTTP/1.1 ", b"HTTP/9.9 ", b"200 OK", b"301 M", b"304 ", b"401 ", b"503 ", b"\r\n", b"\n", b"\r\n\r\n", b":", b" ",
     b"Location: ", b"Retry-After: ", b"Content-Length: ", b"Content-Encoding: gzip", b"Content-Type: text/event-stream",
     b"Transfer-Encoding: chunked", b"http://[", b"9" * 30, b"-1", b"\xff\xfe", b"\0", b"data: x\n\n", b"id: \xff\n",
     b"\x1f\x8b",

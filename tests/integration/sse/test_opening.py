@@ -10,7 +10,7 @@ import pytest
 
 from ingest.event import Cause, Event
 from ingest.reconnect import OpenBudget
-from tests.support.sse_rig import SseRig, Token, hasty, sse_rig
+from tests.support.sse_rig import SseRig, hasty, sse_rig
 from tests.support.sse_upstream import CHUNKED, SseUpstream, an_answer
 
 
@@ -69,32 +69,6 @@ async def test_an_answer_that_is_no_stream_is_named_and_tried_again(
         assert rig.value("source_reconnects_total", cause=cause.value) == 1
         assert rig.source.condition().up
         assert len(rig.coverage.intervals) == 1
-
-
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
-async def test_a_refused_token_is_not_tried_again(upstream: SseUpstream, status: str) -> None:
-    """The stream stops and says why, and goes on as soon as its token changes."""
-    said = b'{"error":"invalid_token","error_description":"The access token expired"}'
-    upstream.answers += [an_answer(status, body=said)] * 2
-    token = Token("old")
-    async with sse_rig(hasty(upstream.url, token)) as rig:
-        await rig.until_lost(Cause.UNAUTHORIZED)
-        await rig.until_read(token)
-        assert len(upstream.requests) == 1
-        assert rig.stream.state == "refused"
-        assert rig.source.condition().reason == f"upstream answered {status[:3]}: The access token expired"
-
-        token.text = "also wrong"
-        await upstream.until(lambda: len(upstream.requests) == 2)
-        await rig.until(lambda: rig.stream.state == "refused")
-        token.text = "new"
-        await (await upstream.channel()).event("temp")
-        await rig.until(lambda: rig.names == ["temp"])
-        assert [request.headers["authorization"] for request in upstream.requests] == [
-            "Bearer old",
-            "Bearer also wrong",
-            "Bearer new",
-        ]
 
 
 @pytest.mark.parametrize("token", ["", "two\r\nlines", "schlüssel"])
