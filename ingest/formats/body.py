@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -17,8 +16,6 @@ from ingest.formats.undecodable import Undecodable
 _T = TypeVar("_T")
 
 _BOM = b"\xef\xbb\xbf"
-_GZIP = zlib.MAX_WBITS | 16
-_CHUNK = 16 * 1024
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -45,37 +42,6 @@ class Broken(msgspec.Struct, frozen=True):
 Element = Document | Form | Broken
 
 _Object = TypeVar("_Object")
-
-
-class MalformedGzip(ValueError):
-    """The body says it is gzip (RFC 1952), and is cut off or something else."""
-
-
-def gunzip(body: bytes, max_bytes: int) -> bytes:
-    """Inflate gzip of one or several members (RFC 1952 §2.2); zeros behind the last one are padding.
-
-    Raises TooLarge beyond `max_bytes`, without inflating further, and MalformedGzip.
-    """
-    inflated: list[bytes] = []
-    room, position, inflater = max_bytes, 0, None
-    while position < len(body):
-        if inflater is None and body[position] == 0 and not body[position:].strip(b"\0"):
-            break
-        inflater = inflater or zlib.decompressobj(_GZIP)
-        chunk = body[position : position + _CHUNK]  # small, because each member's end copies what is left of it
-        try:
-            inflated.append(inflater.decompress(chunk, room + 1))
-        except zlib.error as error:
-            raise MalformedGzip(str(error)) from None
-        room -= len(inflated[-1])
-        if room < 0:
-            raise TooLarge(f"a body of more than {max_bytes} bytes when inflated")
-        position += len(chunk) - len(inflater.unused_data)
-        if inflater.eof:
-            inflater = None
-    if inflater is not None:
-        raise MalformedGzip("cut off")
-    return b"".join(inflated)
 
 
 def document(text: bytes) -> Document:

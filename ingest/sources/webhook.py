@@ -18,7 +18,7 @@ import structlog
 from ingest.credentials import Credentials, Upkeep
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
-from ingest.formats.body import MalformedGzip, gunzip
+from ingest.formats.gzip import MalformedGzip, gunzip
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, Format, LastSeen

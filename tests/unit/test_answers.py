@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from datetime import UTC, datetime
 
 import httpx
@@ -11,7 +9,7 @@ import pytest
 
 from ingest.event import Cause
 from ingest.stream.answers import explain, parse_retry_after
-from ingest.stream.inflate import Gzip, Identity, inflater_for
+from ingest.stream.inflate import Identity, inflater_for
 
 NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
 
@@ -60,26 +58,3 @@ def test_other_codings_are_refused() -> None:
     """There is no guessing."""
     assert inflater_for("br") is None
     assert inflater_for("gzip, br") is None
-
-
-def test_gzip_comes_out_as_it_is_flushed() -> None:
-    """Whatever is cut where: what was flushed is there, and what was not is pending."""
-    squeeze = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
-    inflater, out = Gzip(), b""
-    assert not inflater.pending
-    for number in range(3):
-        chunk = squeeze.compress(b"data: %d\n\n" % number) + squeeze.flush(zlib.Z_SYNC_FLUSH)
-        for byte in chunk[:-1]:
-            out += b"".join(inflater.feed(bytes([byte])))
-            assert inflater.pending
-        out += b"".join(inflater.feed(chunk[-1:]))
-        assert not inflater.pending
-        assert out.endswith(b"data: %d\n\n" % number)
-
-
-def test_gzip_cannot_fill_the_memory() -> None:
-    """A small chunk that stands for much comes in small pieces, and nothing of it is left out."""
-    inflater = inflater_for("x-gzip")
-    assert inflater is not None
-    pieces = [len(piece) for piece in inflater.feed(gzip.compress(bytes(10_000_000)))]
-    assert (sum(pieces), max(pieces)) == (10_000_000, 65536)

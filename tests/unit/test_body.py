@@ -1,10 +1,8 @@
-"""How a body becomes elements: what it is told by, that one broken element never costs its neighbours, and gunzip."""
+"""How a body becomes elements: what it is told by, and that one broken element never costs its neighbours."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import TooLarge
 from ingest.event import MAX_ELEMENTS, Reason
-from ingest.formats.body import Broken, Document, Element, Form, MalformedGzip, document, gunzip, split
+from ingest.formats.body import Broken, Document, Element, Form, document, split
 
 BOM = b"\xef\xbb\xbf"
 
@@ -244,42 +242,3 @@ def test_no_body_makes_it_raise(body: bytes) -> None:
     """Whatever comes is elements or rejects: at least one, but for an empty array."""
     elements = split(body, "", document)
     assert elements or body.strip().removeprefix(BOM).strip()[:1] == b"["
-
-
-def test_gunzip_inflates_one_or_several_members() -> None:
-    """Members are joined, and zeros behind the last are padding."""
-    parts = [b"a" * 100_000, b"", b"b"]
-    zipped = b"".join(map(gzip.compress, parts))
-    assert gunzip(zipped, 100_001) == gunzip(zipped + b"\0" * 512, 100_001) == b"".join(parts)
-    assert gunzip(b"", 10) == b""
-
-
-def test_gunzip_stops_at_the_bound() -> None:
-    """A bomb is refused once it is one byte too large, in one member or in many."""
-    for bomb in (gzip.compress(b"\0" * 50_000_000), gzip.compress(b"\0" * 600) * 2):
-        with pytest.raises(TooLarge):
-            gunzip(bomb, 1000)
-    assert len(gunzip(gzip.compress(b"\0" * 1000), 1000)) == 1000
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"plain",
-        gzip.compress(b"x" * 1000, mtime=0)[:-1],
-        gzip.compress(b"x" * 1000, mtime=0)[:5],
-        gzip.compress(b"x" * 1000, mtime=0) + b"garbage",
-        gzip.compress(b"x", mtime=0) + b"\0\0x",
-        gzip.compress(b"x" * 1000, mtime=0)[:-8] + b"\0" * 8,
-        zlib.compress(b"x"),
-    ],
-)
-def test_gunzip_refuses_what_is_cut_off_or_no_gzip(body: bytes) -> None:
-    """Truncation, garbage behind the end, a wrong checksum and other formats are MalformedGzip."""
-    with pytest.raises(MalformedGzip):
-        gunzip(body, 10_000)
-
-
-def test_many_small_gzip_members_are_not_slow() -> None:
-    """50,000 empty members cost time in proportion to the bytes, not to their square."""
-    assert gunzip(gzip.compress(b"") * 50_000, 10) == b""

@@ -63,6 +63,25 @@ async def test_gzip_is_understood_though_not_asked_for(upstream: SseUpstream) ->
         await rig.until_lost(Cause.CLOSED)
 
 
+async def test_a_gzip_member_for_each_event(upstream: SseUpstream) -> None:
+    """All of them are stored, as they come, and each end of a member proves as much as a flush."""
+    upstream.head = CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n"
+    async with sse_rig(hasty(upstream.url)) as rig:
+        channel = await upstream.channel()
+        for number in range(3):
+            await channel.say(gzip.compress(frame("temp", number)))
+            await rig.until(lambda number=number: rig.numbers == list(range(number + 1)))  # type: ignore[misc]
+
+        async def squeezed(data: bytes) -> None:
+            await channel.say(gzip.compress(data))
+
+        await rig.until_proven(squeezed, lambda: rig.has_proven)
+        await channel.say(b"".join(gzip.compress(frame("temp", number)) for number in range(3, 200)))
+        await rig.until(lambda: rig.numbers == list(range(200)))
+        await channel.finish()
+        await rig.until_lost(Cause.CLOSED)
+
+
 async def test_broken_gzip_is_an_error(upstream: SseUpstream) -> None:
     """What came before it is stored."""
     upstream.head = CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n"
