@@ -1,4 +1,4 @@
-"""An HTTP body taken apart into its elements. The body decides what it is, not its Content-Type."""
+"""An HTTP body taken apart into its elements. JSON is told by its first byte, a form by its Content-Type."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ingest.formats.undecodable import Undecodable
 _T = TypeVar("_T")
 
 _BOM = b"\xef\xbb\xbf"
+_FORM = "application/x-www-form-urlencoded"
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -52,9 +53,9 @@ def document(text: bytes) -> Document:
 def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) -> Sequence[_Object | Form | Broken]:
     """The elements of an inflated body, in order: a JSON object, an array's items, lines of NDJSON, or one form.
 
-    What cannot be split is one Broken with the whole body. `content_type` only helps to name its reason. `opened` is
-    `document`, or makes something else of an object's text, and raises Undecodable. Raises TooLarge for more than
-    10,000 elements.
+    What begins with `{` or `[` is JSON whatever `content_type` says, and all else is a form only where that says so.
+    What cannot be split is one Broken with the whole body. `opened` is `document`, or makes something else of an
+    object's text, and raises Undecodable. Raises TooLarge for more than 10,000 elements.
     """
     text = body.strip().removeprefix(_BOM).strip()
     first = text[:1]
@@ -115,10 +116,11 @@ def _counted(elements: list[_T]) -> list[_T]:
 def _form(text: bytes, content_type: str) -> Form:
     if not text:
         raise Undecodable(Reason.EMPTY)
-    may_be_scalar = b"=" not in text or text[:1] == b'"'
+    is_form = content_type.partition(";")[0].strip().lower() == _FORM
+    may_be_scalar = not is_form or b"=" not in text or text[:1] == b'"'
     if may_be_scalar and is_scalar(text):
         raise Undecodable(Reason.NOT_AN_OBJECT)
-    if b"=" not in text:
+    if not is_form or b"=" not in text:
         raise Undecodable(Reason.MALFORMED_JSON if "json" in content_type.lower() else Reason.MALFORMED_FORM)
     pairs = (field.partition(b"=") for field in text.replace(b"+", b" ").split(b"&") if field)
     return Form(text, {_unescape(name): _unescape(value) for name, _, value in pairs})

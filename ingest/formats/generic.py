@@ -21,6 +21,8 @@ from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 from ingest.times import Instant, parse_epoch, parse_rfc3339
 
+_PAYLOAD = b"payload"
+
 Complete = Callable[[Reading, int | None], Reading]  # with what stands beside a body; the element's number in it
 
 
@@ -28,7 +30,7 @@ Complete = Callable[[Reading, int | None], Reading]  # with what stands beside a
 class Fields:
     """Where the parts of an event stand: JSON pointers (RFC 6901; "" is the whole element), or "header:Name", or None.
 
-    In a form a pointer of one token names a field, and "" is the body.
+    In a form a pointer of one token names a field, and "" is the body. A form of `payload` alone is read as its JSON.
     """
 
     id: str | None = None
@@ -74,7 +76,7 @@ class GenericFormat:
     def _decode(
         self, body: bytes, headers: Mapping[str, str], received_at: datetime, complete: Complete
     ) -> Sequence[Record]:
-        elements = split(body, headers.get("content-type", ""), document)
+        elements = _elements(body, headers.get("content-type", ""))
 
         def read(number: int | None, part: Element) -> Reading:
             return complete(self._read(headers, number, part), number)
@@ -112,6 +114,17 @@ class GenericFormat:
             attributes={},
             sender_id=sender_id,
         )
+
+
+def _elements(body: bytes, content_type: str) -> Sequence[Element]:
+    """The elements of a body; a form whose only field is `payload`, as GitHub's, is that field's JSON."""
+    elements = split(body, content_type, document)
+    if not elements or not isinstance(form := elements[0], Form) or form.fields.keys() != {_PAYLOAD}:
+        return elements
+    inside = split(form.fields[_PAYLOAD], "application/json", document)
+    if len(inside) == 1 and isinstance(inside[0], Broken):
+        return [Broken(form.text, inside[0].reason)]
+    return inside
 
 
 class _Plain(msgspec.Struct, frozen=True):

@@ -12,7 +12,9 @@ from ingest.errors import TooLarge
 from ingest.event import MAX_ELEMENTS, Reason
 from ingest.formats.body import Broken, Document, Element, Form, document, split
 
+FORM = "application/x-www-form-urlencoded"
 BOM = b"\xef\xbb\xbf"
+MULTIPART = b'--x\r\nContent-Disposition: form-data; name="event"\r\n\r\ntemp&event=a\r\n--x--\r\n'
 
 
 def shape(body: bytes, content_type: str = "") -> list[bytes | Reason]:
@@ -209,6 +211,12 @@ def test_brackets_in_strings_do_not_nest() -> None:
         (b"hello", "application/x-www-form-urlencoded", Reason.MALFORMED_FORM),
         (b"hello", "application/cloudevents+json", Reason.MALFORMED_JSON),
         (b"\xff\xfe{\0", "", Reason.MALFORMED_FORM),
+        (b"a=1&b=2", "", Reason.MALFORMED_FORM),
+        (b"a=1&b=2", "text/plain", Reason.MALFORMED_FORM),
+        (b"a=1&b=2", "x-application/x-www-form-urlencoded", Reason.MALFORMED_FORM),
+        (b'data={"a":1}', "application/json", Reason.MALFORMED_JSON),
+        (MULTIPART, "multipart/form-data; boundary=x", Reason.MALFORMED_FORM),
+        (MULTIPART, "", Reason.MALFORMED_FORM),
     ],
 )
 def test_what_is_neither_json_nor_form_is_one_reject(body: bytes, content_type: str, reason: Reason) -> None:
@@ -216,8 +224,10 @@ def test_what_is_neither_json_nor_form_is_one_reject(body: bytes, content_type: 
     assert only(body, content_type) == Broken(body, reason)
 
 
-@pytest.mark.parametrize("content_type", ["", "application/x-www-form-urlencoded", "application/json", "text/plain"])
-def test_a_form_is_known_by_its_equals_sign(content_type: str) -> None:
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", " Application/X-WWW-Form-URLencoded ; charset=utf-8"]
+)
+def test_a_form_is_known_by_its_content_type(content_type: str) -> None:
     """Percent escapes and plus signs are undone, in whichever bytes; of equal names the last counts."""
     element = only(b"a=1%2B1+%ff&b%20=&&c&a=x=y&d=100%\n", content_type)
     assert isinstance(element, Form)
@@ -237,8 +247,8 @@ def test_more_elements_than_allowed_are_too_large(start: bytes, item: bytes, bet
         split(start + between.join([item] * (MAX_ELEMENTS + 1)) + end, "", document)
 
 
-@given(st.binary() | st.text('{}[]",:\\ \n1=&%a', max_size=40).map(str.encode))
-def test_no_body_makes_it_raise(body: bytes) -> None:
+@given(st.binary() | st.text('{}[]",:\\ \n1=&%a', max_size=40).map(str.encode), st.sampled_from(["", FORM]))
+def test_no_body_makes_it_raise(body: bytes, content_type: str) -> None:
     """Whatever comes is elements or rejects: at least one, but for an empty array."""
-    elements = split(body, "", document)
+    elements = split(body, content_type, document)
     assert elements or body.strip().removeprefix(BOM).strip()[:1] == b"["

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from ingest.formats.generic import Fields, GenericFormat
 from ingest.identity import event_id, sender_value
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 ORIGIN = Origin(product="shop", source="hooks", mode=Mode.WEBHOOK)
 
 
@@ -62,6 +64,39 @@ def test_github() -> None:
     assert found.id == event_id("shop", "acme/pump", "issues", None, sender_value(headers["x-github-delivery"]))
     assert event(fields, {**body, "action": "closed"}, headers).id == found.id
     assert event(fields, body, {**headers, "x-github-delivery": "other"}).id != found.id
+
+
+def test_githubs_form() -> None:
+    """A form whose only field is `payload` is that field's JSON: the same event as by `application/json`."""
+    fields = Fields(name="/action", device="/repository/full_name", time=None)
+    source = json.dumps({"action": "opened", "repository": {"full_name": "acme/pump + a"}})
+    form = urlencode({"payload": source}).encode()
+    assert event(fields, form, FORM).device == "acme/pump + a"
+    assert event(fields, form, FORM).data == source.encode()
+    several = decode(fields, urlencode({"payload": f"[{source}, 7, {source}]"}).encode(), FORM)
+    assert [type(record) for record in several] == [Event, Reject, Event]
+
+
+def test_a_payload_beside_other_fields_is_a_field() -> None:
+    """Only a form of nothing else is an envelope."""
+    found = event(Fields(data="/payload"), b"name=t&payload={}", FORM)
+    assert (found.name, found.data) == ("t", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (b"", Reason.EMPTY),
+        (b"hello%3D1", Reason.MALFORMED_JSON),
+        (b"%7B%22a%22%3A", Reason.MALFORMED_JSON),
+        (b"21.5", Reason.NOT_AN_OBJECT),
+    ],
+)
+def test_a_payload_that_is_no_json_is_a_reject(payload: bytes, why: Reason) -> None:
+    """The form is kept as it came, so that it can be read again."""
+    (found,) = decode(Fields(), b"payload=" + payload, FORM)
+    assert isinstance(found, Reject)
+    assert (found.reason, found.body) == (why, b"payload=" + payload)
 
 
 def test_stripe() -> None:
@@ -183,10 +218,10 @@ def test_other_times_are_bad(time: object) -> None:
 
 def test_forms_are_read_by_their_fields_names() -> None:
     """A pointer of one token is a field, deeper ones find nothing, and the whole element is the body."""
-    found = event(Fields(id="/a/b"), b"name=t+1&device=d&time=1785257585&x=%ff")
+    found = event(Fields(id="/a/b"), b"name=t+1&device=d&time=1785257585&x=%ff", FORM)
     assert (found.name, found.device, found.data) == ("t 1", "d", b"name=t+1&device=d&time=1785257585&x=%ff")
     assert found.published_at == datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
-    assert event(Fields(data="/x"), b"name=t&x=%ff").data == b"\xff"
+    assert event(Fields(data="/x"), b"name=t&x=%ff", FORM).data == b"\xff"
 
 
 def test_pointers_follow_rfc_6901() -> None:
