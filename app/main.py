@@ -184,7 +184,7 @@ class Headrace:
         await wait_at_most(self._settings.server.drain_delay.total_seconds(), self._at_once)
 
     def _readiness(self) -> Readiness:
-        return Readiness(draining=self._draining)
+        return Readiness(draining=self._draining, handlers_failing=self._dispatcher.faults())
 
 
 class Companion(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Container
 from datetime import datetime
 from typing import Any
 
@@ -46,12 +47,13 @@ def open_gap_json(gap: Gap, seconds: float) -> dict[str, Any]:
     return {"since": rfc3339(gap.since), "cause": gap.cause.value, "seconds": seconds}
 
 
-def handler_json(row: HandlerRow) -> dict[str, Any]:
-    """How far a handler is; lag in events and seconds."""
+def handler_json(row: HandlerRow, failing: Container[str] = ()) -> dict[str, Any]:
+    """How far a handler is; lag in events and seconds. `failing`: those that this process knows to be."""
     standing = row.standing
+    state = "running" if row.running else "stopped"
     return {
         "handler": standing.handler,
-        "state": "running" if row.running else "stopped",
+        "state": "failing" if standing.handler in failing else state,
         "position": standing.position,
         "head": standing.head,
         "lag_events": max(standing.head - standing.position, 0),

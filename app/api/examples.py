@@ -153,5 +153,5 @@ OF_SCHEMA: dict[str, Any] = {
     "DeadPage": DEAD_PAGE,
     "Redriven": {"redriven": 1},
     "Live": {"live": True},
-    "Ready": {"ready": True, "sources_down": []},
+    "Ready": {"ready": True, "sources_down": [], "handlers_failing": []},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated
 from uuid import UUID
 
@@ -55,8 +56,8 @@ _REDRIVE_BODY = {
 }
 
 
-def handlers_router(database: Database) -> APIRouter:
-    """Handlers, what they gave up, and another try."""
+def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]) -> APIRouter:
+    """Handlers, what they gave up, and another try. `failing`: those that fail by their own code, and why."""
     router = APIRouter(prefix="/api/v1/handlers", tags=["handlers"], default_response_class=JSONResponse)
 
     async def require(handler: str) -> None:
@@ -67,7 +68,7 @@ def handlers_router(database: Database) -> APIRouter:
     async def list_handlers() -> Response:
         """Every handler: how far behind it is, what waits for another try, what is dead."""
         rows = await database.read(queries.handler_rows)
-        return json_reply({"handlers": list(map(handler_json, rows))})
+        return json_reply({"handlers": [handler_json(row, failing()) for row in rows]})
 
     @router.get("/{handler}/dead", responses=describes(DeadPage, 404, 422, 503))
     async def list_dead(handler: Label, query: Annotated[DeadQuery, Query()]) -> Response:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter
@@ -30,9 +30,10 @@ _PROBE = ["GET", "HEAD"]
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What only the process itself knows: whether it is about to stop."""
+    """What only the process itself knows: whether it is about to stop, which handlers fail by their code, and why."""
 
     draining: bool
+    handlers_failing: Mapping[str, str] = field(default_factory=dict)
 
 
 def probes_router(
@@ -53,12 +54,14 @@ def probes_router(
     @router.get("/readyz", responses={200: describes(Ready)[200], 503: problem_reply(503)})
     @router.head("/readyz", include_in_schema=False)
     async def readyz() -> Response:
-        """Send traffic here. A source that is down is named, but only the store and the process decide."""
+        """Send traffic here. What is down or failing is named, but only the store and the process decide."""
+        failing = [{"handler": label, "reason": why} for label, why in readiness().handlers_failing.items()]
         down = [_down_json(state) for state in states() if state.state in _DOWN]
+        named: dict[str, Any] = {"sources_down": down, "handlers_failing": failing}
         reason = "draining" if readiness().draining else await _store_fault(database)
         if reason is not None:
-            return problem(503, f"Not ready: {reason}.", ready=False, reason=reason, sources_down=down)
-        return json_reply({"ready": True, "sources_down": down})
+            return problem(503, f"Not ready: {reason}.", ready=False, reason=reason, **named)
+        return json_reply({"ready": True, **named})
 
     @router.get(
         "/metrics",

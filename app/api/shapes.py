@@ -181,11 +181,19 @@ class SourceDown(TypedDict):
     reason: str | None
 
 
+class HandlerFailing(TypedDict):
+    """A handler that delivers nothing because of its own code."""
+
+    handler: str
+    reason: str
+
+
 class Ready(TypedDict):
     """Traffic is welcome."""
 
     ready: bool
     sources_down: list[SourceDown]
+    handlers_failing: list[HandlerFailing]
 
 
 class Problem(TypedDict):

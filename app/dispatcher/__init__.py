@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.dispatcher.dispatcher import Dispatcher, HandlerState
+from app.dispatcher.dispatcher import Dispatcher
 from app.dispatcher.pace import Pace
+from app.dispatcher.runner import HandlerState
 
 __all__ = ["Dispatcher", "HandlerState", "Pace"]

@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from ingest.event import Event
 
 
 class Deadline:
-    """One timer for the calls that a task makes one after another; asyncio.timeout would set one up for each."""
+    """One timer for the calls that a task makes one after another; asyncio.timeout would set one up for each.
 
-    def __init__(self, seconds: float) -> None:
+    `ending`: whether the task may be cancelled from outside now. Otherwise the code that it calls has cancelled it.
+    """
+
+    def __init__(self, seconds: float, ending: Callable[[], bool]) -> None:
         self._seconds = seconds
+        self._ending = ending
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
         self._ends: float | None = None
         self._expired = False
 
-    async def attempt(self, deliver: Callable[[Event], Awaitable[None]], event: Event, now: float) -> Exception | None:
+    async def attempt(
+        self, deliver: Callable[[Event], Awaitable[None]], event: Event, now: float
+    ) -> BaseException | None:
         """Deliver an event from `now` (loop time) on, and return what went wrong; a cancelled task stays cancelled."""
         self._ends = now + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(self._ends, self._ring)
+        outcome: BaseException | None = None
         try:
             await deliver(event)
         except asyncio.CancelledError:
             if self._is_cancelled():
                 raise
             late = TimeoutError(f"not done within {self._seconds:g} s")
-            return late if self._expired else RuntimeError("the handler cancelled itself")
+            outcome = late if self._expired else RuntimeError("the handler cancelled itself")
         except SystemExit as error:
-            return RuntimeError(f"the handler called sys.exit({error.code!r})")
-        except Exception as error:  # the handler is somebody else's code: whatever it raises is a failed delivery
-            return error
-        else:
-            return None
-        finally:
-            self._ends = None
-            if self._expired:
-                self._reset()
+            outcome = RuntimeError(f"the handler called sys.exit({error.code!r})")
+        except BaseException as error:  # the handler is somebody else's code: whatever it raises is a failed delivery
+            outcome = error
+        self._ends = None
+        if self._task is not None and self._task.cancelling() and not self._is_cancelled():
+            await self._go_on(self._task)
+        return outcome
 
     def close(self) -> None:
         """Disarm the timer."""
@@ -58,10 +64,13 @@ class Deadline:
         self._task.cancel()
 
     def _is_cancelled(self) -> bool:
-        """Whether somebody else asked the task to stop."""
-        return self._task is not None and self._task.cancelling() > self._expired
+        """Whether the task was asked to stop by whoever runs it."""
+        return self._task is not None and self._task.cancelling() > self._expired and self._ending()
 
-    def _reset(self) -> None:
+    async def _go_on(self, task: asyncio.Task[None]) -> None:
+        """Let the task go on as if nobody had cancelled it, also where that has not been raised in it yet."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
         self._expired = False
-        if self._task is not None:
-            self._task.uncancel()
+        while task.cancelling() and not self._is_cancelled():
+            task.uncancel()

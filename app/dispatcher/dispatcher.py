@@ -1,38 +1,21 @@
-"""Keeps every configured handler at work: takes its cursor, waits for whoever has it, begins again after a fault."""
+"""Keeps every configured handler at work, those of the operator's own code apart from everything else."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from enum import StrEnum
 from random import Random
 
-import structlog
-
-from app.dispatcher.backoff import Backoff
-from app.dispatcher.cancelling import is_cancelled, wait_at_most
+from app.dispatcher.apart import Apart
 from app.dispatcher.pace import Pace
+from app.dispatcher.runner import HandlerState, Runner
 from app.dispatcher.tally import Tally
-from app.dispatcher.tenure import Post, Tenure
+from app.dispatcher.tenure import Post
 from app.dispatcher.turn import Turn
 from app.settings import HandlerSettings
-from ingest.errors import LeaseLost, StoreUnavailable
 from ingest.metrics import Metrics
 from ingest.ports import Cursors, Feed, Handler
-
-_STANDBY_SECONDS = 2.0
-
-log = structlog.get_logger(__name__)
-
-
-class HandlerState(StrEnum):
-    """What this process does for a handler."""
-
-    STOPPED = "stopped"
-    STANDBY = "standby"  # another process has the cursor
-    RUNNING = "running"
-    FAILING = "failing"  # the store is away, or something that is no delivery went wrong
 
 
 class Dispatcher:
@@ -54,7 +37,7 @@ class Dispatcher:
         metrics.declare_handlers(handlers)
         self._stopping = asyncio.Event()
         self._runners = {
-            label: _Runner(
+            label: (Apart if settings.runs_apart else Runner)(
                 Post(
                     label=label,
                     handler=handler,
@@ -87,55 +70,7 @@ class Dispatcher:
         """What this process does for each handler."""
         return {label: runner.state for label, runner in self._runners.items()}
 
-
-class _Runner:
-    """One handler: tenure after tenure."""
-
-    def __init__(self, post: Post, holder: str, stopping: asyncio.Event) -> None:
-        self.state = HandlerState.STOPPED
-        self._post = post
-        self._holder = holder
-        self._stopping = stopping
-        self._backoff = Backoff(post.random)
-
-    async def run(self) -> None:
-        """Work until stopped, then close the handler."""
-        try:
-            while not self._stopping.is_set() and not is_cancelled():
-                await self._survive()
-        finally:
-            self.state = HandlerState.STOPPED
-            await self._post.handler.close()
-
-    async def _survive(self) -> None:
-        """One tenure, or one try to get one, and a pause where it failed."""
-        try:
-            await self._serve()
-            return
-        except* LeaseLost:
-            log.warning("lease_lost", handler=self._post.label)
-            self.state = HandlerState.STANDBY
-        except* StoreUnavailable as group:
-            log.warning("store_unavailable", handler=self._post.label, error=str(group.exceptions[0]))
-            self.state = HandlerState.FAILING
-        except* Exception:  # the other handlers and the ingestion go on; this one begins again at its cursor
-            log.exception("handler_interrupted", handler=self._post.label)
-            self.state = HandlerState.FAILING
-        await self._pause(self._backoff.next_seconds())
-
-    async def _serve(self) -> None:
-        post = self._post
-        asked_at = asyncio.get_running_loop().time()
-        cursor = await post.cursors.acquire(post.label, holder=self._holder, begin=post.settings.start)
-        if cursor is None:
-            self.state = HandlerState.STANDBY
-            await self._pause(post.random.uniform(_STANDBY_SECONDS / 2, _STANDBY_SECONDS))
-            return
-        waiting = await cursor.waiting_devices()
-        self.state = HandlerState.RUNNING
-        self._backoff.reset()
-        await Tenure(post, cursor, waiting, asked_at).run(self._stopping)
-
-    async def _pause(self, seconds: float) -> None:
-        if not is_cancelled():
-            await wait_at_most(seconds, self._stopping)
+    def faults(self) -> Mapping[str, str]:
+        """Return which handlers do not deliver because of their own code, and why."""
+        found = {label: runner.fault for label, runner in self._runners.items()}
+        return {label: fault for label, fault in found.items() if fault is not None}

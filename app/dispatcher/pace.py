@@ -12,6 +12,7 @@ class Pace:
     `window_events` and `window_bytes` (of data) may be read ahead of the cursor, `read_events` at a time. The cursor
     is saved after `save_seconds` or `save_events`, whichever comes first. Every `round_seconds` parked rows that are
     due are fetched, at most `retry_events`, and gauges refreshed. A stop waits `drain_seconds` for what is in flight.
+    Every `look_seconds` it is seen whether a handler's own event loop answers.
     """
 
     window_events: int = 2_000
@@ -22,3 +23,4 @@ class Pace:
     round_seconds: float = 1.0
     retry_events: int = 500
     drain_seconds: float = 8.0
+    look_seconds: float = 0.5

@@ -15,6 +15,7 @@ import structlog
 
 from app.dispatcher.backoff import Backoff
 from app.dispatcher.cancelling import is_cancelled, wait_at_most
+from app.dispatcher.crossing import HomeTurn
 from app.dispatcher.pace import Pace
 from app.dispatcher.place import Place
 from app.dispatcher.retry import Retry
@@ -29,7 +30,7 @@ from ingest.ports import Cursor, Cursors, Feed, Handler
 
 _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
-_LAST_SAVE_SECONDS = 3.0
+LAST_SAVE_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Post:
     feed: Feed
     cursors: Cursors
     tally: Tally
-    turn: Turn
+    turn: Turn | HomeTurn
     clock: Callable[[], datetime]
     random: Random
     pace: Pace
@@ -75,8 +76,10 @@ class Tenure:
                 steps = (self._read, self._retry, self._show, self._save)
                 reading, retrying, showing, saving = [group.create_task(self._forever(step)) for step in steps]
                 workers = [group.create_task(self._worker().run()) for _ in range(self._post.settings.concurrency)]
-                await stopping.wait()
-                self._window.close(len(workers))
+                try:
+                    await stopping.wait()
+                finally:
+                    self._window.close(len(workers))
                 for task in (reading, retrying, showing):
                     task.cancel()
                 await asyncio.wait(workers, timeout=self._post.pace.drain_seconds)
@@ -95,6 +98,13 @@ class Tenure:
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat a step until cancelled; where the store is away, with growing pauses."""
+        try:
+            await self._repeat(step)
+        except Exception:
+            self._window.closed = True  # what cancels the workers next is no handler of theirs
+            raise
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         backoff = Backoff(self._post.random)
         while not is_cancelled():
             try:
@@ -139,7 +149,7 @@ class Tenure:
 
     async def _give_back(self) -> None:
         try:
-            async with asyncio.timeout(_LAST_SAVE_SECONDS):
+            async with asyncio.timeout(LAST_SAVE_SECONDS):
                 await self._place.save()
                 await self._cursor.release()
         except (StoreUnavailable, LeaseLost, TimeoutError) as error:

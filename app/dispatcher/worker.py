@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from app.dispatcher.cancelling import is_cancelled
+from app.dispatcher.crossing import HomeTurn
 from app.dispatcher.deadline import Deadline
 from app.dispatcher.lane import Delivery, Lane
 from app.dispatcher.place import Place
@@ -31,7 +32,7 @@ class Worker:
         place: Place,
         retry: Retry,
         tally: Tally,
-        turn: Turn,
+        turn: Turn | HomeTurn,
         clock: Callable[[], datetime],
     ) -> None:
         self._handler = handler
@@ -46,7 +47,7 @@ class Worker:
 
     async def run(self) -> None:
         """Deliver until the window is closed."""
-        deadline = Deadline(self._timeout_seconds)
+        deadline = Deadline(self._timeout_seconds, lambda: self._window.closed)
         try:
             while (lane := await self._window.ready.get()) is not None and not self._is_over():
                 await self._drain(lane, deadline)

@@ -47,6 +47,11 @@ class HandlerSettings(BaseModel):
     retry: RetrySettings = RetrySettings()
     start: Literal["now", "beginning"] = Field(default="now", alias="from")
 
+    @property
+    def runs_apart(self) -> bool:
+        """Whether its code is the operator's, which may block, raise anything, or end a loop."""
+        return self.type == "python"
+
     @field_validator("call")
     @classmethod
     def _goes_with_type(cls, call: str, info: ValidationInfo) -> str:

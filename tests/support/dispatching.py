@@ -26,7 +26,7 @@ from storage.store import SqlStore
 from tests.support.server import PATIENCE_SECONDS
 
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
-HURRY = Pace(save_seconds=0.01, round_seconds=0.01, drain_seconds=5)
+HURRY = Pace(save_seconds=0.01, round_seconds=0.01, drain_seconds=5, look_seconds=0.02)
 
 
 def an_event(number: int, device: str | None = "d1", name: str = "temperature", product: str = "tracker") -> Event:

@@ -130,7 +130,12 @@ def test_a_store_that_is_away_is_asked_less_and_less_often() -> None:
 # --- deadline
 
 
-async def attempt(deadline: Deadline, deliver: Callable[[Event], Awaitable[None]]) -> Exception | None:
+def never() -> bool:
+    """Nobody ends the task."""
+    return False
+
+
+async def attempt(deadline: Deadline, deliver: Callable[[Event], Awaitable[None]]) -> BaseException | None:
     """One call under the deadline, from now on."""
     return await deadline.attempt(deliver, at(1), asyncio.get_running_loop().time())
 
@@ -147,7 +152,7 @@ async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> Non
     async def short(_event: Event) -> None:
         await asyncio.sleep(0)
 
-    deadline = Deadline(20)
+    deadline = Deadline(20, never)
     outcomes = [await attempt(deadline, each) for each in (hang, short, hang, short)]
     deadline.close()
 
@@ -162,7 +167,7 @@ async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> Non
 async def test_each_call_has_the_whole_time() -> None:
     """A timer set for one call does not cut the next one short."""
     loop = virtual_loop()
-    deadline = Deadline(10)
+    deadline = Deadline(10, never)
 
     async def quick(_event: Event) -> None:
         await asyncio.sleep(1)
@@ -185,7 +190,7 @@ async def test_whoever_cancels_a_worker_cancels_it() -> None:
         await hang(event)
 
     async def work() -> None:
-        await attempt(Deadline(60), enter)
+        await attempt(Deadline(60, lambda: True), enter)
 
     task = asyncio.create_task(work())
     await entered.wait()
@@ -210,7 +215,7 @@ async def test_a_handler_cannot_end_its_worker() -> None:
         except asyncio.CancelledError:
             return
 
-    deadline = Deadline(20)
+    deadline = Deadline(20, never)
     assert str(await attempt(deadline, cancels_itself)) == "the handler cancelled itself"
     assert str(await attempt(deadline, exits)) == "the handler called sys.exit(3)"
     assert await attempt(deadline, swallows) is None

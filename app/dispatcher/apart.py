@@ -1,0 +1,110 @@
+"""Runs the work for a handler whose code is the operator's in a loop and a thread of its own, and watches that loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from asyncio import FIRST_COMPLETED
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from app.dispatcher.cancelling import is_cancelled, wait_at_most
+from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTurn
+from app.dispatcher.own_loop import OwnLoop
+from app.dispatcher.runner import HandlerState, Runner
+from app.dispatcher.tenure import LAST_SAVE_SECONDS, Post
+from ingest.errors import LeaseLost, StoreUnavailable
+
+_BLOCKED_LOOKS = 4  # looks and not seconds: a process that was suspended has blocked nothing
+_SAY_LOOKS = 120
+_STORE_SECONDS = 2.0
+_ANEW_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Apart:
+    """As Runner, from the home loop: the handler's code may block, raise or end its own loop, and nothing else.
+
+    While it blocks, the home loop keeps the lease, shows the lag, and says which handler it is and where it stands.
+    """
+
+    def __init__(self, post: Post, holder: str, stopping: asyncio.Event) -> None:
+        self._post = post
+        self._holder = holder
+        self._stopping = stopping
+        self._runner: Runner | None = None
+        self._unanswered = 0
+        self._asked = False
+
+    @property
+    def state(self) -> HandlerState:
+        """What this process does for the handler."""
+        if self._runner is None:
+            return HandlerState.STOPPED
+        return HandlerState.FAILING if self.fault else self._runner.state
+
+    @property
+    def fault(self) -> str | None:
+        """Why the handler is failing where its code is to blame."""
+        return "its code blocks the event loop that it runs in" if self._unanswered >= _BLOCKED_LOOKS else None
+
+    async def run(self) -> None:
+        """Work until stopped; a loop whose work was ended from within is made anew."""
+        while not self._stopping.is_set() and not is_cancelled():
+            await self._run_once()
+        self._runner = None
+
+    async def _run_once(self) -> None:
+        post, home = self._post, asyncio.get_running_loop()
+        cursors, stopping = HomeCursors(post.cursors, home), asyncio.Event()
+        there = replace(post, feed=HomeFeed(post.feed, home), cursors=cursors, turn=HomeTurn(home))
+        self._runner = runner = Runner(there, self._holder, stopping)
+        self._unanswered, self._asked = 0, False
+        loop = OwnLoop(f"handler-{post.label}", runner.run)
+        done = asyncio.wrap_future(loop.done)
+        asked_to_stop: asyncio.Future[Any] = asyncio.create_task(self._stopping.wait())
+        try:
+            while not done.done() and not self._stopping.is_set():
+                await asyncio.wait((done, asked_to_stop), timeout=post.pace.look_seconds, return_when=FIRST_COMPLETED)
+                await self._look(loop, cursors)
+            loop.call(stopping.set)
+            await asyncio.wait([done], timeout=post.pace.drain_seconds + LAST_SAVE_SECONDS)
+        except asyncio.CancelledError:
+            loop.cancel()
+            await asyncio.wait([done], timeout=LAST_SAVE_SECONDS)
+            raise
+        finally:
+            asked_to_stop.cancel()
+            self._report(loop, done)
+        if not self._stopping.is_set():
+            await wait_at_most(_ANEW_SECONDS, self._stopping)
+
+    async def _look(self, loop: OwnLoop, cursors: HomeCursors) -> None:
+        """See whether the loop has answered since the last look; do what it cannot do while it is blocked."""
+        if not self._asked:
+            if self._unanswered >= _BLOCKED_LOOKS:
+                log.info("handler_goes_on", handler=self._post.label)
+            self._unanswered, self._asked = 0, True
+            loop.call(self._answer)
+            return
+        self._unanswered += 1
+        if self._unanswered % _SAY_LOOKS == _BLOCKED_LOOKS:
+            log.error("handler_blocks", handler=self._post.label, at=loop.where(), consequence="it delivers nothing")
+        if self._unanswered >= _BLOCKED_LOOKS and cursors.held is not None:
+            with contextlib.suppress(LeaseLost, StoreUnavailable, TimeoutError):  # the handler's own loop will see it
+                async with asyncio.timeout(_STORE_SECONDS):
+                    self._post.tally.stands(await cursors.held.keep(), self._post.clock())
+
+    def _answer(self) -> None:
+        """Show that the loop runs; called in that loop."""
+        self._asked = False
+
+    def _report(self, loop: OwnLoop, done: asyncio.Future[None]) -> None:
+        if not done.done():
+            log.error("handler_not_stopped", handler=self._post.label, at=loop.where(), consequence="redelivery")
+        elif not self._stopping.is_set() and not is_cancelled():
+            error = "" if done.cancelled() else repr(done.exception())
+            log.error("handler_ended", handler=self._post.label, error=error, consequence="it begins again")

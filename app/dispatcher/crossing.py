@@ -1,0 +1,152 @@
+"""The ways from a handler's own loop to the home loop, which has database and feed: a hop for a batch of events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from app.dispatcher.turn import TURN_SECONDS
+from ingest.event import Event
+from ingest.ports import LEASE_SECONDS, Cursor, Cursors, Feed, Parked, Standing
+
+T = TypeVar("T")
+
+
+class HomeFeed:
+    """ports.Feed for another loop. `wait` brings along what came, so that the next `read` has it already."""
+
+    def __init__(self, feed: Feed, home: asyncio.AbstractEventLoop) -> None:
+        self._feed = feed
+        self._home = home
+        self._limit = 0
+        self._brought: Sequence[Event] = ()
+
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        """See ports.Feed."""
+        self._limit = limit
+        brought, self._brought = self._brought, ()
+        if brought and brought[0].position == after + 1:
+            return brought
+        return await _at(self._home, self._feed.read(after, limit))
+
+    async def wait(self, after: int) -> None:
+        """See ports.Feed."""
+        self._brought = await _at(self._home, self._wait_and_read(after))
+
+    async def head(self) -> int:
+        """See ports.Feed."""
+        return await _at(self._home, self._feed.head())
+
+    async def _wait_and_read(self, after: int) -> Sequence[Event]:
+        await self._feed.wait(after)
+        return await self._feed.read(after, self._limit)
+
+
+class HomeCursors:
+    """ports.Cursors for another loop. `held` is the cursor that was taken last."""
+
+    def __init__(self, cursors: Cursors, home: asyncio.AbstractEventLoop) -> None:
+        self._cursors = cursors
+        self._home = home
+        self.held: HomeCursor | None = None
+
+    async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> HomeCursor | None:
+        """See ports.Cursors."""
+        cursor = await _at(self._home, self._cursors.acquire(handler, holder=holder, begin=begin))
+        self.held = None if cursor is None else HomeCursor(cursor, self._home)
+        return self.held
+
+
+class HomeCursor:
+    """ports.Cursor for another loop, whose lease the home loop can keep while that one is blocked."""
+
+    def __init__(self, cursor: Cursor, home: asyncio.AbstractEventLoop) -> None:
+        self._cursor = cursor
+        self._home = home
+        self._renewed_at = home.time()
+        self._one_at_a_time = asyncio.Lock()  # used in the home loop only
+
+    @property
+    def position(self) -> int:
+        """See ports.Cursor."""
+        return self._cursor.position
+
+    async def advance(self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = ()) -> None:
+        """See ports.Cursor."""
+        await _at(self._home, self._advance(position, parked, delivered))
+
+    async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
+        """See ports.Cursor."""
+        return await _at(self._home, self._cursor.due(now, limit, by_device=by_device))
+
+    async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
+        """See ports.Cursor."""
+        return await _at(self._home, self._cursor.behind(device, limit))
+
+    async def waiting_devices(self) -> Sequence[str]:
+        """See ports.Cursor."""
+        return await _at(self._home, self._cursor.waiting_devices())
+
+    async def standing(self) -> Standing:
+        """See ports.Cursor."""
+        return await _at(self._home, self._cursor.standing())
+
+    async def release(self) -> None:
+        """See ports.Cursor."""
+        await _at(self._home, self._cursor.release())
+
+    async def keep(self) -> Standing:
+        """Renew the lease in time, from the home loop; return how far the handler is. Raises as `advance`."""
+        if self._home.time() > self._renewed_at + LEASE_SECONDS / 3:
+            await self._advance(None)
+        return await self._cursor.standing()
+
+    async def _advance(
+        self, position: int | None, parked: Sequence[Parked] = (), delivered: Sequence[int] = ()
+    ) -> None:
+        async with self._one_at_a_time:
+            asked = self._home.time()
+            await self._cursor.advance(self._cursor.position if position is None else position, parked, delivered)
+            self._renewed_at = asked
+
+
+class HomeTurn:
+    """As Turn, for workers in another loop: after two milliseconds they let the home loop have a round without them.
+
+    The threads share one interpreter lock, for which the home loop would otherwise wait at each of its system calls.
+    """
+
+    def __init__(self, home: asyncio.AbstractEventLoop) -> None:
+        self._home = home
+        self._ends = 0.0
+        self._begun = asyncio.Event()
+        self._asked = False
+
+    def is_over(self, now: float) -> bool:
+        """See Turn."""
+        return now >= self._ends
+
+    async def step_back(self) -> None:
+        """See Turn."""
+        if not self._asked:
+            self._asked = True
+            self._begun.clear()
+            self._home.call_soon_threadsafe(self._answer, asyncio.get_running_loop())
+        await self._begun.wait()
+
+    def _answer(self, asker: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # it is over
+            asker.call_soon_threadsafe(self._begin, asker)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asked = False
+        self._ends = loop.time() + TURN_SECONDS
+        self._begun.set()
+
+
+async def _at(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Await in the home loop, from another one."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home))
