@@ -1,7 +1,8 @@
 """Who may read, and who may act: contract §7 as pure functions of a request's method, path and headers.
 
-With tokens configured a token decides. Without any, a server on loopback is open to people and programs of this
-machine only: whatever a proxy passed on, or a web page caused, is refused.
+With tokens configured a token decides. Without any, a server on loopback can be read by people and programs of this
+machine only: whatever a proxy passed on, or a web page caused, is refused. Actions always take a token: where no admin
+token is configured, the one that `serve` made at its start.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI gives th
 
 _PAGES = ("/", "/docs")
 _DATA = ("/metrics", "/openapi.json")
-_FORWARDING = frozenset(
-    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"}
+# What proxies, load balancers, clouds and tunnels add: words for whom they pass on, and prefixes of their own.
+_FORWARDING = re.compile(
+    r"(?:.*-)?via\Z"
+    r"|.*(?:forwarded|client-?(?:ip|addr)|real-?ip|connecting-?ip|remote-?(?:ip|addr|host)|originating-?ip|cdn-loop)"
+    r"|(?:x-)?(?:akamai|amz|amzn|appengine|arr|azure|cf|cloud-trace|cloudfront|edge|envoy|fastly|fly|google|goog|heroku"
+    r"|incap|nf|ngrok|original|proxyuser|railway|render|sucuri|tailscale|tunnel|vercel)-"
 )
 _LOOPBACK_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::(\d{1,5}))?\Z", re.IGNORECASE | re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -46,8 +51,13 @@ class AccessRules(Protocol):
         ...
 
     @property
+    def action_token(self) -> Token | None:
+        """Who may read and act in this run, where no admin token is configured."""
+        ...
+
+    @property
     def open(self) -> bool:
-        """Without tokens everybody may do everything, on any address."""
+        """Without tokens everybody may read, on any address."""
         ...
 
     @property
@@ -64,7 +74,9 @@ class Refusal:
     detail: str
 
 
-def refusal(rules: AccessRules, *, loopback: bool, method: str, path: str, headers: Headers) -> Refusal | None:
+def refusal(
+    rules: AccessRules, *, loopback: bool, method: str, path: str, headers: Headers, http_version: str = "1.1"
+) -> Refusal | None:
     """Why the request is refused; None where it may pass. `loopback`: the server listens there and nowhere else.
 
     Probes and paths behind which there is nothing pass always. Pages hold no data: they need no token.
@@ -74,11 +86,13 @@ def refusal(rules: AccessRules, *, loopback: bool, method: str, path: str, heade
         return None
     if not data and not path.startswith("/assets/") and path not in _PAGES:
         return None
-    if rules.read_tokens or rules.admin_tokens:
-        return _token_refusal(rules, headers, acting=method not in {"GET", "HEAD"}) if data else None
-    if rules.open:
-        return None
-    return _stranger(headers) if loopback else Refusal(403, "No tokens are configured under [access].")
+    needs_token = bool(rules.read_tokens or rules.admin_tokens)
+    if not needs_token and not rules.open:
+        strange = _stranger(headers, http_version) if loopback else Refusal(403, "No tokens are configured.")
+        if strange is not None:
+            return strange
+    acting = method not in {"GET", "HEAD"}
+    return _token_refusal(rules, headers, acting=acting) if data and (acting or needs_token) else None
 
 
 def ingest_forbids(rules: AccessRules, *, loopback: bool) -> Callable[[Mapping[str, str]], bool]:
@@ -89,10 +103,12 @@ def ingest_forbids(rules: AccessRules, *, loopback: bool) -> Callable[[Mapping[s
 
 
 def _token_refusal(rules: AccessRules, headers: Headers, *, acting: bool) -> Refusal | None:
+    made = () if rules.action_token is None else (rules.action_token,)
     given = _bearer(headers)
     if given is None:
-        return Refusal(401, "Give a token: Authorization: Bearer <token>.")
-    admin, reader = _matches(given, rules.admin_tokens), _matches(given, rules.read_tokens)
+        where = " Without tokens under [access] actions take the one in headrace.token." if acting and made else ""
+        return Refusal(401, f"Give a token: Authorization: Bearer <token>.{where}")
+    admin, reader = _matches(given, (*rules.admin_tokens, *made)), _matches(given, rules.read_tokens)
     if not (admin or reader):
         return Refusal(401, "This token is not known.")
     return Refusal(403, "This takes an admin token.") if acting and not admin else None
@@ -112,11 +128,16 @@ def _matches(given: bytes, tokens: Sequence[Token]) -> bool:
     return any([hmac.compare_digest(given, token.value().encode()) for token in tokens])  # noqa: C419 - all, always
 
 
-def _stranger(headers: Headers) -> Refusal | None:
-    """A request that no program of this machine sent by itself: a proxy's, a rebound name's, a web page's."""
+def _stranger(headers: Headers, http_version: str) -> Refusal | None:
+    """A request that no program of this machine sent by itself: a proxy's, a rebound name's, a web page's.
+
+    nginx passes on by HTTP/1.0, with our own address as Host and no header of its own, unless it is told otherwise.
+    """
     text = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    forwarded = [name for name, _ in text if name in _FORWARDING or name.startswith("x-forwarded-")]
+    forwarded = [name for name, _ in text if _FORWARDING.match(name)]
     hosts = [value for name, value in text if name == "host"]
+    if http_version == "1.0":
+        return _closed("HTTP/1.0 is what proxies speak")
     if forwarded:
         return _closed(f"a proxy passed it on ({forwarded[0]})")
     if len(hosts) != 1 or _LOOPBACK_HOST.match(hosts[0]) is None:

@@ -25,6 +25,7 @@ class Guard:
                 method=scope["method"],
                 path=scope["path"],
                 headers=scope["headers"],
+                http_version=scope["http_version"],
             )
             if refused is not None:
                 headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None

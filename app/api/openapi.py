@@ -16,7 +16,11 @@ _DESCRIPTION = (
     "Device events, each stored once. Times are UTC with three decimals. "
     "Errors are application/problem+json (RFC 9457)."
 )
-_TOKEN = {"type": "http", "scheme": "bearer", "description": "A token of [access]; none while open on loopback"}
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of [access]. On loopback without any: none to read, the one in headrace.token to act",
+}
 _WITHOUT_TOKEN = ("/livez", "/readyz")
 
 
@@ -35,8 +39,10 @@ def _document(api: FastAPI, webhooks: Sequence[tuple[str, str]]) -> dict[str, An
     document = get_openapi(title=api.title, version=api.version, description=_DESCRIPTION, routes=api.routes)
     document["components"] = {"schemas": schemas(), "securitySchemes": {"token": _TOKEN}}
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            operation["security"] = [] if path in _WITHOUT_TOKEN else [{"token": []}, {}]
+        for method, operation in operations.items():
+            operation["security"] = (
+                [] if path in _WITHOUT_TOKEN else [{"token": []}, *([{}] if method == "get" else [])]
+            )
             _add_example(operation["responses"]["200"]["content"])
     document["paths"] = {path: ingest_path(label) for path, label in webhooks} | document["paths"]
     return document

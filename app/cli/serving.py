@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
+import structlog
+import typer
 import uvloop
 
 from app import main
@@ -14,19 +20,44 @@ from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
 from app.settings import Settings
 
+TOKEN_FILE = Path("headrace.token")
+
+log = structlog.get_logger(__name__)
+
 
 class Greeting:
-    """Tells a person at a terminal where to look, once the service is ready."""
+    """Tells whoever started the service where to look and with which token to act, once it is ready."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def run(self) -> None:
-        """Print three lines."""
-        file = sqlite_file(self._settings)
-        show(f"Pages: {address(self._settings)}/")
-        show(f"Events are stored in {self._settings.store.url if file is None else file.absolute()}")
-        show("Ctrl+C stops it.")
+        """Print a line, at a terminal three; keep the token that was made. Never fails."""
+        token = self._settings.access.action_token
+        if token is not None:
+            try:
+                write_token(TOKEN_FILE, token.value())
+            except OSError as error:
+                log.warning("token_not_written", file=str(TOKEN_FILE), error=error.strerror)
+        with suppress(OSError, typer.Exit):  # nobody has to read it
+            if self._settings.server.port and (token is not None or sys.stdout.isatty()):
+                show(f"Pages: {address(self._settings)}/{'' if token is None else f'#token={token.value()}'}")
+            if sys.stdout.isatty():
+                file = sqlite_file(self._settings)
+                show(f"Events are stored in {self._settings.store.url if file is None else file.absolute()}")
+                show("Ctrl+C stops it.")
+
+
+def write_token(file: Path, token: str) -> None:
+    """Put the token into a new file that nobody else may read (0600), in the place of an older one. Raises OSError."""
+    descriptor, written = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)
+    try:
+        with open(descriptor, "w") as text:
+            text.write(f"{token}\n")
+        os.replace(written, file)
+    except OSError:
+        os.unlink(written)
+        raise
 
 
 def address(settings: Settings) -> str:
@@ -40,6 +71,8 @@ def address(settings: Settings) -> str:
 def run_service(settings: Settings, *, demo: bool) -> None:
     """Serve until a signal. Raises ConfigurationError, or Fault where the store cannot be used."""
     configure_logs()
+    access = settings.access.with_action_token(secrets.token_urlsafe(32))
+    settings = settings.model_copy(update={"access": access})
     companions: list[main.Companion] = []
     if demo:
         settings = with_demo_handlers(settings)
@@ -53,7 +86,6 @@ def run_service(settings: Settings, *, demo: bool) -> None:
             settings = with_demo_subscription(settings, topic.subscription)
             elsewhere.append(topic.send)
         companions += [stream, demo_fleet(settings, address(settings), elsewhere)]
-    if sys.stdout.isatty() and settings.server.port:
-        companions.append(Greeting(settings))
+    companions.append(Greeting(settings))
     with store_explained(settings):
         uvloop.run(main.serve(settings, companions))

@@ -71,7 +71,7 @@ class ServerSettings(BaseModel):
 
 
 class AccessSettings(BaseModel):
-    """Who may read and who may act; several tokens for rotation."""
+    """Who may read and who may act; several tokens for rotation. `action_token` is made by `serve`, not configured."""
 
     model_config = STRICT
 
@@ -79,6 +79,19 @@ class AccessSettings(BaseModel):
     admin_tokens: Secrets = ()
     open: bool = False
     open_metrics: bool = False
+
+    _action_token: Secret | None = PrivateAttr(default=None)
+
+    @property
+    def action_token(self) -> Secret | None:
+        """The admin token of this run; None where one is configured, or nothing serves."""
+        return self._action_token
+
+    def with_action_token(self, token: str) -> Self:
+        """Return the same settings with an admin token for this run, where none is configured."""
+        settings = self.model_copy()
+        settings._action_token = None if self.admin_tokens else Secret(token)
+        return settings
 
 
 class StoreSettings(BaseModel):

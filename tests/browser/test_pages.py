@@ -139,6 +139,17 @@ async def test_the_page_asks_for_a_token(chromium: str, world: World, tmp_path: 
     assert "temperature" not in dom
 
 
+async def test_the_printed_link_carries_the_token(chromium: str, world: World, tmp_path: Path) -> None:
+    """The page that is opened by the link that `serve` prints asks for no token."""
+    world.rules = Rules(read_tokens=(Secret("reader"),))
+    await world.commit(an_event())
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/#token=made", tmp_path / "profile")
+
+    assert re.search(r'<form id="token-form" class="card" hidden="">', dom)
+    assert "temperature" in dom
+
+
 async def test_the_documentation_is_readable_without_the_internet(chromium: str, world: World, tmp_path: Path) -> None:
     """/docs lists every operation with parameters and examples, loading nothing from elsewhere."""
     async with serving(world) as url:

@@ -26,6 +26,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """A client on the same machine."""
-    async with world.client() as client:
+    """A client on the same machine, which knows the token that actions take."""
+    async with world.client(authorization="Bearer made") as client:
         yield client

@@ -69,6 +69,18 @@ async def test_tokens_guard_data_and_not_pages(world: World) -> None:
         assert (await admin.post(redrive)).json() == {"redriven": 1}
 
 
+async def test_without_tokens_everybody_here_reads_and_nobody_acts(world: World) -> None:
+    """On open loopback reading takes no token; acting takes the one that was made, and the answer says where it is."""
+    await world.give_up(1)
+    redrive = "/api/v1/handlers/alerts/redrive"
+    async with world.client() as nobody, world.client(authorization="Bearer made") as starter:
+        assert (await nobody.get("/api/v1/events")).status_code == 200
+        refused = await nobody.post(redrive)
+        assert "headrace.token" in assert_problem(refused, 401)["detail"]
+        assert await world.dead() == [1]
+        assert (await starter.post(redrive)).json() == {"redriven": 1}
+
+
 @pytest.mark.parametrize(
     "headers", [{"host": "rebound.example"}, {"x-forwarded-for": "1.2.3.4"}, {"origin": "https://example.org"}]
 )

@@ -37,6 +37,7 @@ class Rules:
     admin_tokens: tuple[Secret, ...] = ()
     open: bool = False
     open_metrics: bool = False
+    action_token: Secret | None = field(default_factory=lambda: Secret("made"))
 
 
 @dataclass

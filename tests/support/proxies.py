@@ -47,6 +47,18 @@ http {{
     }}
 }}
 """
+_PLAIN = (
+    _NGINX[: _NGINX.index("    upstream headrace")]
+    + """
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream};
+        }}
+    }}
+}}
+"""
+)
 _HAPROXY = """
 global
     maxconn 1024
@@ -72,6 +84,13 @@ backend headrace
 def nginx(folder: Path, upstream: int, *, patience_seconds: int = 10) -> Iterator[int]:
     """The port of an nginx with keep-alive connections to the upstream port."""
     config = _configured(folder / "nginx.conf", _NGINX, upstream, patience_seconds)
+    yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
+
+
+@contextmanager
+def plain_nginx(folder: Path, upstream: int) -> Iterator[int]:
+    """The port of an nginx that was told nothing but where the upstream is."""
+    config = _configured(folder / "nginx.conf", _PLAIN, upstream, 10)
     yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
 
 

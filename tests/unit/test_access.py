@@ -18,14 +18,17 @@ class Rules:
     admin_tokens: tuple[Secret, ...] = ()
     open: bool = False
     open_metrics: bool = False
+    action_token: Secret | None = None
 
 
-OPEN_LOOPBACK = Rules()
+OPEN_LOOPBACK = Rules(action_token=Secret("made"))
 GUARDED = Rules(read_tokens=(Secret("reader"), Secret("reader2")), admin_tokens=(Secret("admin"),))
 READ_ONLY = Rules(read_tokens=(Secret("reader"),))
 ADMIN_ONLY = Rules(admin_tokens=(Secret("admin"),))
 OWN = {"host": "127.0.0.1:8000"}
 API = "/api/v1/events"
+REDRIVE = "/api/v1/handlers/h/redrive"
+MADE = {"authorization": "Bearer made"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Case:
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     loopback: bool = True
+    http_version: str = "1.1"
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -82,7 +86,9 @@ TOKENS = [
 
 LOOPBACK = [
     Case(OPEN_LOOPBACK, API, 0, headers=OWN),
-    Case(OPEN_LOOPBACK, API, 0, method="POST", headers=OWN),
+    Case(OPEN_LOOPBACK, API, 403, headers=OWN, http_version="1.0"),
+    Case(OPEN_LOOPBACK, "/", 403, headers=OWN, http_version="1.0"),
+    Case(OPEN_LOOPBACK, "/livez", 0, headers=OWN, http_version="1.0"),
     *(Case(OPEN_LOOPBACK, API, 0, headers={"host": host}) for host in ("localhost", "LOCALHOST:1", "[::1]:8000")),
     *(
         Case(OPEN_LOOPBACK, API, 403, headers={"host": host})
@@ -94,7 +100,18 @@ LOOPBACK = [
     Case(OPEN_LOOPBACK, API, 403),
     *(
         Case(OPEN_LOOPBACK, API, 403, headers=OWN | {name: "1.2.3.4"})
-        for name in ("forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-anything")
+        for name in (
+            *("forwarded", "via", "x-real-ip", "x-forwarded", "x-forwarded-for", "x-forwarded-anything"),
+            *("cf-ray", "cf-connecting-ip", "cdn-loop", "cloudfront-viewer-address", "x-amz-cf-id", "x-amzn-trace-id"),
+            *("x-cloud-trace-context", "x-appengine-country", "x-azure-clientip", "x-arr-ssl", "x-original-host"),
+            *("x-envoy-external-address", "fly-client-ip", "fastly-client-ip", "true-client-ip", "akamai-origin-hop"),
+            *("x-vercel-id", "x-nf-client-connection-ip", "incap-client-ip", "tailscale-user-login", "ngrok-agent-ips"),
+            *("wl-proxy-client-ip", "x-proxyuser-ip", "x-remote-addr", "x-originating-ip", "x-bluecoat-via"),
+        )
+    ),
+    *(
+        Case(OPEN_LOOPBACK, API, 0, headers=OWN | {name: "1"})
+        for name in ("traceparent", "x-request-id", "accept", "user-agent", "sec-fetch-site", "priority", "cookie")
     ),
     *(
         Case(OPEN_LOOPBACK, API, 0, headers=OWN | {"origin": origin})
@@ -123,13 +140,42 @@ LOOPBACK = [
     Case(OPEN_LOOPBACK, API, 403, headers=OWN, loopback=False),
 ]
 
+ACTIONS = [
+    Case(OPEN_LOOPBACK, REDRIVE, 401, method="POST", headers=OWN),
+    Case(OPEN_LOOPBACK, REDRIVE, 401, method="POST", headers=bearer("wrong")),
+    Case(OPEN_LOOPBACK, REDRIVE, 0, method="POST", headers=OWN | MADE),
+    Case(OPEN_LOOPBACK, REDRIVE, 403, method="POST", headers=OWN | MADE, http_version="1.0"),
+    Case(OPEN_LOOPBACK, REDRIVE, 403, method="POST", headers=OWN | MADE | {"x-forwarded-for": "1.2.3.4"}),
+    Case(OPEN_LOOPBACK, REDRIVE, 403, method="POST", headers=OWN | MADE | {"origin": "https://example.org"}),
+    *(Case(OPEN_LOOPBACK, API, 401, method=method, headers=OWN) for method in ("PUT", "DELETE", "PATCH", "OPTIONS")),
+    Case(OPEN_LOOPBACK, API, 0, headers=bearer("stale")),
+    Case(Rules(), REDRIVE, 401, method="POST", headers=OWN),
+    Case(Rules(), REDRIVE, 401, method="POST", headers=OWN | MADE),
+    Case(Rules(open=True), REDRIVE, 401, method="POST", headers={"host": "10.0.0.7"}, loopback=False),
+    Case(Rules(open=True, action_token=Secret("made")), REDRIVE, 0, method="POST", headers=MADE, loopback=False),
+    Case(
+        Rules(read_tokens=(Secret("reader"),), action_token=Secret("made")),
+        REDRIVE,
+        0,
+        method="POST",
+        headers=OWN | MADE,
+    ),
+]
 
-@pytest.mark.parametrize("case", [*TOKENS, *LOOPBACK], ids=str)
+
+@pytest.mark.parametrize("case", [*TOKENS, *LOOPBACK, *ACTIONS], ids=str)
 def test_a_request_gets_what_the_rules_say(case: Case) -> None:
-    """Tokens decide where there are any; without them only this machine's own requests pass."""
+    """Tokens decide where there are any; without them this machine's own requests may read, and none may act."""
     headers = [(name.encode(), value.encode()) for name, value in case.headers.items()]
 
-    refused = refusal(case.rules, loopback=case.loopback, method=case.method, path=case.path, headers=headers)
+    refused = refusal(
+        case.rules,
+        loopback=case.loopback,
+        method=case.method,
+        path=case.path,
+        headers=headers,
+        http_version=case.http_version,
+    )
 
     assert (refused.status if refused else 0) == case.expected
 

@@ -1,4 +1,4 @@
-// Asks the API, with the token of this tab where the server wants one.
+// Asks the API, with the token of this tab where the server wants one: from the form, or from the link that `serve` printed.
 
 const KEY = "headrace.token";
 const form = document.getElementById("token-form");
@@ -6,6 +6,17 @@ const input = document.getElementById("token");
 const note = document.getElementById("token-note");
 
 export class Refused extends Error {}
+
+// The token of a link (/#token=…) is kept by this tab and taken out of the address, which histories remember.
+function takeFromLink() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  sessionStorage.setItem(KEY, token);
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
+takeFromLink();
+addEventListener("hashchange", takeFromLink);
 
 export async function ask(path) {
   const token = sessionStorage.getItem(KEY);
