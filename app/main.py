@@ -206,12 +206,19 @@ def make_metrics() -> Metrics:
     return metrics
 
 
-async def prepare_store(database: Database) -> None:
-    """Bring the schema up to date: SQLite by itself, PostgreSQL only by `headrace migrate`. Raises SchemaBehind."""
-    if database.dialect == "sqlite":
-        await migrate(database)
-    else:
-        await require_newest(database)
+async def prepare_store(url: str) -> None:
+    """Bring the schema up to date: SQLite by itself, PostgreSQL only by `headrace migrate`. Raises SchemaBehind.
+
+    A migration takes as long as it takes, so it is not asked of the process that is killed where it does not answer.
+    """
+    database = open_database(url)
+    try:
+        if database.dialect == "sqlite":
+            await migrate(database)
+        else:
+            await require_newest(database)
+    finally:
+        await database.close()
 
 
 async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> None:
@@ -222,9 +229,8 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     listening = _listen(settings.server.host, settings.server.port)
-    database = open_database(settings.store.url.value(), write_apart=True)
-    await prepare_store(database)
-    headrace = Headrace(settings, database)
+    await prepare_store(settings.store.url.value())
+    headrace = Headrace(settings, open_database(settings.store.url.value(), write_apart=True))
     stop_on_signals(headrace.stop)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked through again and again

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import structlog
@@ -26,6 +28,7 @@ _GROUP_RECORDS_IN_ORDER = 500  # where there may be several: smaller ones overla
 _GROUP_BYTES = 8 * 1024 * 1024
 _GROUPS_AHEAD = 3  # that the store has beside the one it commits, for the loop may be busy with decoding meanwhile
 _AHEAD_RECORDS = 250  # so many have to wait before the store gets one: fewer are better together
+_ANSWER_SECONDS = 12.0  # a sender is promised 15; the usual ones give up after 20 (Particle)
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +44,13 @@ class _Group(NamedTuple):
 class Inbox:
     """Holds at most `max_events` records and `max_bytes` until they are committed.
 
-    `patience_seconds` is how long a submission waits for room before it is deferred, `retry_seconds` how long what is
-    held waits between attempts while the store is away. `in_order`: the store commits groups in the order in which it
-    is given them, also where it has several at once. A group is cut at `group_records`, between submissions. `publish`
-    is given what was committed, in order.
+    `patience_seconds` is how long a submission waits for room before it is deferred; what waits counts in `max_bytes`
+    too, and beyond it nobody waits. Whatever the store does, a submission has its outcomes within `answer_seconds`:
+    deferred, if it is not committed by then. None of this is for what is held: `retry_seconds` is how long that waits
+    between attempts while the store is away.
+
+    `in_order`: the store commits groups in the order in which it is given them, also where it has several at once. A
+    group is cut at `group_records`, between submissions. `publish` is given what was committed, in order.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Inbox:
         max_events: int,
         max_bytes: int,
         patience_seconds: float,
+        answer_seconds: float = _ANSWER_SECONDS,
         retry_seconds: float = 1.0,
         in_order: bool = False,
         group_records: int | None = None,
@@ -67,6 +74,7 @@ class Inbox:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._patience_seconds = patience_seconds
+        self._answer_seconds = answer_seconds
         self._retry_seconds = retry_seconds
         self._in_order = in_order
         self._group_records = group_records or (_GROUP_RECORDS_IN_ORDER if in_order else _GROUP_RECORDS)
@@ -78,6 +86,8 @@ class Inbox:
         self._held = 0  # submissions, queued or under way, that nobody will send again
         # In line for room: what needs much is not overtaken by what needs little.
         self._line: deque[tuple[Submission, asyncio.Future[None]]] = deque()
+        self._line_bytes = 0
+        self._answering: asyncio.TimerHandle | None = None  # while there may be anybody to be answered in time
         self._work = asyncio.Event()
         self._closed = asyncio.Event()
         metrics.inbox_events.set_function(lambda: self._events)
@@ -90,16 +100,22 @@ class Inbox:
             )
 
     def enter(self, submission: Submission) -> bool:
-        """Take a submission in; False where it has to wait for room. Where the inbox is closed it is DEFERRED.
+        """Take a submission in; False where it has to wait for room. Where there is none to wait in, it is DEFERRED.
 
-        What is held waits for the store as long as that takes, and is DEFERRED only where the inbox closes meanwhile.
+        Where the inbox is closed everything is. What is held waits for room and store as long as that takes, and is
+        DEFERRED only where the inbox closes meanwhile.
         """
         if self._closed.is_set():
             _defer([submission])
-        elif self._line or not self._fits(submission):
+            return True
+        if not submission.held:
+            self._promise_answer(submission)
+        if not self._line and self._fits(submission):
+            self._take_in(submission)
+        elif submission.held or self._bytes + self._line_bytes + submission.bytes <= self._max_bytes:
             return False
         else:
-            self._take_in(submission)
+            _defer([submission])
         return True
 
     async def wait_for_room(self, submission: Submission) -> None:
@@ -110,9 +126,11 @@ class Inbox:
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = submission, room
         self._line.append(place)
+        self._line_bytes += submission.bytes
         await asyncio.wait((room,), timeout=None if submission.held else self._patience_seconds)
         if not room.done():
             self._line.remove(place)
+            self._line_bytes -= submission.bytes
             _defer([submission])
             self._give_room()
 
@@ -130,7 +148,7 @@ class Inbox:
         """Take nothing more; `run` returns when what is queued is settled."""
         self._closed.set()
         self._work.set()
-        line, self._line = self._line, deque()
+        line, self._line, self._line_bytes = self._line, deque(), 0
         for submission, room in line:
             _defer([submission])
             room.set_result(None)
@@ -152,8 +170,35 @@ class Inbox:
         """Let those in line in, as far as there is room."""
         while self._line and self._fits(self._line[0][0]):
             submission, room = self._line.popleft()
+            self._line_bytes -= submission.bytes
             self._take_in(submission)
             room.set_result(None)
+
+    def _promise_answer(self, submission: Submission) -> None:
+        loop = asyncio.get_running_loop()
+        submission.answer_by = loop.time() + self._answer_seconds
+        if self._answering is None:
+            self._answering = loop.call_at(submission.answer_by, self._answer_overdue)
+
+    def _answer_overdue(self) -> None:
+        """Defer what has waited for too long. What the store has already stays in its group, and in the bound."""
+        self._answering = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        under_way = [submission for group in self._under_way for submission in group.submissions]
+        queued = [submission for submission in self._queue if submission.answer_by <= now]
+        if queued:
+            self._queue = deque(submission for submission in self._queue if submission.answer_by > now)
+            self._leave(queued)
+        overdue = [submission for submission in under_way if submission.answer_by <= now] + queued
+        if overdue:
+            log.warning("store_slow", deferred=len(overdue), seconds=self._answer_seconds)
+        _defer(overdue)
+        self._give_room()
+        waiting = chain(under_way, self._queue, (submission for submission, _ in self._line))
+        left = (submission.answer_by for submission in waiting if submission.answer_by > now)
+        if (earliest := min(left, default=math.inf)) < math.inf:
+            self._answering = loop.call_at(earliest, self._answer_overdue)
 
     def _hand_over(self) -> None:
         """Give the store the next group, and those it may have beforehand."""

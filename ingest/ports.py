@@ -59,7 +59,7 @@ class Intake(Protocol):
     async def settle(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """Commit the records together and return what became of each, in order. They are durable when this returns.
 
-        Outcome.DEFERRED: it was not stored, and the sender should send it again. Raises TooLarge where the
+        Outcome.DEFERRED: it was not stored in time, and the sender should send it again. Raises TooLarge where the
         records are more than the inbox can ever hold. Cancelling the caller does not take the records back.
         """
         ...

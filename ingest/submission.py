@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 
@@ -16,21 +17,30 @@ _ATTRIBUTE_BYTES = 150  # what an attribute weighs besides its characters
 class Submission:
     """Records that commit together. `settled` is done, with an outcome for each, when they have their outcomes.
 
-    What is `held` will not be sent again by anybody: it waits for room and for the store as long as that takes.
+    What is `held` will not be sent again by anybody: it waits for room and for the store as long as that takes. Of
+    anything else the sender is answered by `answer_by`, a time of the event loop's clock.
     """
 
-    __slots__ = ("_metrics", "_received_at", "bytes", "held", "records", "settled")
+    __slots__ = ("_is_settled", "_metrics", "_received_at", "answer_by", "bytes", "held", "records", "settled")
 
     def __init__(self, records: Sequence[Record], metrics: IntakeMetrics, *, held: bool = False) -> None:
         self.records = records
         self.held = held
+        self.answer_by = math.inf
         self.bytes = sum(map(weight, records))
         self.settled: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
         self._metrics = metrics
         self._received_at = time.perf_counter()
+        self._is_settled = False
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Count the outcomes, and let whoever awaits them go on. A caller who no longer waits changes nothing."""
+        """Count the outcomes, and let whoever awaits them go on. A caller who no longer waits changes nothing.
+
+        The first time counts: what was deferred because the store took too long stays so, also where it commits.
+        """
+        if self._is_settled:
+            return
+        self._is_settled = True
         self._metrics.count_settled(self.records, outcomes, time.perf_counter() - self._received_at)
         if not self.settled.done():
             self.settled.set_result(outcomes)

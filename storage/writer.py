@@ -1,7 +1,8 @@
 """The process that writes to SQLite, so that commits and the event loop do not wait for one interpreter lock.
 
 The service sends a pickled function of a Connection; the process runs it in a transaction and sends back what it
-returned. Only our own process is at the other end of the socket. It ends when that one is gone.
+returned. Only our own process is at the other end of the socket. It ends when that one is gone. One that answers
+nothing for a while, stopped or before a disk that hangs, is killed and replaced.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, cast
 
+import structlog
 from sqlalchemy import URL, make_url
 
 from ingest.errors import StoreUnavailable
@@ -26,16 +28,25 @@ from storage.sqlite import WritingConnection
 
 _LENGTH = Struct("<I")
 _STOP_SECONDS = 10
+_KILL_SECONDS = 1
+_SILENCE_SECONDS = 10.0  # longer than SQLite waits for a lock, which it answers
 _PROGRAM = "from storage.writer import main; main()"
 
 _Transaction = tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]
 
+log = structlog.get_logger(__name__)
+
 
 class WriterProcess:
-    """Writer in a process of its own. One that dies fails what it was asked and is replaced at the next write."""
+    """Writer in a process of its own.
 
-    def __init__(self, url: URL) -> None:
+    One that dies fails what it was asked and is replaced at the next write. So is one that was asked and has answered
+    nothing for `silence_seconds`: it is killed, and what it was doing may have been committed or not.
+    """
+
+    def __init__(self, url: URL, silence_seconds: float = _SILENCE_SECONDS) -> None:
         self._url = url
+        self._silence_seconds = silence_seconds
         self._line: _Line | None = None
         self._starting = asyncio.Lock()
 
@@ -57,7 +68,7 @@ class WriterProcess:
                 await self._line.close()
                 self._line = None
             if self._line is None:
-                self._line = await _Line.open(self._url)
+                self._line = await _Line.open(self._url, self._silence_seconds)
             return self._line
 
 
@@ -71,15 +82,19 @@ class _Failure:
 class _Line(asyncio.Protocol):
     """The socket to one process; answers come in the order of the questions."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], silence_seconds: float) -> None:
         self._process = process
+        self._silence_seconds = silence_seconds
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._unanswered: deque[asyncio.Future[object]] = deque()
+        self._asked_or_heard_at = 0.0  # when the oldest question became the next to be answered
+        self._timer: asyncio.TimerHandle | None = None  # while anything is unanswered
         self._received = bytearray()
         self._closed = asyncio.Event()
 
     @classmethod
-    async def open(cls, url: URL) -> _Line:
+    async def open(cls, url: URL, silence_seconds: float) -> _Line:
         """Start a process and connect to it."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -89,7 +104,7 @@ class _Line(asyncio.Protocol):
             command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), address]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - asyncio's own waits for it by a thread or a signal handler
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_connection(lambda: cls(process), sock=ours)
+        _, line = await loop.create_connection(lambda: cls(process, silence_seconds), sock=ours)
         return line
 
     @property
@@ -99,23 +114,49 @@ class _Line(asyncio.Protocol):
 
     def ask(self, transaction: _Transaction) -> asyncio.Future[object]:
         """The answer to come."""
-        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[object] = self._loop.create_future()
         assert self._transport is not None  # noqa: S101 - `open` returns a connected line
         question = pickle.dumps(transaction, pickle.HIGHEST_PROTOCOL)
         self._transport.write(_LENGTH.pack(len(question)) + question)
+        if not self._unanswered:
+            self._asked_or_heard_at = self._loop.time()
         self._unanswered.append(answer)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._silence_seconds, self._judge_silence)
         return answer
 
     async def close(self) -> None:
         """Half-close: the process answers what it was asked, and ends. One that does not is killed."""
         if self._transport is not None and not self.gone:
             self._transport.write_eof()
-        try:
-            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if not await self._ends_within(_STOP_SECONDS):
+            self._kill()
+            await self._ends_within(_KILL_SECONDS)  # before a disk that hangs it lives on until that answers
         await self._closed.wait()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.to_thread(self._process.wait, seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _kill(self) -> None:
+        self._process.kill()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _judge_silence(self) -> None:
+        """Kill a process that should have answered by now, else look again when that would be due."""
+        self._timer = None
+        if not self._unanswered:
+            return
+        left = self._asked_or_heard_at + self._silence_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._judge_silence)
+            return
+        log.error("writer_killed", silent_seconds=self._silence_seconds, unanswered=len(self._unanswered))
+        self._kill()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -123,6 +164,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        self._asked_or_heard_at = self._loop.time()
         self._received += data
         while len(self._received) >= _LENGTH.size:
             end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
@@ -135,6 +177,8 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._closed.set()
+        if self._timer is not None:
+            self._timer.cancel()
         while self._unanswered:
             self._settle(_Failure(StoreUnavailable("the process that writes to the database has ended")))
 

@@ -11,17 +11,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
 from storage.database import Database, DataRefused
 from storage.engine import open_database
 from storage.migrate import migrate
+from storage.sqlite import SqliteDatabase
 from storage.store import SqlStore
+from storage.writer import WriterProcess
 from tests.contract.test_store import RULES, Rule
 from tests.support.records import NOW, an_event, numbered
 from tests.support.stored import positions
-from tests.support.written_apart import broken, pid_of_writer, refused
+from tests.support.written_apart import broken, pid_after, pid_of_writer, refused
 
 
 def alive(pid: int) -> bool:
@@ -97,6 +100,31 @@ async def test_a_writer_that_dies_costs_what_it_was_asked_and_is_replaced(databa
     assert all(isinstance(answer, StoreUnavailable) for answer in answers), answers
     assert await database.write(pid_of_writer) != first
     assert await SqlStore(database, lambda: NOW).commit(numbered(2))
+
+
+async def test_a_writer_that_answers_nothing_is_killed_and_replaced(tmp_path: Path) -> None:
+    """Whoever waits hears StoreUnavailable after a while, a stopped process does not stay, and the next write works."""
+    url = make_url(f"sqlite:///{tmp_path}/test.db")
+    database = SqliteDatabase(url, WriterProcess(url, silence_seconds=3.0))
+    first = await database.write(pid_of_writer)
+    os.kill(first, signal.SIGSTOP)
+
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*(database.write(pid_of_writer) for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(answer, StoreUnavailable) for answer in answers), answers
+        assert await database.write(pid_of_writer) != first
+    await until_gone(first)
+    await database.close()
+
+
+async def test_a_writer_that_is_slow_but_answers_is_left_alone(tmp_path: Path) -> None:
+    """Each answer shows that it works; together they may take longer than one may, and so may a pause in asking."""
+    url = make_url(f"sqlite:///{tmp_path}/test.db")
+    database = SqliteDatabase(url, WriterProcess(url, silence_seconds=3.0))
+    first = await database.write(pid_of_writer)
+    slow = await asyncio.gather(*(database.write(pid_after, 1.0) for _ in range(5)))
+    assert {first, await database.write(pid_of_writer), *slow} == {first}
+    await database.close()
 
 
 async def test_signals_to_the_group_leave_the_writer_to_the_service(database: Database) -> None:

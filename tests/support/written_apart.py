@@ -17,6 +17,12 @@ def pid_of_writer(_connection: Connection) -> int:
     return os.getpid()
 
 
+def pid_after(_connection: Connection, seconds: float) -> int:
+    """The process that this runs in, for so long."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def broken(connection: Connection) -> None:
     """A fault of ours after something was written."""
     connection.execute(text("UPDATE head SET position = 999"))
