@@ -39,9 +39,9 @@ def store_of(kind: str, folder: Path) -> Iterator[str]:
         own_server().drop_database(url)
 
 
-def server_on(url: str, folder: Path) -> Server:
-    """A server on a store that has the newest schema; not started yet."""
-    server = Server(folder, _CONFIG.format(url=url))
+def server_on(url: str, folder: Path, handler: str = "") -> Server:
+    """A server on a store that has the newest schema; not started yet. `handler` is the configuration of one."""
+    server = Server(folder, _CONFIG.format(url=url) + handler)
     if not url.startswith("sqlite:"):
         server.migrate()
     return server

@@ -87,6 +87,15 @@ class Postgres:
         """Cut every connection and stop at once, without a checkpoint."""
         self._run("pg_ctl", "-w", "-m", "immediate", "-D", str(self.folder), "stop")
 
+    def copy_to(self, copy: Path) -> None:
+        """Copy all that it holds into a new folder. It has to be stopped."""
+        subprocess.run(["cp", "-a", str(self.folder), str(copy)], check=True)
+
+    def put_back(self, copy: Path) -> None:
+        """Put a copy in the place of what it holds. It has to be stopped."""
+        shutil.rmtree(self.folder)
+        subprocess.run(["cp", "-a", str(copy), str(self.folder)], check=True)
+
     @property
     def pid_file(self) -> Path:
         """Where PostgreSQL writes which process is the one that started the others."""
