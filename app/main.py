@@ -45,6 +45,7 @@ from storage.engine import Database, open_database
 from storage.feed import SqlFeed
 from storage.migrate import migrate, require_newest
 from storage.retention import Retention
+from storage.rewinds import Rewinds
 from storage.store import SqlStore
 
 # How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
@@ -72,7 +73,8 @@ class Headrace:
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         metrics = make_metrics()
-        store, feed = SqlStore(database, utc_now), SqlFeed(database)
+        rewinds = Rewinds(metrics.store_rewinds.inc)
+        store, feed = SqlStore(database, utc_now, rewinds), SqlFeed(database, rewinds)
         self._inbox = Inbox(
             store,
             metrics,
@@ -85,7 +87,7 @@ class Headrace:
         self._dispatcher = Dispatcher(
             {label: (build(label, handler, settings.folder), handler) for label, handler in settings.handlers.items()},
             feed,
-            SqlCursors(database),
+            SqlCursors(database, rewinds),
             metrics,
             holder=secrets.token_hex(8),
             clock=utc_now,

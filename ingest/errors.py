@@ -5,6 +5,7 @@ HeadraceError
 ├── StoreUnavailable       nothing was committed: the record is deferred, its sender will send it again
 ├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
 ├── LeaseLost              another process holds this cursor: nothing was written, let go
+├── StoreRewound           the database was put back to an older state: what is remembered of it is void
 └── DeadLetter             raised by a handler: this event goes to the dead letters at once, without a retry
 """
 
@@ -29,6 +30,10 @@ class TooLarge(HeadraceError):
 
 class LeaseLost(HeadraceError):
     """The cursor's epoch has moved on: somebody else works on it."""
+
+
+class StoreRewound(HeadraceError):
+    """The store is not the one that was read: it was put back to an older state. Begin again at the cursor."""
 
 
 class DeadLetter(HeadraceError):

@@ -104,6 +104,9 @@ class Metrics:
             "headrace_commit_events", "Records in one group commit", registry=registry, buckets=_COMMIT_SIZE_BUCKETS
         )
         self.inbox_events = Gauge("headrace_inbox_events", "Waiting for a commit", registry=registry)
+        self.store_rewinds = Counter(
+            "headrace_store_rewinds", "Times that the database was put back to an older state", registry=registry
+        )
         self.deliveries = LoopCounter(
             "headrace_handler_deliveries", "What became of deliveries", ["handler", "outcome"], registry=registry
         )

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
+from uuid import UUID
 
 from ingest.event import Cause, Event, Origin, Outcome, Record
 from ingest.formats.frame import Frame
@@ -201,7 +202,10 @@ class Feed(Protocol):
     """The store's tail: committed events by position."""
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """At most `limit` events with position > `after`, ascending; empty where there are none yet."""
+        """At most `limit` events with position > `after`, ascending; empty where there are none yet.
+
+        Raises StoreRewound where the store ends before `after` and did not before.
+        """
         ...
 
     async def wait(self, after: int) -> None:
@@ -211,6 +215,13 @@ class Feed(Protocol):
     async def head(self) -> int:
         """The highest position that was ever given."""
         ...
+
+
+class Seen(NamedTuple):
+    """An event that was read, so that it is known again."""
+
+    position: int
+    id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +260,8 @@ class Cursor(Protocol):
 
     Every write is fenced by the epoch of the lease and raises LeaseLost, having changed nothing, if another process
     took the cursor over. Everything here raises StoreUnavailable where the store is away.
+
+    A write raises StoreRewound, having changed nothing, if the database was put back since the cursor was acquired.
     """
 
     @property
@@ -256,10 +269,13 @@ class Cursor(Protocol):
         """All events up to here are delivered, parked, or not for this handler."""
         ...
 
-    async def advance(self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = ()) -> None:
+    async def advance(
+        self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
+    ) -> None:
         """Move on, write parked rows and strike delivered positions off them, in one transaction; renew the lease.
 
-        `position` may be the present one. The lease holds for LEASE_SECONDS.
+        `position` may be the present one, and `seen` is the last event that was read, by which a database that was put
+        back is known. The lease holds for LEASE_SECONDS.
         """
         ...
 

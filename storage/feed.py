@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, select
 
+from ingest.errors import StoreRewound
 from ingest.event import Event
 from ingest.submission import weight
 from storage.engine import Database
+from storage.rewinds import Rewinds
 from storage.rows import event_of
 from storage.tables import events, head
 
@@ -30,8 +32,10 @@ _HEAD = select(head.c.position)
 class SqlFeed:
     """ports.Feed, told of this process's commits by `publish`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rewinds: Rewinds | None = None) -> None:
         self._database = database
+        self._rewinds = rewinds or Rewinds()
+        self._remembered_since = self._rewinds.number
         self._recent: list[Event] = []  # contiguous positions; trimmed by halves, so that an index stays arithmetic
         self._recent_bytes = 0
         self._arrival = asyncio.Event()
@@ -40,6 +44,7 @@ class SqlFeed:
         """Remember what was just committed, and wake whoever waits for it."""
         if not committed:
             return
+        self._forget_rewound()
         self._recent.extend(committed)
         self._recent_bytes += sum(map(weight, committed))
         if not self._contiguous():  # another process committed in between
@@ -53,11 +58,19 @@ class SqlFeed:
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
         """See ports.Feed."""
+        self._forget_rewound()
         if self._recent:
             start = after + 1 - self._first()
             if 0 <= start < len(self._recent):
                 return self._recent[start : start + limit]
-        return await self._database.read(_read, after, limit)
+        mark = self._rewinds.mark()
+        found, head = await self._database.read(_read, after, limit)
+        if not found:
+            self._rewinds.compare(mark, head)
+            if head < after <= self._rewinds.highest:
+                raise StoreRewound(f"the store ends at {head}, and was read up to {after}")
+        self._rewinds.reached(head)
+        return found
 
     async def wait(self, after: int) -> None:
         """See ports.Feed."""
@@ -79,6 +92,12 @@ class SqlFeed:
     def _last(self) -> int:
         return self._recent[-1].position or 0
 
+    def _forget_rewound(self) -> None:
+        """Forget what was committed before the database was put back."""
+        if self._remembered_since != self._rewinds.number:
+            self._remembered_since = self._rewinds.number
+            self._forget(len(self._recent))
+
     def _contiguous(self) -> bool:
         return self._last() - self._first() == len(self._recent) - 1
 
@@ -87,8 +106,10 @@ class SqlFeed:
         del self._recent[:oldest]
 
 
-def _read(connection: Connection, after: int, limit: int) -> list[Event]:
-    return [event_of(row) for row in connection.execute(_READ, {"after": after, "most": limit})]
+def _read(connection: Connection, after: int, limit: int) -> tuple[list[Event], int]:
+    """The events, and a position that is committed: the last of them, or the head where there are none."""
+    found = [event_of(row) for row in connection.execute(_READ, {"after": after, "most": limit})]
+    return found, (found[-1].position or 0) if found else _head(connection)
 
 
 def _head(connection: Connection) -> int:

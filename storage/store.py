@@ -24,6 +24,7 @@ from ingest.event import Event, Ignored, Mode, Outcome, Reason, Record, Reject
 from ingest.ports import Commit
 from storage import bulk
 from storage.engine import Database, DataRefused
+from storage.rewinds import Rewinds
 from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, micros, reject_row
 from storage.tables import events, rejects, sightings, tallies, writers
 
@@ -46,8 +47,9 @@ log = structlog.get_logger(__name__)
 class SqlStore:
     """ports.Store on SQLite or PostgreSQL."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], rewinds: Rewinds | None = None) -> None:
         self._database = database
+        self._rewinds = rewinds or Rewinds()
         self._clock = clock
         self._writer = secrets.token_hex(8)
         self._batch = 0
@@ -62,12 +64,15 @@ class SqlStore:
     async def _commit_once(self, records: Sequence[Record]) -> Commit:
         self._batch += 1
         batch = _Batch(records, self._clock(), self._writer, self._batch)
+        mark = self._rewinds.mark()
         try:
             position, outcomes = await self._database.write(batch.write)
         except StoreUnavailable:
             if batch.result is None or not await self._was_committed():
                 raise
             position, outcomes = batch.result
+        self._rewinds.compare(mark, position)
+        self._rewinds.reached(position + outcomes.count(Outcome.STORED))
         return Commit(outcomes, partial(_placed, records, outcomes, position))
 
     async def _was_committed(self) -> bool:

@@ -15,7 +15,7 @@ from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTurn
 from app.dispatcher.own_loop import OwnLoop
 from app.dispatcher.runner import HandlerState, Runner
 from app.dispatcher.tenure import LAST_SAVE_SECONDS, Post
-from ingest.errors import LeaseLost, StoreUnavailable
+from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 
 _BLOCKED_LOOKS = 4  # looks and not seconds: a process that was suspended has blocked nothing
 _SAY_LOOKS = 120
@@ -94,7 +94,8 @@ class Apart:
         if self._unanswered % _SAY_LOOKS == _BLOCKED_LOOKS:
             log.error("handler_blocks", handler=self._post.label, at=loop.where(), consequence="it delivers nothing")
         if self._unanswered >= _BLOCKED_LOOKS and cursors.held is not None:
-            with contextlib.suppress(LeaseLost, StoreUnavailable, TimeoutError):  # the handler's own loop will see it
+            # What goes wrong here the handler's own loop will see.
+            with contextlib.suppress(LeaseLost, StoreRewound, StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_STORE_SECONDS):
                     self._post.tally.stands(await cursors.held.keep(), self._post.clock())
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from app.dispatcher.turn import TURN_SECONDS
 from ingest.event import Event
-from ingest.ports import LEASE_SECONDS, Cursor, Cursors, Feed, Parked, Standing
+from ingest.ports import LEASE_SECONDS, Cursor, Cursors, Feed, Parked, Seen, Standing
 
 T = TypeVar("T")
 
@@ -74,9 +74,11 @@ class HomeCursor:
         """See ports.Cursor."""
         return self._cursor.position
 
-    async def advance(self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = ()) -> None:
+    async def advance(
+        self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
+    ) -> None:
         """See ports.Cursor."""
-        await _at(self._home, self._advance(position, parked, delivered))
+        await _at(self._home, self._advance(position, parked, delivered, seen))
 
     async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
         """See ports.Cursor."""
@@ -105,11 +107,16 @@ class HomeCursor:
         return await self._cursor.standing()
 
     async def _advance(
-        self, position: int | None, parked: Sequence[Parked] = (), delivered: Sequence[int] = ()
+        self,
+        position: int | None,
+        parked: Sequence[Parked] = (),
+        delivered: Sequence[int] = (),
+        seen: Seen | None = None,
     ) -> None:
         async with self._one_at_a_time:
             asked = self._home.time()
-            await self._cursor.advance(self._cursor.position if position is None else position, parked, delivered)
+            to = self._cursor.position if position is None else position
+            await self._cursor.advance(to, parked, delivered, seen=seen)
             self._renewed_at = asked
 
 

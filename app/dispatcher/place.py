@@ -9,7 +9,7 @@ from datetime import datetime
 from app.dispatcher.cancelling import wait_at_most
 from app.dispatcher.lane import Lane
 from app.dispatcher.window import Window
-from ingest.ports import LEASE_SECONDS, Cursor
+from ingest.ports import LEASE_SECONDS, Cursor, Seen
 
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours
@@ -18,7 +18,8 @@ _LOOK_SECONDS = 0.5
 
 
 class Place:
-    """The cursor of a window. All methods that wait raise StoreUnavailable and LeaseLost, and then changed nothing.
+    """The cursor of a window. All methods that wait raise StoreUnavailable, LeaseLost and StoreRewound, and then
+    changed nothing. `seen` is the last event that was read, wanted or not.
 
     The lease counts from the loop time at which it was asked for, at first `asked_at`: the answer may have come late.
     """
@@ -26,6 +27,7 @@ class Place:
     def __init__(
         self, cursor: Cursor, window: Window, clock: Callable[[], datetime], *, asked_at: float, by_device: bool
     ) -> None:
+        self.seen: Seen | None = None
         self._cursor = cursor
         self._window = window
         self._clock = clock
@@ -74,7 +76,7 @@ class Place:
         parked = [row for row in rows.values() if row is not None]
         delivered = [at for at, row in rows.items() if row is None]
         try:
-            await self._cursor.advance(position, parked, delivered)
+            await self._cursor.advance(position, parked, delivered, seen=self.seen)
         except BaseException:  # also when cancelled: the next save writes the same once more
             self._window.give_back(rows)
             raise

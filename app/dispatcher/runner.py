@@ -10,7 +10,7 @@ import structlog
 from app.dispatcher.backoff import Backoff
 from app.dispatcher.cancelling import is_cancelled, wait_at_most
 from app.dispatcher.tenure import Post, Tenure
-from ingest.errors import LeaseLost, StoreUnavailable
+from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 
 _STANDBY_SECONDS = 2.0
 
@@ -54,6 +54,9 @@ class Runner:
         except* LeaseLost:
             log.warning("lease_lost", handler=self._post.label)
             self.state = HandlerState.STANDBY
+        except* StoreRewound as group:
+            log.warning("handler_rewound", handler=self._post.label, error=str(group.exceptions[0]))
+            self.state = HandlerState.FAILING
         except* StoreUnavailable as group:
             log.warning("store_unavailable", handler=self._post.label, error=str(group.exceptions[0]))
             self.state = HandlerState.FAILING

@@ -24,9 +24,9 @@ from app.dispatcher.turn import Turn
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
 from app.settings import HandlerSettings
-from ingest.errors import LeaseLost, StoreUnavailable
+from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 from ingest.event import Event
-from ingest.ports import Cursor, Cursors, Feed, Handler
+from ingest.ports import Cursor, Cursors, Feed, Handler, Seen
 
 _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
@@ -69,7 +69,8 @@ class Tenure:
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, then let what is in flight finish, and give the cursor back.
 
-        Raises LeaseLost in an exception group if another process took the cursor. A cancelled tenure is like a crash.
+        Raises LeaseLost in an exception group if another process took the cursor, StoreRewound if the database was put
+        back. A cancelled tenure is like a crash.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -121,7 +122,9 @@ class Tenure:
         after = self._window.read_to
         events = await self._post.feed.read(after, self._post.pace.read_events)
         if events:
-            self._window.admit(filter(self._wants, events), events[-1].position or after)
+            last = events[-1]
+            self._window.admit(filter(self._wants, events), last.position or after)
+            self._place.seen = Seen(last.position or after, last.id)
         else:
             await self._post.feed.wait(after)
 
@@ -152,5 +155,5 @@ class Tenure:
             async with asyncio.timeout(LAST_SAVE_SECONDS):
                 await self._place.save()
                 await self._cursor.release()
-        except (StoreUnavailable, LeaseLost, TimeoutError) as error:
+        except (StoreUnavailable, LeaseLost, StoreRewound, TimeoutError) as error:
             log.warning("cursor_not_saved", handler=self._post.label, error=str(error), consequence="redelivery")

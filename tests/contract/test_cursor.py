@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 from sqlalchemy import select, update
 
-from ingest.errors import LeaseLost
-from ingest.ports import Parked
+from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
+from ingest.ports import Parked, Seen
 from storage.cursors import SqlCursor, SqlCursors
-from storage.engine import DataRefused, open_database
+from storage.engine import Database, DataRefused, Work, open_database
+from storage.rewinds import Rewinds
 from storage.tables import cursors as cursors_table
 from storage.tables import deliveries
 from tests.support.dispatching import NOON, Clock, Stage, an_event, staged
 from tests.support.fresh import ALL
+from tests.support.stored import run
 
 STORES = ALL
+P = ParamSpec("P")
+T = TypeVar("T")
 LATER = NOON + timedelta(hours=1)
 
 
@@ -51,6 +55,29 @@ async def taken_over(stage: Stage, holder: str = "two") -> SqlCursor:
     cursor = await SqlCursors(stage.database).acquire("h", holder=holder, begin="now")
     assert cursor is not None
     return cursor
+
+
+class LosesAnswers:
+    """A database that carries out what is written and then, while it is `losing`, says that it is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.dialect = database.dialect
+        self.losing = True
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        answer = await self._database.write(work, *args, **kwargs)
+        if self.losing:
+            raise StoreUnavailable("no answer")
+        return answer
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._database.read(work, *args, **kwargs)
+
+    async def close(self) -> None:
+        """See Database."""
 
 
 async def rows(stage: Stage) -> list[tuple[str, int, int]]:
@@ -116,6 +143,52 @@ async def test_a_process_that_is_started_again_waits_for_no_lease_on_sqlite(stag
     cursor = await SqlCursors(stage.database).acquire("h", holder="restarted", begin="now")
 
     assert (cursor is not None) == (stage.database.dialect == "sqlite")
+
+
+async def test_a_cursor_that_was_put_back_is_not_moved_on(stage: Stage) -> None:
+    """Where the row is not where this process left it, an advance changes nothing and says that it was put back."""
+    cursor = await taken(stage)
+    await cursor.advance(4)
+    await run(stage.database, "UPDATE cursors SET position = 2")
+
+    with pytest.raises(StoreRewound):
+        await cursor.advance(5, [parked(5)])
+    assert await rows(stage) == []
+    assert (await cursor.standing()).position == 2
+
+
+async def test_a_cursor_does_not_pass_the_last_position(stage: Stage) -> None:
+    """A cursor is not moved to a position that was not given yet, nor by a reader that has been beyond it."""
+    cursor = await taken(stage)
+    for position, seen in ((7, None), (3, Seen(7, an_event(1).id))):
+        with pytest.raises(StoreRewound):
+            await (await taken(stage)).advance(position, seen=seen)
+    assert (await cursor.standing()).position == 0
+
+
+async def test_a_cursor_does_not_pass_other_events_than_were_read(stage: Stage) -> None:
+    """Where another event has the position of the last one that was read, what was read is not what is there now."""
+    known = await stage.feed.read(0, 6)
+    cursor = await taken(stage)
+    await cursor.advance(3, seen=Seen(5, known[4].id))
+
+    with pytest.raises(StoreRewound):
+        await cursor.advance(5, seen=Seen(5, an_event(99).id))
+    assert (await cursor.standing()).position == 3
+
+
+async def test_an_advance_whose_answer_was_lost_can_be_repeated(stage: Stage) -> None:
+    """Where a move was committed and its answer lost, the next one goes on from where the row is."""
+    cursor = await taken(stage)
+    database = LosesAnswers(stage.database)
+    holding = SqlCursor(database, "h", 1, cursor.position, Rewinds())
+    for position in (2, 3):
+        with pytest.raises(StoreUnavailable):
+            await holding.advance(position, [parked(position)])
+    database.losing = False
+
+    await holding.advance(3, [parked(2), parked(3)])
+    assert (await cursor.standing()).position == holding.position == 3
 
 
 async def test_every_advance_renews_the_lease(stage: Stage) -> None:

@@ -22,6 +22,7 @@ from storage.cursors import SqlCursors
 from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.migrate import migrate
+from storage.rewinds import Rewinds
 from storage.store import SqlStore
 from tests.support.server import PATIENCE_SECONDS
 
@@ -99,10 +100,11 @@ class Stage:
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self.database = database
         self.clock = clock
-        self.feed = SqlFeed(database)
-        self.cursors = SqlCursors(database)
         self.metrics = Metrics(CollectorRegistry())
-        self._store = SqlStore(database, clock)
+        self.rewinds = Rewinds(self.metrics.store_rewinds.inc)
+        self.feed = SqlFeed(database, self.rewinds)
+        self.cursors = SqlCursors(database, self.rewinds)
+        self._store = SqlStore(database, clock, self.rewinds)
 
     async def commit(self, events: Sequence[Event]) -> list[Event]:
         """Commit events and tell the tail; they come back with their positions."""
@@ -117,7 +119,7 @@ class Stage:
         return Dispatcher(
             {"h": (handler, HandlerSettings(**{"type": "log", "from": begin} | settings))},
             self.feed,
-            SqlCursors(self.database),
+            SqlCursors(self.database, self.rewinds),
             self.metrics,
             holder=f"process-{id(handler)}",
             clock=self.clock,
