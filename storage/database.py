@@ -35,7 +35,7 @@ class DataRefused(HeadraceError):
 
 
 class Database(Protocol):
-    """Transactions on one database. Both methods raise StoreUnavailable, or DataRefused, and then changed nothing."""
+    """Transactions on one database. All of them raise StoreUnavailable, or DataRefused, and then changed nothing."""
 
     @property
     def dialect(self) -> str:
@@ -48,6 +48,10 @@ class Database(Protocol):
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(connection, …)` in a transaction of its own that writes nothing."""
+        ...
+
+    async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, for what changes the schema: with no limit of time, for it takes as long as there are rows."""
         ...
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ async def migrate(database: Database) -> tuple[str | None, str]:
         raise SchemaBehind(f"the database is at schema {before}, which a newer version made: install that version")
     if before is not None and before != newest:
         await database.write(_copy_sqlite, f"before-{newest}")
-    await database.write(_upgrade)
+    await database.alter(_upgrade)
     return before, newest
 
 

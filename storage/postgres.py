@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from storage import bulk
 from storage.database import P, T, Work, translated
 
 _CONNECT_SECONDS = 5
 _COMMAND_SECONDS = 10  # a frozen server must not hold a sender longer than it waits (Particle: 20 s)
+# What server, database or role limit by default; not every version knows them all.
+_NO_LIMITS = (
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout',"
+    " 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 
 
 class PostgresDatabase:
@@ -18,10 +24,11 @@ class PostgresDatabase:
     dialect = "postgresql"
 
     def __init__(self, url: URL) -> None:
-        self._writer = _postgres_engine(url)
+        self._url = url
+        self._writer = _postgres_engine(url, _COMMAND_SECONDS)
         # Slow readers must not keep the ingestion from a connection. A reader is told 503 where its connection broke
         # in an outage, so each is tried first; the ingestion's sender is told to send again anyway.
-        self._reader = _postgres_engine(url, pool_pre_ping=True)
+        self._reader = _postgres_engine(url, _COMMAND_SECONDS, pool_pre_ping=True)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
@@ -30,6 +37,14 @@ class PostgresDatabase:
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
         return await self._run(self._reader, work, *args, **kwargs)
+
+    async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        patient = _postgres_engine(self._url, command_seconds=None)
+        try:
+            return await self._run(patient, _without_limits, work, *args, **kwargs)
+        finally:
+            await patient.dispose()
 
     async def close(self) -> None:
         """See Database."""
@@ -44,12 +59,18 @@ class PostgresDatabase:
             raise translated(error) from error
 
 
-def _postgres_engine(url: URL, *, pool_pre_ping: bool = False) -> AsyncEngine:
+def _without_limits(connection: Connection, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` however long it takes."""
+    bulk.run(connection, _NO_LIMITS)
+    return work(connection, *args, **kwargs)
+
+
+def _postgres_engine(url: URL, command_seconds: float | None, *, pool_pre_ping: bool = False) -> AsyncEngine:
     return create_async_engine(
         url,
         pool_pre_ping=pool_pre_ping,
         pool_size=5,
         max_overflow=5,
         pool_timeout=_CONNECT_SECONDS,
-        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS},
+        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": command_seconds},
     )

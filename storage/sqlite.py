@@ -61,6 +61,10 @@ class SqliteDatabase:
 
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, transaction)
 
+    async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._writer.run(work, *args, **kwargs)
+
     async def close(self) -> None:
         """See Database."""
         await self._writer.close()

@@ -298,6 +298,10 @@ class Forgetful:
         """See Database."""
         return await self._database.read(work, *args, **kwargs)
 
+    async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._database.alter(work, *args, **kwargs)
+
     async def close(self) -> None:
         """See Database."""
 

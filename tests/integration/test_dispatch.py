@@ -56,6 +56,10 @@ class Interrupted:
         self._refuse()
         return await self._database.read(work, *args, **kwargs)
 
+    async def alter(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._database.alter(work, *args, **kwargs)
+
     async def close(self) -> None:
         """See Database."""
         await self._database.close()
