@@ -16,7 +16,6 @@ from sqlalchemy import Case, Connection, case, func, insert, select, update
 from ingest.event import Cause, Origin
 from ingest.ports import Gap, Opened
 from ingest.times import elapsed
-from storage import bulk
 from storage.clock import database_now
 from storage.engine import Database
 from storage.gaps import Way, add_gaps, begin_gap, close_gaps, known_gaps
@@ -107,14 +106,10 @@ def _end(connection: Connection, interval: int, cause: Cause, at: float) -> list
 def _take_turn(connection: Connection, way: Way) -> None:
     """Wait until no other transaction works on the source and mode: two that end at once must see each other.
 
-    A process that freezes in its turn is cut off after two seconds.
+    A process that freezes in its turn is cut off, as in every transaction that writes.
     """
     if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
         return
-    bulk.run(
-        connection,
-        "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true)",
-    )
     name = "\0".join(("coverage", *way)).encode()
     lock = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
     connection.execute(select(func.pg_advisory_xact_lock(lock)))

@@ -11,10 +11,21 @@ from storage.database import P, T, Work, translated
 
 _CONNECT_SECONDS = 5
 _COMMAND_SECONDS = 10  # a frozen server must not hold a sender longer than it waits (Particle: 20 s)
+# A commit is on the disk when it returns, whatever server, database or role have as default; a stricter one stays.
+_DURABLE = (
+    "set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
+    " THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
+)
+# Nobody waits long for a lock, and whoever freezes while it holds one is cut off after two seconds. A plan that looks
+# dear would be compiled, by a stock server in each transaction anew.
+_TO_WRITE = (
+    f"SELECT {_DURABLE}, set_config('lock_timeout', '2s', true),"
+    " set_config('idle_in_transaction_session_timeout', '2s', true), set_config('jit', 'off', true)"
+)
 # What server, database or role limit by default; not every version knows them all.
 _NO_LIMITS = (
-    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout',"
-    " 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+    f"SELECT {_DURABLE}, set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout',"  # noqa: S608
+    " 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
 )
 
 
@@ -32,7 +43,7 @@ class PostgresDatabase:
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
-        return await self._run(self._writer, work, *args, **kwargs)
+        return await self._run(self._writer, _with, _TO_WRITE, work, *args, **kwargs)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
@@ -42,7 +53,7 @@ class PostgresDatabase:
         """See Database."""
         patient = _postgres_engine(self._url, command_seconds=None)
         try:
-            return await self._run(patient, _without_limits, work, *args, **kwargs)
+            return await self._run(patient, _with, _NO_LIMITS, work, *args, **kwargs)
         finally:
             await patient.dispose()
 
@@ -59,9 +70,9 @@ class PostgresDatabase:
             raise translated(error) from error
 
 
-def _without_limits(connection: Connection, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` however long it takes."""
-    bulk.run(connection, _NO_LIMITS)
+def _with(connection: Connection, settings: str, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` with settings of its transaction."""
+    bulk.run(connection, settings)
     return work(connection, *args, **kwargs)
 
 

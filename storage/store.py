@@ -204,20 +204,15 @@ def _duplicate(record: Event, first: _First) -> Outcome:
 
 
 def _lock_head(connection: Connection) -> int:
-    """The last position. On PostgreSQL a replica that freezes while it holds the lock is cut off after two seconds.
+    """The last position.
 
-    There the known ids are looked up by a plan that the connection keeps, and may have made when the table was empty:
-    a sequential scan, with every commit, until the table is analysed. So there is none to choose. A plan so disabled
-    looks dear, and a stock server would compile it in each commit: `jit` is off.
+    On PostgreSQL the known ids are looked up by a plan that the connection keeps, and may have made when the table was
+    empty: a sequential scan, with every commit, until the table is analysed. So there is none to choose.
     """
     if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
         return int(bulk.run(connection, "SELECT position FROM head")[0][0])
-    bulk.run(
-        connection,
-        "SELECT set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '2s', true),"
-        " set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
-    )
-    return int(bulk.run(connection, "SELECT position FROM head FOR UPDATE")[0][0])
+    by_index = "SELECT position, set_config('enable_seqscan', 'off', true) FROM head FOR UPDATE"
+    return int(bulk.run(connection, by_index)[0][0])
 
 
 def _move_head(connection: Connection, position: int) -> None:

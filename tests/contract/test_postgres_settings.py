@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from ingest.errors import StoreUnavailable
-from storage import postgres
+from storage import postgres, store
 from storage.engine import Database, open_database
+from storage.store import SqlStore
 from tests.support.fresh import ALL
 from tests.support.postgres import database_name
+from tests.support.records import NOW, numbered
 from tests.support.stored import run
 
 STORES = ALL
@@ -42,6 +44,44 @@ async def by_default(operator: Database, postgres_url: str, **settings: str) -> 
 def take_long(connection: Connection) -> None:
     """Do something for half a second."""
     connection.execute(text("SELECT pg_sleep(0.5)"))
+
+
+def settings(connection: Connection, *names: str) -> list[str]:
+    """What is set in a transaction."""
+    return [str(connection.execute(text(f"SHOW {name}")).scalar_one()) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("default", "used"),
+    [("off", "on"), ("local", "on"), ("on", "on"), ("remote_write", "remote_write"), ("remote_apply", "remote_apply")],
+)
+async def test_every_transaction_is_on_the_disk_when_it_returns(
+    default: str, used: str, operator: Database, database: Database, postgres_url: str
+) -> None:
+    """A default that lets commits wait in memory, or on this machine alone, is raised; a stricter one stays."""
+    await by_default(operator, postgres_url, synchronous_commit=default)
+
+    assert await database.write(settings, "synchronous_commit") == [used]
+    assert await database.alter(settings, "synchronous_commit") == [used]
+    assert await database.read(settings, "synchronous_commit") == [default]  # it outlives no transaction
+
+
+async def test_a_commit_compiles_no_plan(
+    operator: Database, database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However dear a plan looks, a server that would compile it does not in a commit."""
+    await by_default(operator, postgres_url, jit="on", jit_above_cost="0")
+    seen: list[list[str]] = []
+    move_head = store._move_head
+
+    def noting(connection: Connection, position: int) -> None:
+        move_head(connection, position)
+        seen.append(settings(connection, "jit", "enable_seqscan"))
+
+    monkeypatch.setattr(store, "_move_head", noting)
+    await SqlStore(database, lambda: NOW).commit(numbered(2))
+
+    assert seen == [["off", "off"]]
 
 
 async def test_a_change_of_the_schema_takes_as_long_as_it_takes(
