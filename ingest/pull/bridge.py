@@ -33,6 +33,7 @@ class Bridge(Scheduler):
         self._laid_since = 0.0
         self._there = asyncio.Event()
         self._closed = False
+        self.shutting_down = False  # the client gave up, or was told to
         self._unsettled: dict[Batch, float] = {}
         self.settled_at = clock()  # when something was settled last
 
@@ -93,6 +94,7 @@ class Bridge(Scheduler):
         Returns what was never taken, which the client then gives back (nack).
         """
         self.close()
+        self.shutting_down = True
         with self._changed:
             self._changed.wait_for(lambda: not self._unsettled, self._linger)
             back, self._laid = self._laid, []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.api_core.exceptions import Cancelled
+from google.auth.credentials import AnonymousCredentials
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 from google.cloud.pubsub_v1.types import FlowControl
@@ -21,6 +22,8 @@ from ingest.times import elapsed
 
 # Longer than a queue keeps anything: what is held here while the store is away is never let go by itself.
 _LONGEST_LEASE_SECONDS = 366 * 24 * 3600.0
+_KEEP_ALIVE = "grpc.keepalive_time_ms"
+_HELPERS = frozenset({"Thread-CallbackRequestDispatcher", "Thread-LeaseMaintainer", "Thread-Heartbeater"})
 _VAIN_SECONDS = 1.0  # a call that ended sooner was no stream: not reached, not let in, not served
 
 
@@ -54,6 +57,8 @@ class WatchedClient(SubscriberClient):
         self._vain_calls = vain_calls
         self._close_seconds = close_seconds
         self._call: Any = None  # whose end was not told yet
+        self._reader: threading.Thread | None = None
+        self._helpers: Sequence[threading.Thread] = ()
         self._turn = threading.Lock()
         self._closing = False
         self._called_at = 0.0
@@ -68,6 +73,7 @@ class WatchedClient(SubscriberClient):
         """
         with self._turn:
             last = self._call
+            self._reader = self._reader or threading.current_thread()  # the first call is its own
         self._tell_end(last)  # the thread that reads may be here sooner than the one that calls back
         if self._closing or self._vain >= self._vain_calls:
             return _Over()
@@ -84,6 +90,13 @@ class WatchedClient(SubscriberClient):
         """End the opening: while a server is away the client goes on with it even when it is cancelled."""
         self._closing = True
 
+    def end_call(self) -> None:
+        """End the call that is open: a client whose reading thread is dead would leave it to the server."""
+        with self._turn:
+            call = self._call
+        if call is not None:
+            call.cancel()
+
     def close(self) -> None:
         """End the watching now, and soon the channel."""
         self.transport.grpc_channel.unsubscribe(self._tell_connected)
@@ -96,6 +109,8 @@ class WatchedClient(SubscriberClient):
     ) -> StreamingPullFuture:
         """Lay every message down on the bridge, until the future is cancelled or the client gives up.
 
+        To be called in the event loop: the client's threads are known by their names, and no other client may begin
+        meanwhile.
         `lease` in whole seconds: without a sign of life for so long the server gives a message to somebody else.
         """
         flow = FlowControl(
@@ -105,7 +120,19 @@ class WatchedClient(SubscriberClient):
             min_duration_per_lease_extension=lease,
             max_duration_per_lease_extension=lease,
         )
-        return self.subscribe(subscription, bridge.lay_down, flow_control=flow, scheduler=bridge)
+        others = set(threading.enumerate())
+        future = self.subscribe(subscription, bridge.lay_down, flow_control=flow, scheduler=bridge)
+        begun = set(threading.enumerate()) - others
+        self._helpers = [thread for thread in begun if thread.name in _HELPERS]
+        return future
+
+    def dead_thread(self) -> str | None:
+        """Return the name of a thread of the client's that has ended; None where all live.
+
+        What it meets and did not foresee ends the one that reads, or one of its helpers, and it does not notice.
+        """
+        threads = self._helpers if self._reader is None else [self._reader, *self._helpers]
+        return next((thread.name for thread in threads if not thread.is_alive()), None)
 
     def _tell_connected(self, state: ChannelConnectivity) -> None:
         self._watcher.tell_connected(state is ChannelConnectivity.READY)
@@ -136,9 +163,16 @@ class _Over:
 
 
 def _emulator() -> SubscriberGrpcTransport | None:
-    """The client's own channel to an emulator would end at the first 4 MiB; the one to Google takes any size."""
+    """Where the client makes a channel to an emulator itself, that has not the options of the one to Google.
+
+    It would end at the first 4 MiB, and take no trailers that name many messages. Keep-alives are left out: by gRPC's
+    defaults a server ends a quiet connection for them ("too_many_pings"), and only Google's are told to bear them.
+    """
     host = os.environ.get("PUBSUB_EMULATOR_HOST")
     if not host:
         return None
-    channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
-    return SubscriberGrpcTransport(channel=channel)
+
+    def insecure_channel(host: str, *, options: Sequence[tuple[str, Any]], **_: Any) -> grpc.Channel:
+        return grpc.insecure_channel(host, [option for option in options if option[0] != _KEEP_ALIVE])
+
+    return SubscriberGrpcTransport(host=host, credentials=AnonymousCredentials(), channel=insecure_channel)

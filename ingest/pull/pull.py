@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -30,9 +31,10 @@ class PullRules:
     """`max_messages` and `max_bytes` are unacknowledged at most, per stream; the rest is in seconds.
 
     `lease`: how long a killed process keeps its messages from others; `accepted`: a call that lasted so long was not
-    refused; `quiet`: without a message the stream is opened anew, for some have fallen silent for ever; `linger`: how
-    long the end of a client waits for outcomes and acknowledgements, and `threads`, after that, for its threads;
-    `proven_life`: a stream that lived so long makes the next loss a new one.
+    refused; `quiet`: without a message the stream is opened anew, for some have fallen silent for ever; `look`: between
+    two looks whether the client's threads live; `linger`: how long the end of a client waits for outcomes and
+    acknowledgements, and `threads`, after that, for its threads; `proven_life`: a stream that lived so long makes the
+    next loss a new one.
     """
 
     subscription: str
@@ -41,6 +43,7 @@ class PullRules:
     lease: int = 10
     accepted: float = 1.0
     quiet: float = 900.0
+    look: float = 1.0
     linger: float = 10.0
     threads: float = 3.0
     # The client makes five calls in ten seconds. As long is the usual lease, and nothing can extend it meanwhile.
@@ -152,32 +155,44 @@ class Pull:
         async with asyncio.TaskGroup() as tasks:
             fed = tasks.create_task(feeding.run())
             try:
-                given_up = await self._until_over(pulling, bridge)
+                why = await self._until_over(client, pulling, bridge)
             finally:
                 await _surely(self._end(client, bridge, pulling))
                 async with feeding.offering:  # with the store away no client after this one may fill the line
                     fed.cancel()
-        return self._standing.why(pulling.exception()) if given_up else None
+        return None if why is None else why()
 
-    async def _until_over(self, pulling: StreamingPullFuture, bridge: Bridge) -> bool:
-        """Whether the client gave up: it did not where we are to pause, or nothing was heard for too long.
+    async def _until_over(
+        self, client: WatchedClient, pulling: StreamingPullFuture, bridge: Bridge
+    ) -> Callable[[], Loss] | None:
+        """What tells, when the client has ended, why it gave up; None where we pause, or heard nothing for too long.
+
+        A thread of the client's counts as dead when it was so at two looks, and the client does nothing about it.
 
         What is held while the store is away is no silence: the pull stops by itself, and a new client could not keep
         its leases. Silence begins anew when it is settled.
         """
-        over = _done(pulling)
+        over, dead = _done(pulling), None
         pausing = asyncio.create_task(self._pausing.wait())
         quiet = self._rules.quiet
         try:
             while (left := self._silent_since(bridge) + quiet - self._parts.clock()) > 0 or bridge.age() > 0:
-                waited = left if left > 0 else quiet
+                waited = min(left if left > 0 else quiet, self._rules.look)
                 done, _ = await asyncio.wait((over, pausing), timeout=waited, return_when=asyncio.FIRST_COMPLETED)
                 if done:
-                    return over in done and not self._pausing.is_set()
+                    given_up = over in done and not self._pausing.is_set()
+                    return partial(self._why, pulling) if given_up else None
+                known, dead = dead, None if bridge.shutting_down else client.dead_thread()
+                if dead is not None and dead == known:
+                    client.end_call()
+                    return partial(Loss, Cause.ERROR, f"a thread of Google's client died: {dead}")
         finally:
             pausing.cancel()
         self._standing.leave(Loss(Cause.IDLE, f"no message for {quiet:g} s"))
-        return False
+        return None
+
+    def _why(self, pulling: StreamingPullFuture) -> Loss:
+        return self._standing.why(pulling.exception())
 
     def _silent_since(self, bridge: Bridge) -> float:
         return max(self._heard_at, bridge.settled_at)

@@ -39,6 +39,7 @@ class PubsubProxy:
         self.answers: dict[str, Answer] = {}  # to calls of these methods ("StreamingPull"), at once
         self.exactly_once = False
         self.refuse: Refuse = lambda ack_ids: {}
+        self.refuse_lease: Refuse = lambda ack_ids: {}
         self.pulls = 0  # streams that were opened
         self.acknowledged: Counter[str] = Counter()  # message ids
         self.given_back: Counter[str] = Counter()  # message ids: deadline 0
@@ -162,7 +163,10 @@ class PubsubProxy:
         self._count(context)
         self._answer_at_once(method, context)
         if method == "Acknowledge":
-            self._acknowledge(list(AcknowledgeRequest.pb().FromString(request).ack_ids), context)
+            self._passing.wait(_HELD_SECONDS)
+            _refuse(self.refuse(list(AcknowledgeRequest.pb().FromString(request).ack_ids)), context)
+        elif method == "ModifyAckDeadline":
+            _refuse(self.refuse_lease(list(ModifyAckDeadlineRequest.pb().FromString(request).ack_ids)), context)
         try:
             answer = bytes(self._emulator.unary_unary(path)(request))
         except grpc.RpcError as error:
@@ -184,15 +188,6 @@ class PubsubProxy:
         if method in self.answers:
             context.abort(*self.answers[method])
 
-    def _acknowledge(self, ack_ids: Sequence[str], context: grpc.ServicerContext) -> None:
-        self._passing.wait(_HELD_SECONDS)
-        refused = self.refuse(ack_ids)
-        if refused:  # as Google says it of exactly-once subscriptions
-            info, packed = ErrorInfo(reason="PUBSUB", metadata=refused), Packed()
-            packed.Pack(info)
-            status = Status(code=StatusCode.INVALID_ARGUMENT.value[0], message="some failed", details=[packed])
-            context.abort_with_status(rpc_status.to_status(status))
-
     def _note_unary(self, method: str, request: bytes) -> None:
         with self._lock:
             if method == "Acknowledge":
@@ -209,6 +204,15 @@ class PubsubProxy:
 
     def _message_of(self, ack_id: str) -> str:
         return self._messages.get(ack_id, ack_id)
+
+
+def _refuse(refused: Mapping[str, str], context: grpc.ServicerContext) -> None:
+    """Say of some acknowledgement ids that they failed, as Google says it of exactly-once subscriptions."""
+    if refused:
+        info, packed = ErrorInfo(reason="PUBSUB", metadata=refused), Packed()
+        packed.Pack(info)
+        status = Status(code=StatusCode.INVALID_ARGUMENT.value[0], message="some failed", details=[packed])
+        context.abort_with_status(rpc_status.to_status(status))
 
 
 def _until_over(requests: Iterator[bytes]) -> Iterator[bytes]:
