@@ -21,8 +21,8 @@ class Keys(Protocol):
         """By key id, in PEM; None where none are known. Another mapping each time they were fetched."""
         ...
 
-    def look_again(self) -> bool:
-        """A key id is not among them: whether they will be fetched for it."""
+    def look_for(self, key_id: str) -> bool:
+        """A key id is not among them: whether it may be a new one, for which they will be fetched."""
         ...
 
 
@@ -54,7 +54,7 @@ class GoogleOidc:
         if keys is None:
             return None
         if key_id not in keys:
-            return None if self._keys.look_again() else False
+            return None if self._keys.look_for(key_id) else False
         return self._verified(token, keys)
 
     def _verified(self, token: str, keys: Mapping[str, str]) -> bool:

@@ -22,6 +22,8 @@ GOOGLE_CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})(?![^\s,])", re.IGNORECASE)
 _UNSAID_AGE_SECONDS = 300.0  # where there is no max-age
 _LONGEST_AGE_SECONDS = 86_400.0
+_MOST_MISSING = 64
+_STEP_SECONDS = 1.0  # of waiting, as a timer of the event loop stands still while the machine sleeps
 
 _certificates = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -59,7 +61,8 @@ class SigningKeys:
         self._rules = rules or FetchRules()
         self._clock = clock
         self._keys: Mapping[str, str] = {}
-        self._fetched_at = self._expires_at = clock()
+        self._fetched_at = self._as_of = self._expires_at = clock()
+        self._missing: dict[str, float] = {}  # key ids, and when each was first asked for
         self._failure: str | None = None
         self._wanted = asyncio.Event()
 
@@ -70,15 +73,22 @@ class SigningKeys:
         self._wanted.set()  # after a sleep of the machine nobody else would notice
         return None
 
-    def look_again(self) -> bool:
-        """A key is missing that may be new. True where they will be fetched for it, False where that was done just now.
+    def look_for(self, key_id: str) -> bool:
+        """A key is missing. True where it may be new, and will be fetched for; False where what was fetched has it not.
 
-        So a stranger who makes up key ids causes one fetch a minute.
+        Keys are fetched once a minute at most, however many key ids strangers make up; those are forgotten in turn.
         """
-        if self._clock() - self._fetched_at < self._rules.least:
+        if key_id not in self._missing:
+            self._note_missing(key_id, self._clock())
+        if self._missing[key_id] < self._as_of:
             return False
         self._wanted.set()
         return True
+
+    def _note_missing(self, key_id: str, since: float) -> None:
+        if len(self._missing) >= _MOST_MISSING:
+            del self._missing[next(iter(self._missing))]
+        self._missing[key_id] = since
 
     def trouble(self) -> str | None:
         """See credentials.Upkeep."""
@@ -127,8 +137,12 @@ class SigningKeys:
             return False
         self._failure = None
         self._wanted.clear()  # whoever wanted keys meanwhile has them
+        for withdrawn in self._keys.keys() - keys.keys():
+            self._note_missing(withdrawn, float("-inf"))
         self._keys, self._fetched_at = keys, self._clock()
-        self._expires_at = asked_at + max(_age_left(response.headers), self._rules.least)
+        spent = _age_spent(response.headers)
+        self._as_of = asked_at - spent
+        self._expires_at = asked_at + max(_age_allowed(response.headers) - spent, self._rules.least)
         return True
 
     def _log_change(self, before: str | None) -> None:
@@ -139,12 +153,14 @@ class SigningKeys:
             log.info("signing_keys_fetched", url=self.url)
 
     async def _rest(self) -> None:
-        """Wait until the keys grow old, or somebody wants them anew."""
+        """Wait until the keys grow old, or somebody wants them anew and the last fetch was not just now."""
         try:
             async with asyncio.timeout((self._expires_at - self._clock()) * self._rules.early):
                 await self._wanted.wait()
         except TimeoutError:
             return
+        while (left := self._fetched_at + self._rules.least - self._clock()) > 0:  # noqa: ASYNC110 - our own clock
+            await asyncio.sleep(min(left, _STEP_SECONDS))
 
 
 def _read(response: httpx.Response) -> Mapping[str, str]:
@@ -157,14 +173,16 @@ def _read(response: httpx.Response) -> Mapping[str, str]:
     return keys
 
 
-def _age_left(headers: Mapping[str, str]) -> float:
-    """For how many seconds an answer may be kept (RFC 9111 §4.2): a cache may have held it for some of them."""
+def _age_allowed(headers: Mapping[str, str]) -> float:
+    """For how many seconds an answer may be kept (RFC 9111 §4.2), with those for which a cache has held it."""
     said = _MAX_AGE.search(headers.get("cache-control", ""))
-    if said is None:
-        return _UNSAID_AGE_SECONDS
-    age = headers.get("age", "")
-    spent = float(age) if age.isascii() and age.isdigit() else 0.0
-    return min(float(said[1]) - spent, _LONGEST_AGE_SECONDS)
+    return _UNSAID_AGE_SECONDS if said is None else min(float(said[1]), _LONGEST_AGE_SECONDS)
+
+
+def _age_spent(headers: Mapping[str, str]) -> float:
+    """For how many seconds a cache has held an answer."""
+    age = headers.get("age", "").strip()
+    return min(float(age), _LONGEST_AGE_SECONDS) if age.isascii() and age.isdigit() else 0.0
 
 
 def _said(error: Exception) -> str:

@@ -17,7 +17,7 @@ from tests.support.stored import rows
 from tests.support.webhook_rig import Reply, WebhookRig, webhook_rig
 
 QUICK = FetchRules(first_pause=0.01, longest_pause=0.02)
-OLD, NEW = signing_key("old"), signing_key("new")
+OLD, NEW, STRANGE = signing_key("old"), signing_key("new"), signing_key("strange")
 SECONDS = 20.0
 
 
@@ -80,10 +80,13 @@ async def test_until_the_first_keys_it_is_not_the_senders_fault(tmp_path: Path) 
 
 async def test_a_wrong_token_is_401_and_stores_nothing(tmp_path: Path) -> None:
     """For another audience, by another signer, or without one: counted, and nothing is kept."""
-    async with CertificateServer("old") as server, pushed_to(tmp_path, server.url) as rig:
+    now = [0.0]
+    async with CertificateServer("old") as server, pushed_to(tmp_path, server.url, lambda: now[0]) as rig:
         await send_until(rig, OLD, 204)
         assert (await send(rig, OLD, "2", aud="https://other.example")).code == 401
-        assert (await send(rig, NEW, "3")).code == 401
+        assert (await send(rig, NEW, "3")).code == 503, "its key may be new: nobody knows yet"
+        now[0] = 61.0
+        assert await send_until(rig, NEW, 401) == {503}
         reply = await rig.send(push("4"))
         assert reply is not None
         assert reply.code == 401
@@ -102,6 +105,22 @@ async def test_keys_are_rotated_without_a_401(tmp_path: Path) -> None:
         assert others == {503}
         assert (await send(rig, OLD)).code == 401
         assert len(server.asked) == 2
+
+
+async def test_a_key_that_is_new_just_after_a_strangers_is_no_senders_fault(tmp_path: Path) -> None:
+    """Keys were fetched a moment ago for a key id that somebody made up: Google's new one is 503, never 401."""
+    now = [0.0]
+    async with CertificateServer("old") as server, pushed_to(tmp_path, server.url, lambda: now[0]) as rig:
+        await send_until(rig, OLD, 204)
+        assert (await send(rig, STRANGE)).code == 503
+        now[0] = 61.0
+        assert await send_until(rig, STRANGE, 401) == {503}
+        server.publish("old", "new")
+        assert {(await send(rig, NEW)).code for _ in range(5)} == {503}
+        assert (await send(rig, STRANGE)).code == 401
+        now[0] = 122.0
+        assert await send_until(rig, NEW, 204) == {503}
+        assert len(server.asked) == 3
 
 
 async def test_a_paused_source_pushes_nothing_in(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ async def test_old_keys_serve_while_new_ones_cannot_be_had() -> None:
         await until(keys.current)
         server.answer(503, b"")
         now[0] = 100.0
-        assert keys.look_again()
+        assert keys.look_for("two")
         await until(lambda: len(server.asked) > 3)
         assert keys.current() == certificates("one")
         assert keys.trouble() is None
@@ -174,20 +174,66 @@ async def test_old_keys_serve_while_new_ones_cannot_be_had() -> None:
 
 
 async def test_a_missing_key_is_fetched_for_once_a_minute() -> None:
-    """A new key is there soon; made-up ones do not make us ask and ask."""
+    """A new key is there soon; made-up ones do not make us ask and ask, and are told from it once keys are fetched."""
     now = [0.0]
     async with CertificateServer("one") as server, kept(SigningKeys(server.url, QUICK, lambda: now[0])) as keys:
         await until(keys.current)
-        server.publish("one", "two")
-        now[0] = 59.0
-        assert not keys.look_again()
+        now[0] = 30.0
+        assert keys.look_for("made up")
+        assert len(server.asked) == 1
         now[0] = 61.0
-        assert all([keys.look_again() for _ in range(10)])  # noqa: C419 - each
+        await until(lambda: len(server.asked) == 2)
+        await until(lambda: not keys.look_for("made up"))
+        now[0] = 62.0
+        assert not keys.look_for("made up")
+
+        server.publish("one", "two")
+        assert all([keys.look_for("two") for _ in range(10)])  # noqa: C419 - each
+        assert not keys.look_for("made up")
+        assert keys.current() == certificates("one")
+        now[0] = 122.0
         await until(lambda: keys.current() == certificates("one", "two"))
-        assert not keys.look_again()
-        now[0] = 120.0
-        assert not keys.look_again()
-    assert len(server.asked) == 2
+        assert len(server.asked) == 3
+
+
+async def test_what_a_cache_holds_does_not_prove_a_key_made_up() -> None:
+    """An answer that is older than the question may lack a key that is new."""
+    now = [100.0]
+    async with CertificateServer("one") as server, kept(SigningKeys(server.url, QUICK, lambda: now[0])) as keys:
+        await until(keys.current)
+        now[0] = 200.0
+        assert keys.look_for("two")
+        server.headers = {"Cache-Control": "max-age=1000", "Age": "30"}
+        now[0] = 210.0
+        await until(lambda: len(server.asked) == 2)
+        assert keys.look_for("two")
+        now[0] = 300.0
+        await until(lambda: not keys.look_for("two"))
+        assert len(server.asked) == 3
+
+
+async def test_a_key_that_was_withdrawn_is_known_to_be() -> None:
+    """It was among the keys and is no more: nobody fetches for it."""
+    now = [0.0]
+    async with CertificateServer("one", "two") as server, kept(SigningKeys(server.url, QUICK, lambda: now[0])) as keys:
+        await until(keys.current)
+        server.publish("one")
+        now[0] = 61.0
+        assert keys.look_for("made up")
+        await until(lambda: keys.current() == certificates("one"))
+        assert not keys.look_for("two")
+
+
+async def test_key_ids_that_are_made_up_fill_no_memory() -> None:
+    """The first are forgotten, and may be new again."""
+    now = [0.0]
+    async with CertificateServer("one") as server, kept(SigningKeys(server.url, QUICK, lambda: now[0])) as keys:
+        await until(keys.current)
+        assert all([keys.look_for(f"made up {number}") for number in range(1000)])  # noqa: C419 - each
+        now[0] = 61.0
+        await until(lambda: len(server.asked) == 2)
+        await until(lambda: not keys.look_for("made up 999"))
+        assert keys.look_for("made up 0")
 
 
 async def test_a_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:

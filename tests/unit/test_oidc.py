@@ -31,7 +31,7 @@ class Known:
         """See Keys."""
         return self.keys
 
-    def look_again(self) -> bool:
+    def look_for(self, key_id: str) -> bool:
         """See Keys."""
         self.missed += 1
         return self.looks_again
