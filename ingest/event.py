@@ -117,7 +117,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array
 class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):
     """An authentic element that could not become an Event, kept with the bytes that were sent.
 
-    `attributes` are what stood beside them, where the sender's messages have such.
+    `attributes` are what stood beside them, where the sender's messages have such; `headers` those of the request, in
+    lower case, less credentials. `element` is its number in what was sent, from 0, where that had several.
     """
 
     source: str
@@ -126,6 +127,8 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, arra
     reason: Reason
     body: bytes
     attributes: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+    element: int | None = None
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):

@@ -6,7 +6,7 @@ Format  ->  Source  ->  Intake  ->  Inbox  ->  Store  ==>  Feed  ->  Handler (by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
@@ -21,6 +21,11 @@ LEASE_SECONDS = 10
 
 class Format(Protocol):
     """Bytes to records, pure: what one kind of sender writes. Made for one Origin (product, source, mode)."""
+
+    @property
+    def headers(self) -> Set[str]:
+        """The names of the headers that it reads, in lower case."""
+        ...
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """Every element of an inflated body, in order; `headers` have lower-case names.

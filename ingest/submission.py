@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ingest.event import Event, Outcome, Record, Reject
 from ingest.intake_metrics import IntakeMetrics
@@ -49,14 +49,22 @@ class Submission:
 def weight(record: Record) -> int:
     """Return about how many bytes of memory a record holds."""
     if isinstance(record, Event):
-        data = record.data
-    elif isinstance(record, Reject):
-        data = record.body
-    else:
-        return _RECORD_BYTES
-    size = _RECORD_BYTES + (len(data) if data else 0)
-    attributes = record.attributes
-    if not attributes:
-        return size
-    characters = sum(map(len, attributes)) + sum(map(len, attributes.values()))
-    return size + _ATTRIBUTE_BYTES * len(attributes) + characters
+        size = _RECORD_BYTES + (len(record.data) if record.data else 0)
+        return size + _beside(record.attributes) if record.attributes else size
+    if isinstance(record, Reject):
+        return _RECORD_BYTES + len(record.body) + _beside(record.attributes) + _headers_weight(record)
+    return _RECORD_BYTES
+
+
+def _beside(texts: Mapping[str, str] | None) -> int:
+    """Return about how many bytes attributes or headers hold."""
+    return _ATTRIBUTE_BYTES * len(texts) + _characters(texts) if texts else 0
+
+
+def _headers_weight(reject: Reject) -> int:
+    """Return the same of a reject's headers. The elements of one body share them in memory, but not in the commit."""
+    return _beside(reject.headers) if reject.element is None else _characters(reject.headers or {})
+
+
+def _characters(texts: Mapping[str, str]) -> int:
+    return sum(map(len, texts)) + sum(map(len, texts.values()))

@@ -15,7 +15,7 @@ from ingest.times import EPOCH
 from storage.tables import events
 
 EVENT_COLUMNS = tuple(column.name for column in events.columns)
-REJECT_COLUMNS = ("source", "mode", "received_at", "reason", "body", "attributes")
+REJECT_COLUMNS = ("source", "mode", "received_at", "reason", "body", "attributes", "headers", "element")
 
 _write_json = msgspec.json.Encoder().encode
 _read_attributes = msgspec.json.Decoder(dict[str, str]).decode
@@ -86,6 +86,8 @@ def reject_row(reject: Reject) -> tuple[Any, ...]:
         reject.reason.value,
         reject.body,
         _attributes_text(reject.attributes) if reject.attributes else None,
+        _attributes_text(reject.headers) if reject.headers else None,
+        reject.element,
     )
 
 
@@ -98,6 +100,8 @@ def reject_of(row: Any) -> Reject:
         reason=Reason(row.reason),
         body=row.body,
         attributes=None if row.attributes is None else _attributes_of(row.attributes),
+        headers=None if row.headers is None else _attributes_of(row.headers),
+        element=row.element,
     )
 
 

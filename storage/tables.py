@@ -123,6 +123,8 @@ rejects = Table(
     Column("reason", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("attributes", Text),
+    Column("headers", Text),
+    Column("element", Integer),
     sqlite_autoincrement=True,
 )
 

@@ -15,7 +15,7 @@ from ingest.formats.body import Broken, Document, Element, Form, document, eleme
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
-from ingest.formats.reading import Reading, in_message, record, with_attributes
+from ingest.formats.reading import Reading, in_message, record, with_surroundings
 from ingest.formats.slices import SPACE
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
@@ -55,6 +55,8 @@ class GenericFormat:
         self._name = _place("fields.name", fields.name)
         self._time = _place("fields.time", fields.time)
         self._data = _place("fields.data", fields.data)
+        places = self._id, self._device, self._name, self._time, self._data
+        self.headers = {"content-type", *(place.name for place in places if isinstance(place, Header))}
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See ports.Format."""
@@ -71,7 +73,7 @@ class GenericFormat:
         decoded = self._decode(
             message.data, headers, received_at, lambda found, number: in_message(found, message, number)
         )
-        return with_attributes(decoded, message.attributes)
+        return with_surroundings(decoded, attributes=message.attributes)
 
     def _decode(
         self, body: bytes, headers: Mapping[str, str], received_at: datetime, complete: Complete

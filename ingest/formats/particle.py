@@ -16,7 +16,7 @@ from ingest.formats.body import Broken, Document, Element, document, element, sp
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.push import is_push, pushed_message
-from ingest.formats.reading import Reading, in_message, record, with_attributes
+from ingest.formats.reading import Reading, in_message, record, with_surroundings
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
@@ -77,6 +77,8 @@ class ParticleFormat:
     `ignore`: name prefixes, also after one leading `<device>/`.
     """
 
+    headers = frozenset({"content-type"})
+
     def __init__(self, origin: Origin, ignore: Sequence[str]) -> None:
         self._origin = origin
         self._ignore = tuple(ignore)
@@ -96,7 +98,7 @@ class ParticleFormat:
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
         """See ports.MessageFormat."""
         decoded = record(_read_message, message, message.data, self._origin, self._ignore, received_at)
-        return with_attributes([decoded], message.attributes)
+        return with_surroundings([decoded], attributes=message.attributes)
 
 
 def reading(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -62,11 +63,15 @@ def in_message(found: Reading, message: Message, number: int | None = None) -> R
     return msgspec.structs.replace(found, instant=instant, sender_id=id_ or None)
 
 
-def with_attributes(records: Sequence[Record], attributes: Mapping[str, str]) -> Sequence[Record]:
-    """The same records; rejects keep what stood beside them too."""
+def with_surroundings(
+    records: Sequence[Record], *, attributes: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> Sequence[Record]:
+    """The same records of one body; rejects keep what stood beside them too, and which of several elements they are."""
+    kept = partial(msgspec.structs.replace, attributes=attributes, headers=headers)
+    several = len(records) > 1
     return [
-        msgspec.structs.replace(record, attributes=attributes) if isinstance(record, Reject) else record
-        for record in records
+        kept(record, element=number if several else None) if isinstance(record, Reject) else record
+        for number, record in enumerate(records)
     ]
 
 

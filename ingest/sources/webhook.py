@@ -19,7 +19,9 @@ from ingest.credentials import Credentials, Upkeep
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
 from ingest.formats.gzip import MalformedGzip, gunzip
+from ingest.formats.reading import with_surroundings
 from ingest.intake import SourceIntake
+from ingest.kept_headers import kept_headers
 from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, Format, LastSeen
 from ingest.sources.answers import ANSWERS
@@ -164,22 +166,30 @@ class WebhookSource:
                 return self._decode_gzip(headers, body, received_at)
             if encoding not in {"", "identity"}:
                 raise UnknownEncoding(encoding)
-        return self._format.decode(body, headers, received_at)
+        return self._records(body, headers, received_at)
+
+    def _records(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
+        """Decode an inflated body; rejects keep the headers."""
+        records = self._format.decode(body, headers, received_at)
+        return self._with_headers(records, headers) if Reject in map(type, records) else records
+
+    def _with_headers(self, records: Sequence[Record], headers: Mapping[str, str]) -> Sequence[Record]:
+        return with_surroundings(records, headers=kept_headers(headers, self._credentials, self._format.headers))
 
     def _decode_gzip(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
         try:
             inflated = gunzip(body, self._rules.max_body)
         except MalformedGzip:
-            return [
-                Reject(
-                    source=self._origin.source,
-                    mode=self._origin.mode,
-                    received_at=received_at,
-                    reason=Reason.MALFORMED_GZIP,
-                    body=body,
-                )
-            ]
-        return self._format.decode(inflated, headers, received_at)
+            reject = Reject(
+                source=self._origin.source,
+                mode=self._origin.mode,
+                received_at=received_at,
+                reason=Reason.MALFORMED_GZIP,
+                body=body,
+            )
+            return self._with_headers([reject], headers)
+        inflated_headers = {name: value for name, value in headers.items() if name != "content-encoding"}
+        return self._records(inflated, inflated_headers, received_at)
 
     def _worst(self, outcomes: Sequence[Outcome]) -> int:
         """A batch is answered by its worst element."""

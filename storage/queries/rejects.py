@@ -23,7 +23,9 @@ class RejectRow:
 def rejects_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[RejectRow]:
     """The rejects of a span, optionally of one source."""
     conditions = [] if source is None else [rejects.c.source == source]
-    keys = select_keys(connection, rejects.c.id, (rejects.c.body, rejects.c.attributes), conditions, span)
+    keys = select_keys(
+        connection, rejects.c.id, (rejects.c.body, rejects.c.attributes, rejects.c.headers), conditions, span
+    )
     if not keys.keys:
         return keys.page([], span)
     query = ordered(select(rejects).where(rejects.c.id.in_(keys.keys)), rejects.c.id, span)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import msgspec
@@ -89,6 +90,15 @@ async def rule_rejects_keep_their_attributes(store: Store, database: Database) -
     assert [row.reject for row in page.rows] == [*rejects, a_reject()]
 
 
+async def rule_rejects_keep_their_requests(store: Store, database: Database) -> None:
+    """The headers of the request and the number of the element come back; without any both are None."""
+    rejects = [a_reject(headers={"content-type": "ü", "x": ""}, element=number) for number in (0, 9_999)]
+    await store.commit([*rejects, a_reject(headers={})])
+
+    page = await database.read(queries.rejects_page, queries.Span())
+    assert [row.reject for row in page.rows] == [*rejects, a_reject()]
+
+
 async def rule_outcomes_are_tallied(store: Store, database: Database) -> None:
     """What was committed is tallied in the same transaction: stored tallies are rows, and nothing is left out."""
     commits = [
@@ -107,6 +117,7 @@ RULES: list[Rule] = [
     rule_every_further_arrival_is_sighted,
     rule_rejects_are_kept,
     rule_rejects_keep_their_attributes,
+    rule_rejects_keep_their_requests,
     rule_outcomes_are_tallied,
 ]
 
@@ -144,7 +155,8 @@ def _renamed(records: Sequence[Record]) -> Sequence[Record]:
 
 
 def _bare(records: Sequence[Record]) -> Sequence[Record]:
-    return [msgspec.structs.replace(r, attributes=None) if isinstance(r, Reject) else r for r in records]
+    bare = partial(msgspec.structs.replace, attributes=None, headers=None, element=None)
+    return [bare(r) if isinstance(r, Reject) else r for r in records]
 
 
 def _told_stored(commit: Commit) -> Commit:
@@ -163,6 +175,10 @@ MUTANTS: dict[str, tuple[Callable[[Store], Store], Rule]] = {
     "forgets what stood beside a reject": (
         lambda store: Mutant(store, records=_bare),
         rule_rejects_keep_their_attributes,
+    ),
+    "forgets the request of a reject": (
+        lambda store: Mutant(store, records=_bare),
+        rule_rejects_keep_their_requests,
     ),
     "calls duplicates stored": (lambda store: Mutant(store, told=_told_stored), rule_first_of_equals_is_stored),
     "forgets which way an event came": (

@@ -57,10 +57,19 @@ def a_reject(
     reason: Reason = Reason.MALFORMED_JSON,
     received_at: datetime = NOW,
     attributes: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    element: int | None = None,
 ) -> Reject:
     """A reject of the source `fleet`."""
     return Reject(
-        source="fleet", mode=Mode.WEBHOOK, received_at=received_at, reason=reason, body=body, attributes=attributes
+        source="fleet",
+        mode=Mode.WEBHOOK,
+        received_at=received_at,
+        reason=reason,
+        body=body,
+        attributes=attributes,
+        headers=headers,
+        element=element,
     )
 
 

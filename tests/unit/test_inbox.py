@@ -242,6 +242,8 @@ async def test_many_attributes_weigh_more_than_their_characters(make: Make) -> N
     many = {str(number): "" for number in range(10_000)}
     assert weight(an_event(attributes=many)) > 1_000_000
     assert weight(a_reject(attributes=many)) > 1_000_000
+    assert weight(a_reject(headers=many)) > 1_000_000
+    assert weight(a_reject(headers={"a": "x" * 3000}, element=7)) > 3_000
 
 
 async def test_a_large_submission_is_not_overtaken_for_ever(make: Make) -> None:

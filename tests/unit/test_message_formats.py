@@ -144,6 +144,16 @@ def test_a_reject_keeps_all_of_its_message(attributes: dict[str, str], reason: R
     assert (found.reason, found.body, found.attributes) == (reason, b"\xff21.5", attributes)
 
 
+def test_a_reject_among_several_elements_keeps_its_number() -> None:
+    """An id that its message gives it has the number in it."""
+    first, second, third = GENERIC.decode_message(message(b'[{"name":"a"},{},7]', USUAL), RECEIVED)
+    assert isinstance(first, Event)
+    assert isinstance(second, Reject)
+    assert isinstance(third, Reject)
+    assert (second.element, third.element) == (1, 2)
+    assert second.attributes == third.attributes == USUAL
+
+
 UNTIMED = {"event": "temp", "device_id": "d1"}
 NAMED = GenericFormat(Origin("tracker", "fleet", Mode.PUBSUB), (), Fields(name="header:event", data=""))
 

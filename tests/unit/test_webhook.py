@@ -203,6 +203,33 @@ async def test_malformed_gzip_is_kept(rig: WebhookRig, body: bytes) -> None:
     assert await rows(rig.database, "SELECT reason, body FROM rejects") == [("malformed_gzip", body)]
 
 
+KEPT = "SELECT body, headers, element FROM rejects ORDER BY id"
+
+
+async def test_a_reject_keeps_its_request(make: Make) -> None:
+    """Its headers less credentials, and its number where the body has several elements."""
+    async with make(auth=credentials.Header("X-Fleet", lambda: ["s3cret"])) as rig:
+        headers = {"Content-Type": "text/plain", "X-Fleet": "s3cret", "Cookie": "a=b", "X-Request-Id": "r1"}
+        await rig.send(b'[{"event":"a"},{},7]', headers=headers)
+        await rig.send(b"{}", headers=headers)
+
+        kept = [(body, json.loads(headers), element) for body, headers, element in await rows(rig.database, KEPT)]
+        request = {"content-type": "text/plain", "x-request-id": "r1"}
+        assert kept == [(b"{}", request, 1), (b"7", request, 2), (b"{}", request, None)]
+
+
+async def test_kept_headers_say_of_the_kept_bytes_how_they_are_coded(rig: WebhookRig) -> None:
+    """What was inflated is no gzip any more; what could not be still is."""
+    gzipped = {"Content-Encoding": "gzip", "X-A": "b"}
+    await rig.send(gzip.compress(b"{}"), headers=gzipped)
+    await rig.send(b"no gzip", headers=gzipped)
+
+    assert [json.loads(headers) for _, headers, _ in await rows(rig.database, KEPT)] == [
+        {"x-a": "b"},
+        {"content-encoding": "gzip", "x-a": "b"},
+    ]
+
+
 async def test_neighbours_of_a_reject_are_stored(rig: WebhookRig) -> None:
     """A bad element costs the others nothing, and the answer stays 204."""
     assert await code_of(rig.send(b'[{"event":"a"},{"event":""},{"event":"b"}]')) == 204
