@@ -36,6 +36,7 @@ from ingest.event import Mode, Origin
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
 from ingest.reconnect import OpenBudget
+from ingest.sources.unfinished import UnfinishedBodies
 from ingest.sources.webhook import WebhookSource
 from ingest.supervisor import Supervised, Supervisor
 from storage import queries
@@ -127,6 +128,7 @@ class Headrace:
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
             budget=OpenBudget(),
             inbox_bytes=settings.store.inbox_bytes,
+            bodies=UnfinishedBodies(settings.store.inbox_bytes),
         )
         sources = []
         for label, source in settings.sources.items():

@@ -19,6 +19,7 @@ from ingest.ports import Coverage, Source
 from ingest.reconnect import OpenBudget
 from ingest.signing_keys import SigningKeys
 from ingest.sources.sse import SseRules, SseSource
+from ingest.sources.unfinished import UnfinishedBodies
 from ingest.sources.webhook import WebhookRules, WebhookSource
 
 
@@ -33,6 +34,7 @@ class SourceParts:
     forbids: Callable[[Mapping[str, str]], bool]  # requests of web pages, while /ingest is open on loopback
     budget: OpenBudget  # of opens, for all streams of this process
     inbox_bytes: int
+    bodies: UnfinishedBodies  # of all webhooks
 
 
 def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> WebhookSource:
@@ -49,6 +51,7 @@ def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> We
         credentials=admission,
         format_=make_format(origin, settings),
         intake=SourceIntake(parts.inbox, parts.metrics, label, Mode.WEBHOOK),
+        bodies=parts.bodies,
         coverage=parts.coverage,
         metrics=parts.metrics,
         clock=parts.clock,

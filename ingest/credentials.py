@@ -10,7 +10,7 @@ import hmac
 from binascii import a2b_base64, unhexlify
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
 Secrets = Callable[[], Sequence[str]]
@@ -29,7 +29,12 @@ MAX_CREDENTIAL_CHARACTERS = 8192
 
 
 class Credentials(Protocol):
-    """What a request must show to be let in."""
+    """What a request must show to be let in.
+
+    `needs_body`: the verdict depends on it. Otherwise it is the same before the body has come, which is not read then.
+    """
+
+    needs_body: ClassVar[bool]
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool | None:
         """True where the request is authentic; None where that cannot be told now, and it should be sent again.
@@ -57,6 +62,8 @@ class Upkeep(Protocol):
 class Anyone:
     """`none`: every request is let in."""
 
+    needs_body: ClassVar[bool] = False
+
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
         """Always true."""
         return True
@@ -66,6 +73,7 @@ class Anyone:
 class Header:
     """`header`: a secret as the value of the header `name`."""
 
+    needs_body: ClassVar[bool] = False
     name: str
     secrets: Secrets = field(repr=False)
 
@@ -78,6 +86,7 @@ class Header:
 class Query:
     """`query`: a secret as the value of the query parameter `name`."""
 
+    needs_body: ClassVar[bool] = False
     name: str
     secrets: Secrets = field(repr=False)
 
@@ -90,6 +99,7 @@ class Query:
 class Bearer:
     """`bearer`: `Authorization: Bearer <secret>` (RFC 6750 §2.1)."""
 
+    needs_body: ClassVar[bool] = False
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
@@ -101,6 +111,7 @@ class Bearer:
 class Basic:
     """`basic`: `Authorization: Basic <base64>` (RFC 7617); each secret is `user:password`, in UTF-8."""
 
+    needs_body: ClassVar[bool] = False
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
@@ -112,6 +123,7 @@ class Basic:
 class Hmac:
     """`hmac`: HMAC-SHA256 (RFC 2104) over the raw body in `header`, encoded, after a fixed `prefix`."""
 
+    needs_body: ClassVar[bool] = True
     header: str
     prefix: str
     encoding: Encoding
@@ -135,6 +147,7 @@ def github(secrets: Secrets) -> Hmac:
 class Stripe:
     """`stripe`: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>…]` over `t.body` ("Verify webhook signatures")."""
 
+    needs_body: ClassVar[bool] = True
     secrets: Secrets = field(repr=False)
     clock: Clock = field(repr=False)
 
@@ -156,6 +169,7 @@ class StandardWebhooks:
     at one malformed signature among good ones, and stops at the first match.
     """
 
+    needs_body: ClassVar[bool] = True
     secrets: Secrets = field(repr=False)
     clock: Clock = field(repr=False)
 

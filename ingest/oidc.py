@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from google.auth import jwt
 
@@ -32,6 +32,8 @@ class GoogleOidc:
     Verifying takes 80 µs, so tokens that were admitted are remembered until they expire or the keys change. Nobody but
     Google can make one, so looking them up need not take constant time.
     """
+
+    needs_body: ClassVar[bool] = False
 
     def __init__(self, audience: str, email: str, keys: Keys, clock: Clock) -> None:
         self._audience = audience

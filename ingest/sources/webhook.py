@@ -26,6 +26,7 @@ from ingest.metrics import Metrics
 from ingest.ports import Condition, Coverage, Format, LastSeen
 from ingest.sources.answers import ANSWERS
 from ingest.sources.attendance import Attendance, AttendanceRules
+from ingest.sources.unfinished import NoRoom, UnfinishedBodies, UnfinishedBody
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -68,6 +69,7 @@ class WebhookSource:
         credentials: Credentials,
         format_: Format,
         intake: SourceIntake,
+        bodies: UnfinishedBodies,
         coverage: Coverage,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -80,6 +82,8 @@ class WebhookSource:
         self._upkeep = upkeep
         self._format = format_
         self._intake = intake
+        self._bodies = bodies
+        self._most_bytes = min(rules.max_body, bodies.max_bytes)
         self._attendance = Attendance(coverage, origin, rules.attendance, clock, monotonic)
         self._metrics = metrics
         self._clock = clock
@@ -124,13 +128,19 @@ class WebhookSource:
         if (refused := self._refused(scope["method"], headers)) is not None:
             return refused
         try:
+            needs_body, query = self._credentials.needs_body, scope["query_string"]
+            if not needs_body and (turned_away := self._turned_away(headers, query, b"")) is not None:
+                return turned_away
             body = await self._read(receive)
             received_at = self._clock()
             self._intake.heard(received_at)
-            if (turned_away := self._turned_away(headers, scope["query_string"], body)) is not None:
+            if needs_body and (turned_away := self._turned_away(headers, query, body)) is not None:
                 return turned_away
             records = self._decode(headers, body, received_at)
+            del body  # what waits for its commit is the records, and they are counted
             return self._worst(await self._intake.settle(records))
+        except NoRoom:
+            return 503
         except TooLarge:
             return 413
         except UnknownEncoding:
@@ -198,16 +208,17 @@ class WebhookSource:
         return 422 if self._rules.refuse_rejects and Outcome.REJECTED in outcomes else 204
 
     async def _read(self, receive: Receive) -> bytes:
-        """The body, by counting its bytes whatever Content-Length says. Raises TooLarge, Disconnected."""
+        """The body, by counting its bytes whatever Content-Length says. Raises TooLarge, NoRoom, Disconnected."""
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         body: bytes = message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= self._rules.max_body:
+        if not message.get("more_body", False) and len(body) <= self._most_bytes:
             return body
-        return await self._read_rest(receive, message)
+        with self._bodies.keep() as unfinished:
+            return await self._read_rest(receive, message, unfinished)
 
-    async def _read_rest(self, receive: Receive, message: Message) -> bytes:
+    async def _read_rest(self, receive: Receive, message: Message, unfinished: UnfinishedBody) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -215,13 +226,15 @@ class WebhookSource:
                 raise Disconnected
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size <= self._rules.max_body:
+            if size <= self._most_bytes:
                 chunks.append(chunk)
+                self._bodies.resize(unfinished, size)
             else:
                 chunks.clear()
-            if not message.get("more_body", False) or size > self._rules.max_body + self._rules.discard:
+                self._bodies.resize(unfinished, 0)
+            if not message.get("more_body", False) or size > self._most_bytes + self._rules.discard:
                 break
             message = await receive()
-        if size > self._rules.max_body:
-            raise TooLarge(f"a body of more than {self._rules.max_body} bytes")
+        if size > self._most_bytes:
+            raise TooLarge(f"a body of more than {self._most_bytes} bytes")
         return b"".join(chunks)

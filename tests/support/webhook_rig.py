@@ -20,6 +20,7 @@ from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.ports import Store
 from ingest.sources.attendance import AttendanceRules
+from ingest.sources.unfinished import UnfinishedBodies
 from ingest.sources.webhook import WebhookRules, WebhookSource
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -53,6 +54,7 @@ class WebhookRig:
         forbids: Callable[[Mapping[str, str]], bool],
         spoil: Callable[[Store], Store],
         max_events: int,
+        unfinished_bytes: int,
     ) -> None:
         self.database = database
         self.metrics = Metrics(CollectorRegistry())
@@ -70,6 +72,7 @@ class WebhookRig:
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
             SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
+            UnfinishedBodies(unfinished_bytes),
             SqlCoverage(database),
             self.metrics,
             _now,
@@ -116,6 +119,7 @@ async def webhook_rig(
     forbids: Callable[[Mapping[str, str]], bool] = lambda headers: False,
     spoil: Callable[[Store], Store] = lambda store: store,
     max_events: int = 12_000,
+    unfinished_bytes: int = 10**9,
 ) -> AsyncIterator[WebhookRig]:
     """A rig whose inbox runs. `spoil` may put something between the inbox and the store."""
     database = GatedDatabase(open_database(f"sqlite:///{folder}/test.db"))
@@ -128,6 +132,7 @@ async def webhook_rig(
         forbids=forbids,
         spoil=spoil,
         max_events=max_events,
+        unfinished_bytes=unfinished_bytes,
     )
     committing = asyncio.create_task(rig.inbox.run())
     try:
