@@ -49,7 +49,9 @@ class Apart:
     @property
     def fault(self) -> str | None:
         """Why the handler is failing where its code is to blame."""
-        return "its code blocks the event loop that it runs in" if self._unanswered >= _BLOCKED_LOOKS else None
+        if self._unanswered >= _BLOCKED_LOOKS:
+            return "its code blocks the event loop that it runs in"
+        return None if self._runner is None else self._runner.fault
 
     async def run(self) -> None:
         """Work until stopped; a loop whose work was ended from within is made anew."""

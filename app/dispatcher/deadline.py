@@ -8,16 +8,20 @@ from collections.abc import Awaitable, Callable
 
 from ingest.event import Event
 
+GIVEN_UP_AFTER = 10  # times the timeout
+
 
 class Deadline:
     """One timer for the calls that a task makes one after another; asyncio.timeout would set one up for each.
 
     `ending`: whether the task may be cancelled from outside now. Otherwise the code that it calls has cancelled it.
+    `give_up` is called when a call that was cancelled has not returned after ten times its time.
     """
 
-    def __init__(self, seconds: float, ending: Callable[[], bool]) -> None:
+    def __init__(self, seconds: float, ending: Callable[[], bool], give_up: Callable[[], None]) -> None:
         self._seconds = seconds
         self._ending = ending
+        self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
@@ -52,6 +56,7 @@ class Deadline:
         """Disarm the timer."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _ring(self) -> None:
         self._timer = None
@@ -60,8 +65,13 @@ class Deadline:
         if self._loop.time() < self._ends:  # the call it was set for ended long ago
             self._timer = self._loop.call_at(self._ends, self._ring)
             return
+        if self._expired:
+            self._give_up()
+            return
         self._expired = True
         self._task.cancel()
+        self._ends += self._seconds * (GIVEN_UP_AFTER - 1)
+        self._timer = self._loop.call_at(self._ends, self._ring)
 
     def _is_cancelled(self) -> bool:
         """Whether the task was asked to stop by whoever runs it."""
@@ -71,6 +81,8 @@ class Deadline:
         """Let the task go on as if nobody had cancelled it, also where that has not been raised in it yet."""
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
-        self._expired = False
+        if self._expired:
+            self._expired = False
+            self.close()
         while task.cancelling() and not self._is_cancelled():
             task.uncancel()

@@ -11,7 +11,7 @@ from app.dispatcher.apart import Apart
 from app.dispatcher.pace import Pace
 from app.dispatcher.runner import HandlerState, Runner
 from app.dispatcher.tally import Tally
-from app.dispatcher.tenure import Post
+from app.dispatcher.tenure import LeftBehind, Post
 from app.dispatcher.turn import Turn
 from app.settings import HandlerSettings
 from ingest.metrics import Metrics
@@ -49,6 +49,7 @@ class Dispatcher:
                     clock=clock,
                     random=random,
                     pace=pace or Pace(),
+                    left_behind=LeftBehind(settings.concurrency),
                 ),
                 holder,
                 self._stopping,

@@ -67,6 +67,9 @@ class Runner:
 
     async def _serve(self) -> None:
         post = self._post
+        if post.left_behind.is_full():
+            await self._give_up()
+            return
         asked_at = asyncio.get_running_loop().time()
         cursor = await post.cursors.acquire(post.label, holder=self._holder, begin=post.settings.start)
         if cursor is None:
@@ -77,6 +80,15 @@ class Runner:
         self.state = HandlerState.RUNNING
         self._backoff.reset()
         await Tenure(post, cursor, waiting, asked_at).run(self._stopping)
+
+    async def _give_up(self) -> None:
+        """Fail until the process is started again: any more calls would each cost one more thread for ever."""
+        self.state = HandlerState.FAILING
+        self.fault = (
+            f"{self._post.left_behind.calls} calls of its code never returned; it delivers again after a restart"
+        )
+        log.error("handler_given_up", handler=self._post.label, error=self.fault)
+        await self._stopping.wait()
 
     async def _pause(self, seconds: float) -> None:
         if not is_cancelled():

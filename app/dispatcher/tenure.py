@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from typing import Any
 
 import structlog
 
@@ -31,8 +32,25 @@ from ingest.ports import Cursor, Cursors, Feed, Handler, Seen
 _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
 LAST_SAVE_SECONDS = 3.0
+_CLINGING_SECONDS = 1.0  # for code that does not let itself be cancelled
 
 log = structlog.get_logger(__name__)
+
+
+class AllLeftBehindError(Exception):
+    """As many calls as may be were left behind."""
+
+
+@dataclass(slots=True)
+class LeftBehind:
+    """How many calls of a handler's code never returned, of `bound` that may: each still has a thread or a task."""
+
+    bound: int
+    calls: int = 0
+
+    def is_full(self) -> bool:
+        """Whether no more calls can be made."""
+        return self.calls >= self.bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,7 @@ class Post:
     clock: Callable[[], datetime]
     random: Random
     pace: Pace
+    left_behind: LeftBehind
 
 
 class Tenure:
@@ -63,39 +82,73 @@ class Tenure:
         by_device = post.settings.order == "device"
         self._window = Window(cursor.position, waiting if by_device else (), post.pace, by_device=by_device)
         self._place = Place(cursor, self._window, post.clock, asked_at=asked_at, by_device=by_device)
+        self._workers: set[asyncio.Task[Any]] = set()
         self._names = tuple(post.settings.names)
         self._products = frozenset(post.settings.products)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set, then let what is in flight finish, and give the cursor back.
+        """Work until `stopping` is set, or all calls that may be left behind are.
 
-        Raises LeaseLost in an exception group if another process took the cursor, StoreRewound if the database was put
-        back. A cancelled tenure is like a crash.
+        Then what is in flight may finish, and the cursor is given back. Raises LeaseLost in an exception group if
+        another process took the cursor, StoreRewound if the database was put back. A cancelled tenure is like a crash.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 steps = (self._read, self._retry, self._show, self._save)
                 reading, retrying, showing, saving = [group.create_task(self._forever(step)) for step in steps]
-                workers = [group.create_task(self._worker().run()) for _ in range(self._post.settings.concurrency)]
+                for _ in range(self._post.settings.concurrency):
+                    self._workers.add(group.create_task(self._keep_at_work()))
                 try:
                     await stopping.wait()
                 finally:
-                    self._window.close(len(workers))
+                    self._window.closed = True
                 for task in (reading, retrying, showing):
                     task.cancel()
-                await asyncio.wait(workers, timeout=self._post.pace.drain_seconds)
-                for task in (saving, *workers):
+                await self._drain()
+                for task in (saving, *self._workers):
                     task.cancel()
-            await self._give_back()
+        except* AllLeftBehindError:
+            log.error("calls_left_behind", handler=self._post.label, calls=self._post.left_behind.calls)
         finally:
             self._post.tally.count()
             self._post.tally.stands_down()
+        await self._give_back()
+
+    async def _drain(self) -> None:
+        """Let the other workers finish what they have in hand, as long as a stop waits."""
+        self._window.close(len(self._workers))
+        others = self._workers - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=self._post.pace.drain_seconds)
+
+    async def _keep_at_work(self) -> None:
+        """Have one worker at work, and another one when it does not come back from a call; raise what it raises."""
+        behind = self._post.left_behind
+        while not self._window.closed:
+            worker = self._worker()
+            work = asyncio.create_task(worker.run())
+            try:
+                await asyncio.wait((work, worker.gone), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                self._window.closed = True
+                work.cancel()
+                await asyncio.wait((work,), timeout=_CLINGING_SECONDS)
+                raise
+            if not worker.gone.done():
+                work.result()
+                return
+            behind.calls += 1
+            if behind.is_full() and not self._window.closed:
+                await self._drain()
+                raise AllLeftBehindError
 
     def _worker(self) -> Worker:
         post = self._post
         retry = Retry(post.settings.retry, post.random)
         timeout = post.settings.timeout.total_seconds()
-        return Worker(post.handler, timeout, self._window, self._place, retry, post.tally, post.turn, post.clock)
+        return Worker(
+            post.label, post.handler, timeout, self._window, self._place, retry, post.tally, post.turn, post.clock
+        )
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat a step until cancelled; where the store is away, with growing pauses."""

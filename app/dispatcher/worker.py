@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+
 from app.dispatcher.cancelling import is_cancelled
 from app.dispatcher.crossing import HomeTurn
-from app.dispatcher.deadline import Deadline
+from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
 from app.dispatcher.lane import Delivery, Lane
 from app.dispatcher.place import Place
 from app.dispatcher.retry import Retry
@@ -20,12 +22,19 @@ from ingest.ports import Handler
 
 _IN_A_ROW = 64  # of one lane while others wait
 
+log = structlog.get_logger(__name__)
+
 
 class Worker:
-    """One of a handler's `concurrency` workers."""
+    """One of a handler's `concurrency` workers.
+
+    `gone` is done when its call did not return though it was cancelled: that delivery failed, and another worker has
+    to take this one's place. A thread cannot be stopped, nor a coroutine that swallows its cancellation.
+    """
 
     def __init__(
         self,
+        label: str,
         handler: Handler,
         timeout_seconds: float,
         window: Window,
@@ -35,6 +44,7 @@ class Worker:
         turn: Turn | HomeTurn,
         clock: Callable[[], datetime],
     ) -> None:
+        self._label = label
         self._handler = handler
         self._timeout_seconds = timeout_seconds
         self._window = window
@@ -43,11 +53,14 @@ class Worker:
         self._tally = tally
         self._turn = turn
         self._clock = clock
-        self._time = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self._time = loop.time
+        self._delivery: Delivery | None = None
+        self.gone = loop.create_future()
 
     async def run(self) -> None:
         """Deliver until the window is closed."""
-        deadline = Deadline(self._timeout_seconds, lambda: self._window.closed)
+        deadline = Deadline(self._timeout_seconds, lambda: self._window.closed, self._give_up)
         try:
             while (lane := await self._window.ready.get()) is not None and not self._is_over():
                 await self._drain(lane, deadline)
@@ -55,7 +68,7 @@ class Worker:
             deadline.close()
 
     def _is_over(self) -> bool:
-        return self._window.closed or is_cancelled()
+        return self._window.closed or is_cancelled() or self.gone.done()
 
     async def _drain(self, lane: Lane, deadline: Deadline) -> None:
         """Deliver what a lane holds, parked events first; leave it as soon as it has to rest."""
@@ -85,15 +98,32 @@ class Worker:
         return now
 
     async def _deliver(self, delivery: Delivery, deadline: Deadline, now: float) -> None:
+        self._delivery = delivery
         error = await deadline.attempt(self._handler.deliver, delivery.event, now)
+        if self.gone.done():  # what it came to was settled long ago
+            return
         self._tally.took(self._time() - now)
         if error is None:
             self._tally.delivered += 1
             self._window.delivered(delivery)
         else:
-            row = self._retry.park(delivery.event, delivery.row, error, self._clock())
-            self._tally.failed(row)
-            self._window.failed(delivery, row)
+            self._fail(delivery, error)
+
+    def _fail(self, delivery: Delivery, error: BaseException) -> None:
+        row = self._retry.park(delivery.event, delivery.row, error, self._clock())
+        self._tally.failed(row)
+        self._window.failed(delivery, row)
+
+    def _give_up(self) -> None:
+        """Leave a call behind that does not end, and its lane to others."""
+        delivery, seconds = self._delivery, self._timeout_seconds * GIVEN_UP_AFTER
+        if delivery is None or self._window.closed:
+            return
+        identity = {"id": str(delivery.event.id), "position": delivery.position, "device": delivery.event.device}
+        log.error("call_given_up", handler=self._label, seconds=seconds, **identity)
+        self.gone.set_result(None)
+        self._fail(delivery, TimeoutError(f"did not return within {seconds:g} s, and was left behind"))
+        self._window.ready.put_nowait(delivery.lane)
 
     async def _refill(self, lane: Lane) -> None:
         try:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from app.settings import HandlerSettings
 from ingest.errors import ConfigurationError
 from ingest.event import Event
 from ingest.ports import Handler
+
+Returned = tuple[Any, BaseException | None]
 
 
 class AsyncHandler:
@@ -30,30 +34,75 @@ class AsyncHandler:
 
 
 class ThreadHandler:
-    """ports.Handler around `def on_event(event)`, called in one of `threads` threads.
+    """ports.Handler around `def on_event(event)`, called in a thread for each call at a time.
 
-    A thread cannot be stopped: a call that overruns its timeout counts as failed, and runs on until it returns.
+    A thread cannot be stopped: a call that is cancelled lasts until it has returned, and is cancelled then. The threads
+    do not keep the process alive.
     """
 
-    def __init__(self, function: Callable[[Event], Any], threads: int, label: str) -> None:
+    def __init__(self, function: Callable[[Event], Any], label: str) -> None:
         self._function = function
-        self._threads = ThreadPoolExecutor(threads, f"handler-{label}")
+        self._name = f"handler-{label}-call"
+        self._idle: list[_Caller] = []
 
     async def deliver(self, event: Event) -> None:
         """See ports.Handler."""
-        result = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, event)
+        caller = self._idle.pop() if self._idle else _Caller(self._function, self._name)
+        returned = caller.call(event)
+        cancelled = False
+        while not returned.done():
+            try:
+                await asyncio.wait((returned,))
+            except asyncio.CancelledError:
+                cancelled = True
+        self._idle.append(caller)
+        result, error = returned.result()
+        if cancelled:
+            raise asyncio.CancelledError
+        if error is not None:
+            raise error
         if inspect.isawaitable(result):  # a decorator hid that the function is async
             await result
 
     async def close(self) -> None:
         """See ports.Handler."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        while self._idle:
+            self._idle.pop().close()
 
-    def _call(self, event: Event) -> Any:
+
+class _Caller:
+    """A thread that makes one call after another."""
+
+    def __init__(self, function: Callable[[Event], Any], name: str) -> None:
+        self._function = function
+        self._calls: SimpleQueue[tuple[Event, asyncio.Future[Returned]] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def call(self, event: Event) -> asyncio.Future[Returned]:
+        """Begin a call; the future has what it returned, or what it raised."""
+        returned: asyncio.Future[Returned] = asyncio.get_running_loop().create_future()
+        self._calls.put((event, returned))
+        return returned
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            event, future = call
+            returned = self._call(event)
+            with contextlib.suppress(RuntimeError):  # the loop is over, and nobody waits
+                future.get_loop().call_soon_threadsafe(future.set_result, returned)
+            del call, event, future, returned
+
+    def _call(self, event: Event) -> Returned:
         try:
-            return self._function(event)
-        except StopIteration as error:  # a future cannot carry it, and would never be done
-            raise RuntimeError(f"the handler raised StopIteration({error.value!r})") from error
+            return self._function(event), None
+        except StopIteration as error:  # raised in a coroutine it would be an error without its value
+            return None, RuntimeError(f"the handler raised StopIteration({error.value!r})")
+        except BaseException as error:  # somebody else's code: whatever it raises is told to whoever waits
+            return None, error
 
 
 def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
@@ -61,7 +110,7 @@ def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
     function = _function(f"handlers.{label}.call", settings.call, folder)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
         return AsyncHandler(function)
-    return ThreadHandler(function, settings.concurrency, label)
+    return ThreadHandler(function, label)
 
 
 def _function(key: str, call: str, folder: Path) -> Callable[[Event], Any]:

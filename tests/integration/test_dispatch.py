@@ -401,7 +401,7 @@ async def test_a_blocking_function_does_not_block_anything_else(stage: Stage) ->
         seen.append(event.position or 0)
 
     await stage.commit([an_event(number, f"d{number}") for number in range(8)])
-    async with running(stage.dispatcher(ThreadHandler(on_event, 4, "h"), concurrency=4)):
+    async with running(stage.dispatcher(ThreadHandler(on_event, "h"), concurrency=4)):
         await passed(stage, 8)
 
     assert sorted(seen) == [1, 2, 3, 4, 5, 6, 7, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from random import Random
@@ -135,6 +136,10 @@ def never() -> bool:
     return False
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 async def attempt(deadline: Deadline, deliver: Callable[[Event], Awaitable[None]]) -> BaseException | None:
     """One call under the deadline, from now on."""
     return await deadline.attempt(deliver, at(1), asyncio.get_running_loop().time())
@@ -152,7 +157,7 @@ async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> Non
     async def short(_event: Event) -> None:
         await asyncio.sleep(0)
 
-    deadline = Deadline(20, never)
+    deadline = Deadline(20, never, nothing)
     outcomes = [await attempt(deadline, each) for each in (hang, short, hang, short)]
     deadline.close()
 
@@ -167,7 +172,7 @@ async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> Non
 async def test_each_call_has_the_whole_time() -> None:
     """A timer set for one call does not cut the next one short."""
     loop = virtual_loop()
-    deadline = Deadline(10, never)
+    deadline = Deadline(10, never, nothing)
 
     async def quick(_event: Event) -> None:
         await asyncio.sleep(1)
@@ -190,7 +195,7 @@ async def test_whoever_cancels_a_worker_cancels_it() -> None:
         await hang(event)
 
     async def work() -> None:
-        await attempt(Deadline(60, lambda: True), enter)
+        await attempt(Deadline(60, lambda: True, nothing), enter)
 
     task = asyncio.create_task(work())
     await entered.wait()
@@ -215,11 +220,34 @@ async def test_a_handler_cannot_end_its_worker() -> None:
         except asyncio.CancelledError:
             return
 
-    deadline = Deadline(20, never)
+    deadline = Deadline(20, never, nothing)
     assert str(await attempt(deadline, cancels_itself)) == "the handler cancelled itself"
     assert str(await attempt(deadline, exits)) == "the handler called sys.exit(3)"
     assert await attempt(deadline, swallows) is None
     assert isinstance(await attempt(deadline, hang), TimeoutError)
+    deadline.close()
+
+
+@in_virtual_time
+async def test_a_call_that_does_not_let_itself_be_cancelled_is_given_up_once() -> None:
+    """After ten times its time, whatever it does then; and the next call has its whole time again."""
+    loop, given_up = virtual_loop(), list[float]()
+    began = loop.time()
+
+    async def clings(_event: Event) -> None:
+        ends = asyncio.Event()
+        loop.call_at(began + 250, ends.set)
+        while not ends.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await ends.wait()
+
+    deadline = Deadline(10, never, lambda: given_up.append(loop.time() - began))
+    await attempt(deadline, clings)
+    assert given_up == [pytest.approx(100)]
+
+    began_again = loop.time()
+    assert isinstance(await attempt(deadline, hang), TimeoutError)
+    assert loop.time() - began_again == pytest.approx(10)
     deadline.close()
 
 
