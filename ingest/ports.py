@@ -285,7 +285,7 @@ class Cursor(Protocol):
         ...
 
     async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
-        """Parked rows whose time has come, in order of position; `by_device` gives only the first row of each device.
+        """Parked rows whose time has come, the longest due first; `by_device` gives only the first row of each device.
 
         A first row that is not due yet holds back the others of its device. Events without a device are independent.
         """

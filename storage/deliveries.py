@@ -52,7 +52,9 @@ def due(
             .group_by(deliveries.c.device)
         )
         statement = statement.where(or_(deliveries.c.device.is_(None), deliveries.c.position.in_(first)))
-    return _pairs(connection, statement.limit(limit))
+    return _pairs(
+        connection, statement.order_by(None).order_by(deliveries.c.due_at, deliveries.c.position).limit(limit)
+    )
 
 
 def behind(connection: Connection, handler: str, device: str, limit: int) -> list[tuple[Parked, Event]]:

@@ -43,6 +43,10 @@ class Lane:
         """Whether there is nothing to do here, not even to look for parked rows."""
         return self.resting or (self.parked_to is None and not self.queue and not self.retries)
 
+    def is_held_back(self) -> bool:
+        """Whether something is parked here, so that it goes on with that."""
+        return self.parked_to is not None or bool(self.retries)
+
     def hold_back(self, position: int) -> None:
         """The event at `position` is parked: what comes later for the device waits."""
         if isinstance(self.key, str):

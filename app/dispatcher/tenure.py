@@ -80,7 +80,9 @@ class Tenure:
         self._post = post
         self._cursor = cursor
         by_device = post.settings.order == "device"
-        self._window = Window(cursor.position, waiting if by_device else (), post.pace, by_device=by_device)
+        workers = post.settings.concurrency
+        devices = waiting if by_device else ()
+        self._window = Window(cursor.position, devices, post.pace, by_device=by_device, workers=workers)
         self._place = Place(cursor, self._window, post.clock, asked_at=asked_at, by_device=by_device)
         self._workers: set[asyncio.Task[Any]] = set()
         self._names = tuple(post.settings.names)
@@ -116,7 +118,7 @@ class Tenure:
 
     async def _drain(self) -> None:
         """Let the other workers finish what they have in hand, as long as a stop waits."""
-        self._window.close(len(self._workers))
+        self._window.close()
         others = self._workers - {asyncio.current_task()}
         if others:
             await asyncio.wait(others, timeout=self._post.pace.drain_seconds)

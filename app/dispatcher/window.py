@@ -12,6 +12,7 @@ from datetime import datetime
 
 from app.dispatcher.lane import Delivery, Key, Lane
 from app.dispatcher.pace import Pace
+from app.dispatcher.ready import Ready
 from ingest.event import Event
 from ingest.ports import Parked
 
@@ -21,13 +22,13 @@ Pairs = Sequence[tuple[Parked, Event]]
 class Window:
     """The events between the cursor at `position` and what was read.
 
-    `ready` holds the lanes that have something to deliver and no worker yet, and None to wake a worker up after it was
-    `closed`. `plenty` is set when there is much to save.
+    `ready` holds the lanes that have something to deliver and none of the `workers` yet. `plenty` is set when there is
+    much to save.
     """
 
-    def __init__(self, position: int, waiting: Iterable[str], pace: Pace, *, by_device: bool) -> None:
+    def __init__(self, position: int, waiting: Iterable[str], pace: Pace, *, by_device: bool, workers: int) -> None:
         self.read_to = position
-        self.ready: asyncio.Queue[Lane | None] = asyncio.Queue()
+        self.ready = Ready(workers)
         self.plenty = asyncio.Event()
         self.closed = False
         self._settled = 0
@@ -117,11 +118,10 @@ class Window:
         if lane.parked_to is None and not lane.queue:
             del self._lanes[lane.key]
 
-    def close(self, workers: int) -> None:
+    def close(self) -> None:
         """Deliver nothing more than what is being delivered."""
         self.closed = True
-        for _ in range(workers):
-            self.ready.put_nowait(None)
+        self.ready.close()
 
     def checkpoint(self) -> tuple[int, dict[int, Parked | None]]:
         """What to save: the position, and what became of parked rows (None: delivered)."""
@@ -152,7 +152,7 @@ class Window:
     def _wake(self, lane: Lane) -> None:
         if not lane.busy:
             lane.busy = True
-            self.ready.put_nowait(lane)
+            self.ready.put(lane)
 
     def _hold(self, lane: Lane, parked: Parked, event: Event) -> None:
         self._held.add(parked.position)

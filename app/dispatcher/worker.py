@@ -64,6 +64,8 @@ class Worker:
         try:
             while (lane := await self._window.ready.get()) is not None and not self._is_over():
                 await self._drain(lane, deadline)
+                if not self.gone.done():
+                    self._window.ready.release(lane)
         finally:
             deadline.close()
 
@@ -84,7 +86,7 @@ class Worker:
                 return
             else:
                 await self._refill(lane)
-        self._window.ready.put_nowait(lane)
+        self._window.ready.put(lane)
 
     async def _leave(self) -> float:
         """Wait until a delivery may begin; return the loop's time."""
@@ -123,7 +125,8 @@ class Worker:
         log.error("call_given_up", handler=self._label, seconds=seconds, **identity)
         self.gone.set_result(None)
         self._fail(delivery, TimeoutError(f"did not return within {seconds:g} s, and was left behind"))
-        self._window.ready.put_nowait(delivery.lane)
+        self._window.ready.release(delivery.lane)
+        self._window.ready.put(delivery.lane)
 
     async def _refill(self, lane: Lane) -> None:
         try:

@@ -246,6 +246,20 @@ async def test_due_gives_the_first_of_each_device(stage: Stage) -> None:
     assert await due(by_device=True, limit=2) == [2, 3]
 
 
+@pytest.mark.parametrize("by_device", [False, True])
+async def test_what_is_due_longest_comes_first(stage: Stage, by_device: bool) -> None:
+    """However low the positions of what became due later: what fails again and again goes behind the others."""
+    cursor = await taken(stage)
+    failing = [
+        parked(position, f"d{position}", due_at=NOON + timedelta(seconds=9 - position)) for position in (1, 2, 3)
+    ]
+    await cursor.advance(6, [*failing, parked(5, "d5")])
+
+    found = await cursor.due(LATER, 3, by_device=by_device)
+
+    assert [row.position for row, _ in found] == [5, 3, 2]
+
+
 async def test_a_first_row_that_is_not_due_holds_back_its_device(stage: Stage) -> None:
     """What waits behind a failure is not due before it, though its own time has come."""
     cursor = await taken(stage)

@@ -311,6 +311,49 @@ async def test_a_failing_device_does_not_hold_up_the_others(stage: Stage) -> Non
     assert handler.of("bad") == list(range(2, 601, 2))
 
 
+async def test_what_always_fails_does_not_starve_the_rest(stage: Stage) -> None:
+    """Where more events than are taken up at once always fail, a later one that would succeed gets its try."""
+    mended = False
+
+    def behave(event: Event) -> None:
+        if event.name == "broken" or not mended:
+            raise ValueError
+
+    handler = Recorder(behave)
+    await stage.commit([an_event(number, f"d{number}", name="broken") for number in range(60)])
+    await stage.commit([an_event(number, f"d{number}") for number in range(60, 65)])
+    async with running(stage.dispatcher(handler, pace=NARROW, retry={"base": "1ms", "cap": "1ms"})):
+        await until(lambda: len(set(handler.tried)) == 65)
+        mended = True
+        await until(lambda: len(handler.delivered) == 5)
+
+    assert sorted(handler.positions) == [61, 62, 63, 64, 65]
+
+
+@pytest.mark.parametrize("order", ["device", "none"])
+async def test_new_events_do_not_wait_behind_retries_that_hang(stage: Stage, order: str) -> None:
+    """Parked events that all hang when they are tried again leave workers for what is new."""
+    release = asyncio.Event()
+
+    async def behave(event: Event) -> None:
+        if (event.position or 0) <= 20:
+            if handler.tried.count(event.position or 0) == 1:
+                raise ValueError
+            await release.wait()
+
+    handler = Recorder(behave)
+    await stage.commit([an_event(number, f"d{number}") for number in range(20)])
+    async with running(stage.dispatcher(handler, retry=AT_ONCE, concurrency=4, order=order)):
+        await until(lambda: len(handler.tried) == 22)
+        await stage.commit([an_event(number, f"d{number}") for number in range(20, 40)])
+        await until(lambda: len(handler.delivered) == 20)
+        assert len(handler.tried) == 42
+        release.set()
+        await passed(stage, 40)
+
+    assert sorted(handler.positions) == list(range(1, 41))
+
+
 async def test_stopping_lets_what_is_in_flight_finish(stage: Stage) -> None:
     """A stop takes up nothing new, waits for the delivery, saves the place and gives the cursor back."""
     entered, release = asyncio.Event(), asyncio.Event()

@@ -15,6 +15,7 @@ from app.dispatcher.backoff import Backoff
 from app.dispatcher.deadline import Deadline
 from app.dispatcher.lane import Lane
 from app.dispatcher.pace import Pace
+from app.dispatcher.ready import Ready
 from app.dispatcher.retry import Retry, text_of
 from app.dispatcher.turn import Turn
 from app.dispatcher.window import Window
@@ -35,7 +36,7 @@ def at(position: int, device: str | None = "d1") -> Event:
 
 def a_window(*events: Event, waiting: tuple[str, ...] = (), by_device: bool = True) -> Window:
     """A window that has read these events."""
-    window = Window(0, waiting, SMALL, by_device=by_device)
+    window = Window(0, waiting, SMALL, by_device=by_device, workers=4)
     window.admit(events, events[-1].position or 0 if events else 0)
     return window
 
@@ -356,7 +357,7 @@ def test_a_row_in_hand_is_not_taken_twice() -> None:
     window.free(lane)
     window.retry([(failing(1), at(1))])
 
-    assert window.ready.empty()
+    assert window.ready.get_nowait() is None
 
 
 def test_what_could_not_be_saved_is_saved_next_time() -> None:
@@ -399,6 +400,62 @@ def test_a_window_full_of_slow_deliveries_waits() -> None:
     window.delivered(slow[5])
 
     assert window.checkpoint() == (0, {})
+
+
+# --- ready
+
+
+def lanes(ready: Ready, *parked_to: int | None) -> list[Lane]:
+    """Put a lane for each into the queue, held back or not."""
+    put = [Lane(f"d{number}", each) for number, each in enumerate(parked_to)]
+    for lane in put:
+        ready.put(lane)
+    return put
+
+
+def test_half_of_the_workers_are_for_new_events() -> None:
+    """Lanes that are held back get the other half, also where nothing new is there, and more when one is left."""
+    ready = Ready(4)
+    first, second, third = lanes(ready, 1, 1, 1)
+
+    assert [ready.get_nowait() for _ in range(3)] == [first, second, None]
+    ready.release(first)
+    assert ready.get_nowait() is third
+
+
+def test_a_single_worker_takes_new_and_parked_by_turns() -> None:
+    """Neither waits for all of the other."""
+    ready = Ready(1)
+    lanes(ready, 1, 1, None, None)
+
+    taken = []
+    for _ in range(4):
+        lane = ready.get_nowait()
+        assert lane is not None
+        taken.append(lane.parked_to)
+        ready.release(lane)
+
+    assert sorted(map(str, taken[:2])) == sorted(map(str, taken[2:])) == ["1", "None"]
+
+
+async def test_a_worker_that_waits_is_woken() -> None:
+    """By a new lane, by one that may be tried again now, and by the end; one that was cancelled passes it on."""
+    ready = Ready(2)
+    (running,) = lanes(ready, 1)
+    assert ready.get_nowait() is running
+    waiting, cancelled = asyncio.create_task(ready.get()), asyncio.create_task(ready.get())
+    await asyncio.sleep(0)
+    (parked,) = lanes(ready, 1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    ready.release(running)
+    cancelled.cancel()
+    assert await waiting is parked
+    last = asyncio.create_task(ready.get())
+    await asyncio.sleep(0)
+    ready.close()
+    assert await last is None
 
 
 @in_virtual_time
