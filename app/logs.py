@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from typing import Any, TextIO
 
 import structlog
 import structlog.tracebacks
+from structlog.typing import EventDict, ExcInfo, WrappedLogger
+
+from app.settings.secret import masked_text
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -20,7 +25,7 @@ def configure_logs() -> None:
     """Send our own logs and the libraries' (from WARNING) to stderr in one form."""
     readable = sys.stderr.isatty()
     last: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(exception_formatter=_masked_traceback)
         if readable
         else structlog.processors.JSONRenderer()
     )
@@ -28,7 +33,7 @@ def configure_logs() -> None:
     tracebacks = structlog.processors.ExceptionRenderer(
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     )
-    errors: list[structlog.typing.Processor] = [] if readable else [tracebacks]
+    errors: list[structlog.typing.Processor] = [_mask] if readable else [tracebacks, _mask]
     structlog.configure(
         processors=[*_SHARED, *errors, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -43,3 +48,22 @@ def configure_logs() -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _mask(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Take the secrets out of the URLs that errors of libraries bring along."""
+    return {name: _masked(value) for name, value in line.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked_text(value)
+    if isinstance(value, dict):
+        return {name: _masked(inner) for name, inner in value.items()}
+    return [_masked(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _masked_traceback(lines: TextIO, error: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    lines.write(masked_text(text.getvalue()))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.event_json import encodable, event_json
+from app.settings import masked_text
 from ingest.ports import Gap
 from ingest.times import rfc3339
 from storage.queries import DeadLetterRow, GapRow, HandlerRow, RejectRow
@@ -74,6 +75,11 @@ def dead_json(row: DeadLetterRow) -> dict[str, Any]:
         "first_failed_at": time_json(row.first_failed_at),
         "event": None if row.event is None else event_json(row.event),
     }
+
+
+def reason_json(reason: str | None) -> str | None:
+    """Why a source is down; the secrets in the URLs of a library's error are masked."""
+    return None if reason is None else masked_text(reason)
 
 
 def time_json(at: datetime | None) -> str | None:

@@ -11,7 +11,13 @@ from storage.postgres import PostgresDatabase
 from storage.sqlite import SqliteDatabase, WriterThread
 from storage.writer import WriterProcess
 
-__all__ = ["DataRefused", "Database", "Work", "open_database", "parse_url"]
+__all__ = ["DataRefused", "Database", "Work", "open_database", "parse_url", "read_url"]
+
+_LARGEST_PORT = 65_535
+_NO_PORT = (
+    "store.url: expected postgresql://user:password@host:port/database, with a number from 1 to 65535 as its port; "
+    "is the host missing, or a character of the password not percent-encoded?"
+)
 
 
 def open_database(url: str, *, write_apart: bool = False) -> Database:
@@ -25,12 +31,22 @@ def open_database(url: str, *, write_apart: bool = False) -> Database:
     return SqliteDatabase(parsed, WriterProcess(parsed) if write_apart else WriterThread(parsed))
 
 
-def parse_url(url: str) -> URL:
-    """The URL with our driver in it. Raises ConfigurationError, never showing the password."""
+def read_url(url: str) -> URL:
+    """Return the parts of a URL, of whatever database. Raises ConfigurationError, never showing the password."""
     try:
         parsed = make_url(url)
     except SQLAlchemyError:
         raise ConfigurationError("store.url: expected sqlite:///file or postgresql://user@host/database") from None
+    except ValueError:  # whose text is what stands in the place of the port: the password, where the host was forgotten
+        raise ConfigurationError(_NO_PORT) from None
+    if (parsed.port or 0) > _LARGEST_PORT:
+        raise ConfigurationError(_NO_PORT)
+    return parsed
+
+
+def parse_url(url: str) -> URL:
+    """The URL with our driver in it. Raises ConfigurationError, never showing the password."""
+    parsed = read_url(url)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if parsed.database in {None, "", ":memory:"}:  # each of our connections would see one of its own

@@ -18,6 +18,7 @@ from app.api import examples
 from app.api.problems import problem
 from app.api.replies import describes, json_reply, problem_reply
 from app.api.shapes import Live, Ready
+from app.row_json import reason_json
 from ingest.errors import HeadraceError
 from ingest.supervisor import SourceStatus, State
 from storage import queries
@@ -91,4 +92,4 @@ async def _store_fault(database: Database) -> str | None:
 
 
 def _down_json(status: SourceStatus) -> dict[str, Any]:
-    return {"source": status.source, "mode": status.mode, "state": status.state, "reason": status.reason}
+    return {"source": status.source, "mode": status.mode, "state": status.state, "reason": reason_json(status.reason)}

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from app.api.parameters import PageQuery, span_of
 from app.api.replies import describes, json_reply
 from app.api.shapes import GapsPage, RejectsPage, SourcesList
-from app.row_json import gap_json, open_gap_json, reject_json, time_json
+from app.row_json import gap_json, open_gap_json, reason_json, reject_json, time_json
 from ingest.ports import Gap, StreamState
 from ingest.supervisor import SourceStatus
 from ingest.times import rfc3339
@@ -73,7 +73,7 @@ def _source_json(status: SourceStatus, kinds: Kinds) -> dict[str, Any]:
         "product": status.product,
         "state": status.state,
         "since": rfc3339(status.since),
-        "reason": status.reason,
+        "reason": reason_json(status.reason),
         "last_event_at": time_json(status.last_event_at),
         "last_byte_at": time_json(status.last_byte_at),
         "counts": dict(status.counts),
@@ -89,7 +89,7 @@ def _stream_json(stream: StreamState) -> dict[str, Any]:
         "since": rfc3339(stream.since),
         "last_byte_at": time_json(stream.last_byte_at),
         "lost": stream.lost,
-        "reason": stream.reason,
+        "reason": reason_json(stream.reason),
         "next_attempt_at": time_json(stream.next_attempt_at),
     }
 

@@ -13,7 +13,19 @@ class Fault(HeadraceError):
 
 
 def report(error: BaseException) -> tuple[int, str]:
-    """The exit code and the sentence for what a command raised."""
+    """The exit code and the sentence for what a command raised, without the secrets of any URL in it."""
+    code, sentence = _report(error)
+    return code, without_secrets(sentence)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URLs show no secrets."""
+    from app.settings.secret import masked_text  # pydantic takes a while, and --help needs none of it
+
+    return masked_text(text)
+
+
+def _report(error: BaseException) -> tuple[int, str]:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, ConfigurationError):

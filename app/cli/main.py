@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from app.cli import commands
-from app.cli.faults import report
+from app.cli.faults import report, without_secrets
 from app.cli.output import hint
 
 _COMMANDS = (
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except Exception as error:  # the last place where it can become a sentence
         if options["debug"]:
-            traceback.print_exception(error)
+            hint(without_secrets("".join(traceback.format_exception(error))))
         code, sentence = report(error)
         hint(sentence)
         return code

@@ -8,7 +8,7 @@ from app.settings.handlers import HandlerSettings, RetrySettings
 from app.settings.load import load
 from app.settings.model import AccessSettings, ServerSettings, Settings, StoreSettings, is_loopback
 from app.settings.quantities import format_duration, format_size
-from app.settings.secret import Secret, masked_url
+from app.settings.secret import Secret, masked_text, masked_url
 from app.settings.sources import FieldSettings, PubsubSettings, SourceSettings, SseSettings, WebhookSettings
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "format_size",
     "is_loopback",
     "load",
+    "masked_text",
     "masked_url",
 ]

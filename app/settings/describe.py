@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.settings.model import Settings
+from app.settings.secret import masked_text
 from ingest.event import Mode
 
 
@@ -30,5 +31,5 @@ def _rows(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return ", ".join(map(_shown, value))
+    return str(value).lower() if isinstance(value, bool) else masked_text(str(value))

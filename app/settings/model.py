@@ -17,6 +17,8 @@ from app.settings.handlers import HandlerSettings
 from app.settings.quantities import Count, Duration, Retention, Size, parse_count
 from app.settings.secret import Secret, masked_url
 from app.settings.sources import SourceSettings
+from ingest.errors import ConfigurationError
+from storage.engine import read_url
 
 DATABASE_SCHEMES = ("sqlite:///", "postgres://", "postgresql://")
 PARTICLE_HOST = "api.particle.io"
@@ -37,6 +39,10 @@ def _database_url(value: Any) -> Any:
         return value
     if not value.startswith(DATABASE_SCHEMES):
         raise ValueError(f"expected a URL that begins with {', '.join(DATABASE_SCHEMES)}")
+    try:
+        read_url(value)
+    except ConfigurationError as error:
+        raise ValueError(str(error).removeprefix("store.url: ")) from None
     return Secret(value, shown=masked_url(value))
 
 

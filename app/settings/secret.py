@@ -12,7 +12,11 @@ MASK = "********"
 
 # Passwords may hold any character, so everything from the user's colon to the last @ is taken to be one.
 _USER_PASSWORD = re.compile(r"^([^:/?#]+://[^:@]*):.*@", re.DOTALL)
+# Without an @ the host was forgotten: what follows the colon is a port, or else the password and whatever is in it.
+_NO_PORT = re.compile(r"^([^:/?#]+://(?:\[[^\]]*\]|(?!\[)[^:@/?#]*)):(?!\d{1,5}(?:[/?#]|\Z))[^@]*\Z", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+_QUERY_VALUE = re.compile(r"([?&](?!(?:host|port|ssl|sslmode)=)(?:[^=&]*=)?)[^&]+")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 
 
 class Secret:
@@ -44,4 +48,12 @@ class Secret:
 
 def masked_url(url: str) -> str:
     """`url` without the passwords in its authority and its query; rather too little of it than too much."""
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _USER_PASSWORD.sub(rf"\1:{MASK}@", url))
+    named = _NO_PORT.sub(rf"\1:{MASK}", _USER_PASSWORD.sub(rf"\1:{MASK}@", url))
+    return _QUERY_PASSWORD.sub(rf"\1{MASK}", named)
+
+
+def masked_text(text: str) -> str:
+    """Return a text, such as an exception's, whose URLs show neither passwords nor what their queries hold."""
+    if "://" not in text:
+        return text
+    return _URL.sub(lambda url: _QUERY_VALUE.sub(rf"\1{MASK}", masked_url(url[0])), text)

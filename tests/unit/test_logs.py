@@ -21,6 +21,17 @@ for log in (structlog.get_logger("ours"), logging.getLogger("theirs")):
     except ValueError:
         log.exception("failed")
 """
+URLS = """
+import logging, structlog
+from app.logs import configure_logs
+
+configure_logs()
+try:
+    raise ValueError("no route to postgres://bob:hush@h/d?password=hush")
+except ValueError as error:
+    structlog.get_logger("ours").exception("failed", error=str(error), url="https://h/e?token=hush")
+    logging.getLogger("theirs").exception("failed %s", error)
+"""
 
 
 def test_logs_are_json_lines_without_the_values_of_variables() -> None:
@@ -32,3 +43,12 @@ def test_logs_are_json_lines_without_the_values_of_variables() -> None:
     for line in (ours, theirs):
         assert line["exception"][0]["exc_value"] == "it broke"
         assert "s3cret-token" not in json.dumps(line)
+
+
+def test_urls_in_logs_show_no_secret() -> None:
+    """An error's text with a URL in it, ours or a library's, is written without passwords and queries."""
+    done = subprocess.run([sys.executable, "-c", URLS], capture_output=True, text=True, check=True)
+
+    assert "hush" not in done.stderr
+    assert [json.loads(line)["exception"][0]["exc_type"] for line in done.stderr.splitlines()] == ["ValueError"] * 2
+    assert done.stderr.count("postgres://bob:********@h/d") == 4

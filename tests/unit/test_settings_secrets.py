@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, describe, load, masked_url
+from app.settings import Settings, describe, load, masked_text, masked_url
 from ingest.errors import ConfigurationError
 
 BEARER = "[sources.fleet.webhook.auth]\ntype = 'bearer'\nsecrets = "
@@ -192,9 +192,35 @@ def test_faults_show_no_value(tmp_path: Path) -> None:
         ("postgres://u:p@h:5432/d", "postgres://u:********@h:5432/d"),
         ("postgres://u:p@ss/w:rd#?@h/d", "postgres://u:********@h/d"),
         ("postgres://:p@h/d", "postgres://:********@h/d"),
+        ("postgresql://u:p/d", "postgresql://u:********"),
+        ("postgresql://u:p", "postgresql://u:********"),
+        ("postgresql://u:p/w?x=y", "postgresql://u:********"),
+        ("postgresql://u:123456/d", "postgresql://u:********"),
+        ("postgresql://u:p@h:x/d", "postgresql://u:********@h:x/d"),
+        ("postgresql://[::1]:5432/d", "postgresql://[::1]:5432/d"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("postgres:///d?host=/run&user=u&password=p&x=1", "postgres:///d?host=/run&user=u&password=********&x=1"),
     ],
 )
 def test_masked_url(url: str, masked: str) -> None:
     """A URL shows where it leads, and no password, even one with characters that should have been escaped."""
     assert masked_url(url) == masked
+
+
+@pytest.mark.parametrize("query", ["token=hush-hush", "key=hush-hush", "x=1&sig=hush-hush", "a=b;hush-hush"])
+def test_a_stream_is_described_without_its_query(tmp_path: Path, query: str) -> None:
+    """What is in the query of an SSE URL may be a secret under any name: none of it is shown."""
+    text = f"[sources.fleet]\nmode = 'sse'\nsse.url = 'https://events.example/v1?{query}'\n"
+
+    shown = dict(describe(loaded(tmp_path, text)))["sources.fleet.sse.url"]
+
+    assert shown.startswith("https://events.example/v1?")
+    assert "hush" not in shown
+
+
+def test_text_around_urls_stays() -> None:
+    """Of an error's text only the secrets in its URLs are masked."""
+    text = "cannot reach https://u:p@h/e?token=t nor 'postgres://h/d?sslmode=require' (Errno 5): see http://h:80/x"
+    assert masked_text(text) == (
+        "cannot reach https://u:********@h/e?token=******** nor 'postgres://h/d?sslmode=require' (Errno 5): see http://h:80/x"
+    )
