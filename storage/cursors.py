@@ -99,6 +99,10 @@ class SqlCursors:
         """Give dead letters back to the handler, all or those at `positions`; return how many."""
         return await self._database.write(deliveries.redrive, handler, positions)
 
+    async def delete_dead(self, handler: str, positions: Sequence[int] | None = None) -> int:
+        """Delete dead letters of a handler, all or those at `positions`; return how many."""
+        return await self._database.write(deliveries.delete_dead, handler, positions)
+
 
 class SqlCursor:
     """ports.Cursor, as long as its epoch is the row's.

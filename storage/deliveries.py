@@ -87,6 +87,15 @@ def redrive(connection: Connection, handler: str, positions: Sequence[int] | Non
     return sum(connection.execute(again.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
 
 
+def delete_dead(connection: Connection, handler: str, positions: Sequence[int] | None = None) -> int:
+    """Delete dead letters, all or those at `positions`; return how many. Their events go when they are old enough."""
+    gone = delete(deliveries).where(deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
+    if positions is None:
+        return connection.execute(gone).rowcount
+    chunks = (positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
+    return sum(connection.execute(gone.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
+
+
 def standing(connection: Connection, handler: str) -> Standing | None:
     """How far a handler is; None where it never ran."""
     position = connection.execute(select(cursors.c.position).where(cursors.c.handler == handler)).scalar_one_or_none()

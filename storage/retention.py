@@ -6,28 +6,53 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, func, select
 
 from ingest.errors import StoreUnavailable
 from storage import bulk
-from storage.engine import Database
+from storage.database import P, T
+from storage.engine import Database, Work
 from storage.rows import micros
 from storage.store import ADD_UP, TALLY_COLUMNS
 from storage.tables import coverage, cursors, deliveries, events, gaps, rejects, sightings, tallies
 
 _STEP_ROWS = 500
+_SWEPT_IN_VAIN = 20  # steps of a sweep that find nothing, in a round
 
 log = structlog.get_logger(__name__)
+
+
+class _Step(NamedTuple):
+    """What a step did: rows that went, whether young ones were among what it saw, and the last it saw (0: none)."""
+
+    gone: int
+    saw_young: bool
+    last: int
+
+
+@dataclass(slots=True)
+class _Walk:
+    """How far the walks through a table came.
+
+    Up to `settled` all was forgotten or stays for a reason of its own (a dead letter's event, a date in the future).
+    Behind it the old rows come first, as far as clocks were right; `swept` goes round through all the others, slowly.
+    """
+
+    table: str
+    settled: int = 0
+    swept: int = 0
 
 
 class Retention:
     """Deletes events and rejects received, and coverage and gaps that were over, longer than `keep` ago.
 
     It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention never takes an event
-    away from a configured handler.
+    away from a configured handler. Dead letters stay with their events until they are redriven or deleted.
     """
 
     def __init__(
@@ -43,6 +68,7 @@ class Retention:
         self._handlers = tuple(handlers)
         self._clock = clock
         self._every_seconds = every_seconds
+        self._events, self._rejects = _Walk("events"), _Walk("rejects")
 
     async def run(self) -> None:
         """Forget now and again until cancelled."""
@@ -57,74 +83,106 @@ class Retention:
 
     async def forget(self) -> int:
         """Forget all that is due now, in steps; return how many events went."""
-        now = self._clock()
-        before = micros(now - self._keep)
-        total = 0
-        while True:
-            started = time.monotonic()
-            events_gone, others_gone = await self._database.write(
-                _step, before, self._handlers, micros(now) // 60_000_000
-            )
-            total += events_gone
-            if not events_gone and not others_gone:
-                return total
-            await asyncio.sleep(time.monotonic() - started)  # half of the time belongs to the ingestion
+        now = micros(self._clock())
+        before = now - int(self._keep.total_seconds() * 1_000_000)
+        await self._go_through(self._rejects, before, now)
+        while await self._write(_forget_others, before):
+            pass
+        return await self._go_through(self._events, before, now)
+
+    async def _go_through(self, walk: _Walk, before: int, now: int) -> int:
+        """Forget from the front until a step sees young rows only, then go on with the sweep; return how many went."""
+        total, after, is_front = 0, walk.settled, True
+        while (step := await self._step(walk.table, after, before, now)).last:
+            total, after, is_front = total + step.gone, step.last, is_front and not step.saw_young
+            if is_front:
+                walk.settled = after
+            elif not step.gone:
+                break
+        in_vain = 0
+        while in_vain < _SWEPT_IN_VAIN:
+            step = await self._step(walk.table, walk.swept, before, now)
+            total, walk.swept = total + step.gone, step.last
+            if not step.last:
+                break
+            in_vain += not step.gone
+        return total
+
+    async def _step(self, table: str, after: int, before: int, now: int) -> _Step:
+        work = _step_of_events if table == "events" else _step_of_rejects
+        return await self._write(work, after, before, now, self._handlers)
+
+    async def _write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write, and leave half of the time to the ingestion."""
+        started = time.monotonic()
+        result = await self._database.write(work, *args, **kwargs)
+        await asyncio.sleep(time.monotonic() - started)
+        return result
 
 
-def _step(connection: Connection, before: int, handlers: tuple[str, ...], minute: int) -> tuple[int, int]:
-    others = (
-        _forget_rejects(connection, before) + _forget_coverage(connection, before) + _forget_gaps(connection, before)
+def _step_of_events(connection: Connection, after: int, before: int, now: int, handlers: tuple[str, ...]) -> _Step:
+    key = events.c.position
+    is_dead = exists().where(deliveries.c.position == key, deliveries.c.due_at.is_(None))
+    step, positions = _judge(
+        connection, events, key, (key > after, key < _first_needed(connection, handlers)), is_dead, before, now
     )
-    return _forget_events(connection, before, handlers, minute), others
-
-
-def _forget_events(connection: Connection, before: int, handlers: tuple[str, ...], minute: int) -> int:
-    first = (
-        select(events.c.position, events.c.received_at)
-        .where(events.c.position < _first_needed(connection, handlers))
-        .order_by(events.c.position)
-        .limit(_STEP_ROWS)
-    )
-    positions = [row.position for row in connection.execute(first) if row.received_at < before]
     if not positions:
-        return 0
+        return step
     for table in (sightings, deliveries):
         connection.execute(delete(table).where(table.c.position.in_(positions)))
-    gone = delete(events).where(events.c.position.in_(positions)).returning(events.c.source, events.c.mode)
+    gone = delete(events).where(key.in_(positions)).returning(events.c.source, events.c.mode)
     # Counted by what went and not by what was found: another replica may be at the same rows.
     counts = Counter((row.source, row.mode) for row in connection.execute(gone))
-    expired = [(source, mode, minute, "expired", count) for (source, mode), count in sorted(counts.items())]
+    expired = [(source, mode, now // 60_000_000, "expired", count) for (source, mode), count in sorted(counts.items())]
     bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
-    return counts.total()
+    return step._replace(gone=counts.total())
 
 
-def _forget_rejects(connection: Connection, before: int) -> int:
-    first = select(rejects.c.id, rejects.c.received_at).order_by(rejects.c.id).limit(_STEP_ROWS)
-    return _delete(connection, rejects, [row.id for row in connection.execute(first) if row.received_at < before])
+def _step_of_rejects(connection: Connection, after: int, before: int, now: int, _: tuple[str, ...]) -> _Step:
+    step, ids = _judge(connection, rejects, rejects.c.id, (rejects.c.id > after,), false(), before, now)
+    return step._replace(gone=_delete(connection, rejects, ids))
+
+
+def _judge(
+    connection: Connection,
+    table: Table,
+    key: ColumnElement[int],
+    where: Sequence[ColumnElement[bool]],
+    stays: ColumnElement[bool],
+    before: int,
+    now: int,
+) -> tuple[_Step, list[int]]:
+    """Look at the next rows, each by itself; return what was seen, and the keys of those that are due."""
+    query = select(key, table.c.received_at, stays).where(*where).order_by(key).limit(_STEP_ROWS)
+    rows = connection.execute(query).all()
+    due = [number for number, received_at, is_kept in rows if received_at < before and not is_kept]
+    saw_young = any(before <= received_at <= now for _, received_at, _ in rows)
+    return _Step(0, saw_young, rows[-1][0] if rows else 0), due
+
+
+def _forget_others(connection: Connection, before: int) -> int:
+    return _forget_coverage(connection, before) + _forget_gaps(connection, before)
 
 
 def _forget_coverage(connection: Connection, before: int) -> int:
     """Never the newest interval of a source and mode: the next process reads there since when nobody listened."""
-    first = select(coverage).order_by(coverage.c.id).limit(_STEP_ROWS)
-    old = [row for row in connection.execute(first) if row.ended and row.until < before]
-    newest = {(row.source, row.mode): _newest_interval(connection, row.source, row.mode) for row in old}
-    return _delete(connection, coverage, [row.id for row in old if row.id != newest[row.source, row.mode]])
-
-
-def _newest_interval(connection: Connection, source: str, mode: str) -> int | None:
-    newest = (
-        select(coverage.c.id)
-        .where(coverage.c.source == source, coverage.c.mode == mode)
-        .order_by(coverage.c.until.desc(), coverage.c.id.desc())
-        .limit(1)
-    )
-    return connection.execute(newest).scalar()
+    gone = 0
+    for source, mode in connection.execute(select(coverage.c.source, coverage.c.mode).distinct()).all():
+        of_source = (coverage.c.source == source, coverage.c.mode == mode)
+        newest_first = (coverage.c.until.desc(), coverage.c.id.desc())
+        newest = select(coverage.c.id).where(*of_source).order_by(*newest_first).limit(1).scalar_subquery()
+        old = (
+            select(coverage.c.id)
+            .where(*of_source, coverage.c.until < before, coverage.c.ended, coverage.c.id != newest)
+            .limit(_STEP_ROWS)
+        )
+        gone += _delete(connection, coverage, connection.execute(old).scalars().all())
+    return gone
 
 
 def _forget_gaps(connection: Connection, before: int) -> int:
-    first = select(gaps.c.id, gaps.c.until).order_by(gaps.c.id).limit(_STEP_ROWS)
-    old = [row.id for row in connection.execute(first) if row.until is not None and row.until < before]
-    return _delete(connection, gaps, old)
+    old = select(gaps.c.id).where(gaps.c.until < before).order_by(gaps.c.id).limit(_STEP_ROWS)
+    return _delete(connection, gaps, connection.execute(old).scalars().all())
 
 
 def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> int:

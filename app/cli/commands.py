@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+Ids = Annotated[
+    list[UUID] | None, typer.Option("--id", metavar="ID", help="The id of an event; may be given several times.")
+]
+
+
 def serve(
     host: Annotated[str | None, typer.Option(metavar="H", help="Listen there; before server.host.")] = None,
     port: Annotated[int | None, typer.Option(metavar="P", help="Listen there; before server.port.")] = None,
@@ -157,31 +162,43 @@ def dead(
     handler: Annotated[
         str | None, typer.Argument(metavar="[HANDLER]", help="Only of this handler.", show_default=False)
     ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete those of --id, or --all, of the HANDLER.")] = False,
+    ids: Ids = None,
+    everything: Annotated[bool, typer.Option("--all", help="With --delete: all of the handler's.")] = False,
     limit: Limit = 100,
     after: After = None,
     as_json: Json = False,
     config: Config = None,
     debug: Debug = False,
 ) -> None:
-    """Show dead letters, the newest last. These are events that a handler gave up.
+    """Show dead letters, the newest last, or delete them. These are events that a handler gave up.
+
+    They stay, with their events, whatever store.retention says, until they are redriven or deleted.
 
     \b
     Example:
       headrace dead alerts
+      headrace dead alerts --delete --all
     """
-    from app.cli.dead_letters import show_dead
+    from app.cli import dead_letters
     from app.cli.reading import Stretch
 
+    if not delete and (ids or everything):
+        raise typer.BadParameter("goes with --delete", param_hint="--id, --all")
+    if delete:
+        if handler is None:
+            raise typer.BadParameter("goes with a HANDLER", param_hint="--delete")
+        _require_choice(ids, everything=everything)
+        dead_letters.delete(_settings(config), handler, ids)
+        return
     if handler is None and after is not None:
         raise typer.BadParameter("goes with a HANDLER: each has positions of its own", param_hint="--after")
-    show_dead(_settings(config), handler, Stretch(after, limit), as_json=as_json)
+    dead_letters.show_dead(_settings(config), handler, Stretch(after, limit), as_json=as_json)
 
 
 def redrive(
     handler: Annotated[str, typer.Argument(metavar="HANDLER", help="Whose dead letters.", show_default=False)],
-    ids: Annotated[
-        list[UUID] | None, typer.Option("--id", metavar="ID", help="The id of an event; may be given several times.")
-    ] = None,
+    ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="All of the handler's dead letters.")] = False,
     config: Config = None,
     debug: Debug = False,
@@ -197,9 +214,13 @@ def redrive(
     """
     from app.cli.dead_letters import give_back
 
+    _require_choice(ids, everything=everything)
+    give_back(_settings(config), handler, ids)
+
+
+def _require_choice(ids: list[UUID] | None, *, everything: bool) -> None:
     if bool(ids) is everything:
         raise typer.BadParameter("give either --id ID (once or several times) or --all", param_hint="--id, --all")
-    give_back(_settings(config), handler, ids)
 
 
 def _settings(config: Path | None, *, host: str | None = None, port: int | None = None) -> Settings:

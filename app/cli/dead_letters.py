@@ -1,9 +1,9 @@
-"""Dead letters shown, and given back to their handler, whether a server runs or not."""
+"""Dead letters shown, given back to their handler, and deleted, whether a server runs or not."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from app.cli import shapes
@@ -40,19 +40,34 @@ def show_dead(settings: Settings, handler: str | None, stretch: Stretch, *, as_j
 
 def give_back(settings: Settings, handler: str, ids: Sequence[UUID] | None) -> None:
     """Redrive the dead letters of these events, or all. Raises Fault for a handler that never ran, or ids not dead."""
+    _act(settings, handler, ids, SqlCursors.redrive, lambda count: f"{handler} gets {_letters(count)} again.")
 
+
+def delete(settings: Settings, handler: str, ids: Sequence[UUID] | None) -> None:
+    """Delete the dead letters of these events, or all. Raises Fault for a handler that never ran, or ids not dead."""
+    _act(settings, handler, ids, SqlCursors.delete_dead, lambda count: f"{_letters(count)} of {handler} deleted.")
+
+
+Action = Callable[[SqlCursors, str, Sequence[int] | None], Awaitable[int]]
+
+
+def _act(settings: Settings, handler: str, ids: Sequence[UUID] | None, act: Action, done: Callable[[int], str]) -> None:
     async def question(database: Database) -> tuple[int, Sequence[UUID]]:
         await _handlers(database, handler)
         if not ids:
-            return await SqlCursors(database).redrive(handler), ()
+            return await act(SqlCursors(database), handler, None), ()
         positions = {id_: await database.read(queries.dead_positions, handler, [id_]) for id_ in ids}
         found = [position for some in positions.values() for position in some]
-        return await SqlCursors(database).redrive(handler, found), [id_ for id_, some in positions.items() if not some]
+        return await act(SqlCursors(database), handler, found), [id_ for id_, some in positions.items() if not some]
 
     count, unknown = asyncio.run(ask(settings, question))
-    show(f"{handler} gets {count} dead letter{'' if count == 1 else 's'} again.")
+    show(done(count))
     if unknown:
         raise Fault(f"these are no dead letters of {handler}: {', '.join(map(str, unknown))}")
+
+
+def _letters(count: int) -> str:
+    return f"{count} dead letter{'' if count == 1 else 's'}"
 
 
 async def _handlers(database: Database, wanted: str | None) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import ParamSpec, TypeVar
 
+import pytest
+
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
+from storage.cursors import SqlCursors
 from storage.engine import Database, Work
 from storage.retention import Retention
 from storage.rows import micros
@@ -154,18 +157,39 @@ async def test_what_a_handler_has_not_passed_stays(database: Database) -> None:
     assert await positions(database) == [9, 10]
 
 
-async def test_what_waits_for_a_retry_stays_and_a_dead_letter_does_not(database: Database) -> None:
-    """A parked delivery holds its event; a dead letter, or one of a handler that is gone, goes with it."""
+async def test_what_waits_for_a_retry_and_dead_letters_stay(database: Database) -> None:
+    """A retry of a configured handler holds its event and what follows; a dead letter, whoever's, its own event."""
     await fill(database, old=10)
     await passed(database, "alerts", 10)
     await parked(database, "alerts", 2, "NULL")
     await parked(database, "gone", 3, "1")
+    await parked(database, "gone", 4, "NULL")
     await parked(database, "alerts", 6, "1")
 
     await retention_of(database, ["alerts"]).forget()
 
-    assert await positions(database) == [6, 7, 8, 9, 10]
-    assert await rows(database, "SELECT position FROM deliveries") == [(6,)]
+    assert await positions(database) == [2, 4, 6, 7, 8, 9, 10]
+    left = await rows(database, "SELECT position FROM deliveries ORDER BY position")
+    assert left == [(2,), (4,), (6,)]
+
+
+async def test_a_dead_letter_stays_until_it_is_redriven_or_deleted(database: Database) -> None:
+    """Then its event is as old as any other; the others' stay. What was deleted needs no restart to go."""
+    await fill(database, old=1200, new=1)
+    for position in range(1, 1101):
+        await parked(database, "gone", position, "NULL")
+    retention = retention_of(database)
+    assert await retention.forget() == 100
+    assert len(await positions(database)) == 1101
+
+    assert await SqlCursors(database).delete_dead("gone", [3, 700, 1150]) == 2
+    assert await retention.forget() == 2
+    assert await SqlCursors(database).redrive("gone", [5]) == 1
+    assert await retention.forget() == 1
+    assert await SqlCursors(database).delete_dead("other") == 0
+    assert await SqlCursors(database).delete_dead("gone") == 1097
+    assert await retention.forget() == 1097
+    assert await positions(database) == [1201]
 
 
 async def test_an_emptied_store_does_not_begin_again(database: Database) -> None:
@@ -195,6 +219,58 @@ async def test_two_processes_count_what_went_once(database: Database, another: D
 
     assert await positions(database) == []
     assert await tallies(database) == {"stored": 3000, "expired": 3000}
+
+
+FUTURE = NOW + timedelta(days=9999)
+
+
+@pytest.mark.parametrize("ahead", [FUTURE, NOW])
+@pytest.mark.parametrize("count", [500, 1700])
+async def test_each_row_is_judged_alone(database: Database, ahead: datetime, count: int) -> None:
+    """However many rows that stay lie in front, by date or by a clock gone wrong, the old ones behind them go."""
+    store = SqlStore(database, lambda: NOW)
+    await store.commit(
+        [*numbered(count, received_at=ahead), *(a_reject(b"new", received_at=ahead) for _ in range(count))]
+    )
+    await store.commit(
+        [*numbered(600, count, received_at=OLD), *(a_reject(b"old", received_at=OLD) for _ in range(600))]
+    )
+    await store.commit(numbered(1, 5000))
+    old, new, far = micros(OLD), micros(ahead), micros(FUTURE)
+    spans = [*[(new, far, "false")] * count, *[(old, old, "true")] * 600, (old, new, "true")]
+    listed = ", ".join(f"('fleet', 'sse', 0, {since}, {until}, {ended})" for since, until, ended in spans)
+    await run(database, f"INSERT INTO coverage (source, mode, stream, since, until, ended) VALUES {listed}")  # noqa: S608
+    listed = ", ".join(f"('fleet', 'sse', {since}, {until}, 'down')" for since, until, _ in spans)
+    await run(database, f"INSERT INTO gaps (source, mode, since, until, cause) VALUES {listed}")  # noqa: S608
+
+    assert await retention_of(database).forget() == 600
+
+    assert await positions(database) == [*range(1, count + 1), count + 601]
+    assert await rows(database, "SELECT DISTINCT body FROM rejects") == [(b"new",)]
+    for table in ("coverage", "gaps"):
+        assert await rows(database, f"SELECT COUNT(*) FROM {table}") == [(count + 1,)]  # noqa: S608
+
+
+async def test_what_was_in_front_by_date_goes_in_its_time(database: Database) -> None:
+    """Rows that were dated in the future go when that future is past, without a restart."""
+    store = SqlStore(database, lambda: NOW)
+    await store.commit(numbered(600, received_at=NOW + timedelta(days=1)))
+    now = [NOW]
+    retention = Retention(database, timedelta(days=30), (), lambda: now[0])
+    assert await retention.forget() == 0
+    now[0] = NOW + timedelta(days=32)
+    assert await retention.forget() == 600
+
+
+async def test_a_sweep_goes_on_where_the_last_one_ended(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large store a round looks at a part of what is young; round by round every row is looked at."""
+    monkeypatch.setattr("storage.retention._SWEPT_IN_VAIN", 1)
+    store = SqlStore(database, lambda: NOW)
+    await store.commit(numbered(2000))
+    await store.commit(numbered(1, 2000, received_at=OLD))
+    retention = retention_of(database)
+
+    assert [await retention.forget() for _ in range(6)] == [0, 0, 0, 0, 1, 0]
 
 
 async def test_an_event_from_the_future_does_not_hold_the_others(database: Database) -> None:

@@ -336,3 +336,29 @@ def test_redrive_names_what_is_no_dead_letter(capsys: pytest.CaptureFixture[str]
     captured = capsys.readouterr()
     assert captured.out.startswith("alerts gets 1 ")
     assert captured.err == f"these are no dead letters of alerts: {id_of(2)}\n"
+
+
+def test_dead_letters_are_deleted_when_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are named, or all, are gone; what waits for a retry stays, and so do the events."""
+    waiting = Parked(4, "dev-1", attempts=1, first_failed_at=START, due_at=START, error="")
+    fill(*map(event, range(1, 5)), dead=[dead_letter(1), dead_letter(2), dead_letter(3), waiting])
+    assert run(["dead", "alerts", "--delete", "--id", str(id_of(1)), "--id", str(id_of(4))]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "1 dead letter of alerts deleted.\n"
+    assert captured.err == f"these are no dead letters of alerts: {id_of(4)}\n"
+    assert run(["dead", "alerts", "--delete", "--all"]) == 0
+    assert capsys.readouterr().out == "2 dead letters of alerts deleted.\n"
+    (row,) = asked(capsys, "handlers")["handlers"]
+    assert (row["retries"], row["dead"]) == (1, 0)
+    assert positions(asked(capsys, "events")) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "command", ["--delete", "--delete --all", "alerts --delete", "alerts --all", "alerts --delete --all --id {id}"]
+)
+def test_nothing_is_deleted_by_half_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What to delete is said in full: the handler, --delete, and either ids or all; else it is bad usage."""
+    fill(event(1), dead=[dead_letter(1)])
+    assert run(["dead", *command.format(id=id_of(1)).split()]) == 2
+    capsys.readouterr()
+    assert len(asked(capsys, "dead alerts")["dead"]) == 1
