@@ -3,6 +3,7 @@
 HeadraceError
 ├── ConfigurationError     the operator's file is at fault; nothing runs (exit 2)
 ├── StoreUnavailable       nothing was committed: the record is deferred, its sender will send it again
+│   └── StoreFault         so too, but the store is there: something else is wrong, perhaps with one record alone
 ├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
 ├── LeaseLost              another process holds this cursor: nothing was written, let go
 ├── StoreRewound           the database was put back to an older state: what is remembered of it is void
@@ -22,6 +23,10 @@ class ConfigurationError(HeadraceError):
 
 class StoreUnavailable(HeadraceError):
     """The store could not commit, and did not: the same records can be offered again."""
+
+
+class StoreFault(StoreUnavailable):
+    """The store answered with an error that is no outage: a statement of ours, or a record, is at fault."""
 
 
 class TooLarge(HeadraceError):

@@ -186,7 +186,8 @@ class Store(Protocol):
     async def commit(self, records: Sequence[Record]) -> Commit:
         """Write a batch in one transaction, fsynced, and say what became of each record.
 
-        Of equal ids the first is STORED. A record whose data the database refuses is kept as a Reject. Raises
+        Of equal ids the first is STORED. A record that cannot be stored is kept as a Reject; where not even that can be
+        stored it is DEFERRED, alone. Raises
         StoreUnavailable if nothing was committed.
         """
         ...

@@ -11,15 +11,31 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ingest.errors import HeadraceError, StoreUnavailable
+from ingest.errors import HeadraceError, StoreFault, StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Work = Callable[Concatenate[Connection, P], T]
 
 _DATA_ERROR_CLASSES = ("22", "23", "54")
+# SQLSTATEs, or their beginnings, that speak of the way to the store or of its state: connection, read-only, cut off as
+# idle, login, unknown database, rollback, resources, object in use, permission, operator, system.
+_OUTAGES = ("08", "25006", "25P03", "25P04", "28", "3D", "40", "42501", "53", "55", "57", "58")
+_SQLITE_OUTAGES = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,  # busy, in the words of WAL
+    )
+)
 _DATA_ERRORS = (
     OverflowError,
     UnicodeEncodeError,
@@ -60,15 +76,28 @@ class Database(Protocol):
 
 
 def translated(error: Exception) -> HeadraceError:
-    """A driver's error in our terms: is the data at fault, or the way to the store? Messages hold no values."""
+    """A driver's error in our terms: is the data at fault, the way to the store, or something else?
+
+    Messages hold no values.
+    """
     if isinstance(error, _DATA_ERRORS):
         return DataRefused(type(error).__name__)
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(cause, "sqlstate", None) or ""
+    if state[:2] in _DATA_ERROR_CLASSES:
+        return DataRefused(f"SQLSTATE {state}")
+    return (StoreUnavailable if _is_outage(error, cause, state) else StoreFault)(_first_line(cause))
+
+
+def _is_outage(error: Exception, cause: BaseException | None, state: str) -> bool:
+    if isinstance(cause, sqlite3.Error):
+        code: int | None = getattr(cause, "sqlite_errorcode", None)  # there where SQLite itself raised it
+        return code is not None and code & 0xFF in _SQLITE_OUTAGES
+    if state:
+        return state.startswith(_OUTAGES)
     if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if state[:2] in _DATA_ERROR_CLASSES:
-            return DataRefused(f"SQLSTATE {state}" if state else type(error).__name__)
-        return StoreUnavailable(_first_line(error.orig))
-    return StoreUnavailable(_first_line(error))
+        return error.connection_invalidated
+    return isinstance(error, PoolTimeout) or not isinstance(error, SQLAlchemyError)
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +21,11 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, select
 
-from ingest.errors import StoreUnavailable
+from ingest.errors import StoreFault, StoreUnavailable
 from ingest.event import Event, Ignored, Mode, Outcome, Reason, Record, Reject
 from ingest.ports import Commit
 from storage import bulk
-from storage.engine import Database, DataRefused
+from storage.engine import Database
 from storage.rewinds import Rewinds
 from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, micros, reject_row
 from storage.tables import events, rejects, sightings, tallies, writers
@@ -33,6 +35,7 @@ TALLY_COLUMNS = ("source", "mode", "minute", "outcome", "count")
 _WRITER_COLUMNS = ("writer", "batch", "committed_at")
 _REPLACE_BATCH = "ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, committed_at = excluded.committed_at"
 ADD_UP = "ON CONFLICT (source, mode, minute, outcome) DO UPDATE SET count = tallies.count + excluded.count"
+_COMPLAINT_SECONDS = 60.0
 _LOOKUPS = 3
 _LOOKUP_PAUSE_SECONDS = 0.5  # a server that starts again refuses connections at once
 
@@ -53,12 +56,15 @@ class SqlStore:
         self._clock = clock
         self._writer = secrets.token_hex(8)
         self._batch = 0
+        self._complaints = _Complaints()
 
     async def commit(self, records: Sequence[Record]) -> Commit:
         """See ports.Store."""
         try:
             return await self._commit_once(records)
-        except DataRefused as error:
+        except Exception as error:  # whatever it is, it must not be the end of all that is committed together
+            if _is_away(error):
+                raise
             return await self._halve(records, error)
 
     async def _commit_once(self, records: Sequence[Record]) -> Commit:
@@ -84,11 +90,10 @@ class SqlStore:
                 await asyncio.sleep(_LOOKUP_PAUSE_SECONDS)
         return False  # it is deferred: if it was committed after all, the retry will be a duplicate
 
-    async def _halve(self, records: Sequence[Record], error: DataRefused) -> Commit:
+    async def _halve(self, records: Sequence[Record], error: Exception) -> Commit:
         """Find the record that the database refuses by halves, and keep it as a Reject."""
         if len(records) == 1:
-            log.warning("record_refused_by_store", error=str(error))
-            return await self._commit_once([_refused(records[0])])
+            return await self._set_apart(records[0], error)
         middle = len(records) // 2
         first = await self.commit(records[:middle])
         try:
@@ -96,6 +101,39 @@ class SqlStore:
         except StoreUnavailable:  # the first half is durable, and has to be counted so
             second = Commit([Outcome.DEFERRED] * (len(records) - middle))
         return Commit([*first.outcomes, *second.outcomes], lambda: [*first.events(), *second.events()])
+
+    async def _set_apart(self, record: Record, error: Exception) -> Commit:
+        """Keep a record that cannot be stored as a Reject; where not even that can be, it is DEFERRED."""
+        try:
+            commit = await self._commit_once([_refused(record)])
+        except Exception as fault:  # one record must not be the end of all the others
+            if _is_away(fault):
+                raise
+            if self._complaints.is_due():
+                log.exception("record_cannot_be_stored", source=record.source, at_first=type(error).__name__)
+            return Commit([Outcome.DEFERRED])
+        log.warning("record_refused_by_store", error=str(error) or type(error).__name__)
+        return commit
+
+
+class _Complaints:
+    """Says at most once a minute that a record cannot be stored: its sender sends it again and again."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether a minute has passed; it begins anew then."""
+        now = time.monotonic()
+        due = now >= self._last + _COMPLAINT_SECONDS
+        if due:
+            self._last = now
+        return due
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the store is, so that trying again later may help."""
+    return isinstance(error, StoreUnavailable) and not isinstance(error, StoreFault)
 
 
 class _Batch:
@@ -228,7 +266,7 @@ def _last_batch_of(connection: Connection, writer: str) -> int | None:
 def _refused(record: Record) -> Reject:
     """The Reject that stands for a record whose data the database calls an error, with all that is known of it."""
     if isinstance(record, Reject | Ignored):
-        raise StoreUnavailable("the database refuses a record that holds no sender's data")
+        raise StoreFault("the database refuses a record that holds no sender's data")
     return Reject(
         source=record.source,
         mode=record.mode,
