@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from storage import bulk
 from storage.database import P, T, Work, translated
 
 _CONNECT_SECONDS = 5
+_READ_ONLY = "25006"
 _COMMAND_SECONDS = 10  # a frozen server must not hold a sender longer than it waits (Particle: 20 s)
 # A commit is on the disk when it returns, whatever server, database or role have as default; a stricter one stays.
 _DURABLE = (
@@ -59,15 +60,21 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """See Database."""
-        for engine in (self._writer, self._reader):
-            await engine.dispose()
+        await self._let_go()
 
     async def _run(self, engine: AsyncEngine, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             async with engine.begin() as connection:
                 return await connection.run_sync(work, *args, **kwargs)
         except (SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
+            if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _READ_ONLY:
+                await self._let_go()
             raise translated(error) from error
+
+    async def _let_go(self) -> None:
+        """Connect anew: whoever cannot write is a server that another one took over from, or has defaults of before."""
+        for engine in (self._writer, self._reader):
+            await engine.dispose()
 
 
 def _with(connection: Connection, settings: str, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

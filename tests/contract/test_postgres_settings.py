@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import Connection, text
 
 from ingest.errors import StoreUnavailable
+from ingest.event import Outcome
 from storage import postgres, store
 from storage.engine import Database, open_database
 from storage.store import SqlStore
@@ -39,6 +41,11 @@ async def by_default(operator: Database, postgres_url: str, **settings: str) -> 
     """Give the database defaults, for every connection from now on."""
     for name, value in settings.items():
         await run(operator, f"ALTER DATABASE {database_name(postgres_url)} SET {name} = '{value}'")
+
+
+def backend(connection: Connection) -> int:
+    """The process of the server that has a connection."""
+    return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 
 def take_long(connection: Connection) -> None:
@@ -82,6 +89,22 @@ async def test_a_commit_compiles_no_plan(
     await SqlStore(database, lambda: NOW).commit(numbered(2))
 
     assert seen == [["off", "off"]]
+
+
+async def test_a_connection_that_cannot_write_is_dropped(
+    operator: Database, database: Database, postgres_url: str
+) -> None:
+    """A server that takes no writes for a moment is written to when it does again; what reads connects anew too."""
+    await by_default(operator, postgres_url, default_transaction_read_only="on")
+    reader = await database.read(backend)
+    refused = await asyncio.gather(*(SqlStore(database, lambda: NOW).commit(numbered(1)) for _ in range(4)),
+                                   return_exceptions=True)  # fmt: skip
+    assert [type(answer) for answer in refused] == [StoreUnavailable] * 4
+    await by_default(operator, postgres_url, default_transaction_read_only="off")
+
+    for number in range(4):
+        assert (await SqlStore(database, lambda: NOW).commit(numbered(1, number))).outcomes == [Outcome.STORED]
+    assert await database.read(backend) != reader
 
 
 async def test_a_change_of_the_schema_takes_as_long_as_it_takes(
