@@ -190,7 +190,12 @@ def _acquire(
 
 
 def _free(holder: str, now: int) -> ColumnElement[bool]:
-    return or_(cursors.c.holder.is_(None), cursors.c.holder == holder, cursors.c.expires_at < now)
+    """Whether nobody has the cursor: also where its lease ends later than any that was made by now can.
+
+    The database's clock was ahead then. A margin of another lease is for a clock that is set back a little.
+    """
+    ends = cursors.c.expires_at
+    return or_(cursors.c.holder.is_(None), cursors.c.holder == holder, ends < now, ends > now + 2 * _LEASE)
 
 
 def _advance(

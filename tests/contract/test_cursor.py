@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select, update
 
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
-from ingest.ports import Parked, Seen
+from ingest.ports import LEASE_SECONDS, Parked, Seen
+from storage.clock import database_now
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import Database, DataRefused, Work, open_database
 from storage.rewinds import Rewinds
@@ -193,6 +194,25 @@ async def test_an_advance_whose_answer_was_lost_can_be_repeated(stage: Stage) ->
 
     await holding.advance(3, [parked(2), parked(3)])
     assert (await cursor.standing()).position == holding.position == 3
+
+
+@pytest.mark.parametrize(
+    ("ahead", "free"), [(-1, True), (LEASE_SECONDS, False), (3 * LEASE_SECONDS, True), (3600, True)]
+)
+async def test_a_lease_that_nobody_can_have_made_is_taken_over(ahead: int, free: bool, stage: Stage) -> None:
+    """A lease from when the database's clock was ahead holds nobody up; an advance then makes one that holds."""
+    older = await taken(stage)
+    ends = await stage.database.read(database_now) + ahead * 1_000_000
+    await run(stage.database, f"UPDATE cursors SET expires_at = {ends}")  # noqa: S608 - a number
+
+    newer = await stage.cursors.acquire("h", holder="two", begin="now")
+
+    assert (newer is not None) == free
+    if newer is not None:
+        with pytest.raises(LeaseLost):
+            await older.advance(1)
+        await newer.advance(1)
+        assert await stage.cursors.acquire("h", holder="three", begin="now") is None
 
 
 async def test_every_advance_renews_the_lease(stage: Stage) -> None:
