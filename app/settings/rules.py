@@ -60,9 +60,16 @@ def _stream_faults(settings: Settings) -> Iterator[Fault]:
 
 
 def _subscription_faults(settings: Settings) -> Iterator[Fault]:
+    owners: dict[str, str] = {}
     for label, source in settings.sources.items():
-        if Mode.PUBSUB in source.modes and source.pubsub.subscription is None:
-            yield Fault(("sources", label, "pubsub", "subscription"), "required with mode pubsub")
+        if Mode.PUBSUB not in source.modes:
+            continue
+        key = ("sources", label, "pubsub", "subscription")
+        if source.pubsub.subscription is None:
+            yield Fault(key, "required with mode pubsub")
+        elif (owner := owners.setdefault(source.pubsub.subscription, label)) != label:
+            because = "each message would come to one of them only"
+            yield Fault(key, f"expected a subscription that sources.{owner} does not have: {because}")
 
 
 def _path_faults(settings: Settings) -> Iterator[Fault]:

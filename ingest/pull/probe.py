@@ -9,6 +9,8 @@ from google.pubsub_v1.types import Subscription
 from ingest.pull.errors import explain
 
 PROBE_SECONDS = 10.0
+_LOOK_SECONDS = 3.0  # a stop waits for it
+_DELETED_TOPIC = "_deleted-topic_"  # google.pubsub.v1.Subscription.topic
 _CONSUME = "pubsub.subscriptions.consume"
 
 
@@ -47,7 +49,17 @@ def _unfit(client: SubscriberClient, subscription: str, seconds: float) -> str |
     return explain(denied or PermissionDenied(f"{_CONSUME} is missing")).reason
 
 
+def look(client: SubscriberClient, subscription: str, seconds: float = _LOOK_SECONDS) -> str | None:
+    """Why nothing new will come by a subscription, which Google does not say to who pulls; None where all is well.
+
+    Blocks for `seconds` at the most. Raises Google's errors where it cannot be told, or we may not know.
+    """
+    return _goes_elsewhere(client.get_subscription(subscription=subscription, retry=None, timeout=seconds))
+
+
 def _goes_elsewhere(subscription: Subscription) -> str | None:
+    if subscription.topic == _DELETED_TOPIC:
+        return "the subscription's topic was deleted, nothing new will come: make another one"
     if subscription.detached:
         return "the subscription is detached from its topic, nothing will come: make another one"
     if subscription.push_config.push_endpoint:

@@ -20,6 +20,7 @@ from ingest.pull.bridge import Bridge
 from ingest.pull.client import WatchedClient
 from ingest.pull.errors import explain
 from ingest.pull.feeding import Feeding
+from ingest.pull.probe import look
 from ingest.pull.standing import StreamStanding
 from ingest.reconnect import Loss, Patience, ReconnectRules
 
@@ -153,11 +154,12 @@ class Pull:
             client.close()
             raise
         async with asyncio.TaskGroup() as tasks:
-            fed = tasks.create_task(feeding.run())
+            fed, looking = tasks.create_task(feeding.run()), tasks.create_task(self._look(client))
             try:
                 why = await self._until_over(client, pulling, bridge)
             finally:
                 await _surely(self._end(client, bridge, pulling))
+                looking.cancel()
                 async with feeding.offering:  # with the store away no client after this one may fill the line
                     fed.cancel()
         return None if why is None else why()
@@ -190,6 +192,11 @@ class Pull:
             pausing.cancel()
         self._standing.leave(Loss(Cause.IDLE, f"no message for {quiet:g} s"))
         return None
+
+    async def _look(self, client: WatchedClient) -> None:
+        """Find out beside the pulling whether anything new can come; what is there already does in any case."""
+        with suppress(Exception):  # whatever Google's client raises, nothing is known then
+            self._standing.nothing_new(await asyncio.to_thread(look, client, self._rules.subscription))
 
     def _why(self, pulling: StreamingPullFuture) -> Loss:
         return self._standing.why(pulling.exception())

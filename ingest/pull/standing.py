@@ -43,6 +43,7 @@ class StreamStanding:
         self._reconnecting = reconnecting
         self._attempt: Attempt | None = None
         self._lost: Loss | None = None
+        self._nothing_new: str | None = None  # why no new message can come, though we are let in
         self._uncounted = False  # it was lost, and has not been opened again
         self.state = StreamState(number, "connecting", now())
 
@@ -72,7 +73,16 @@ class StreamStanding:
         """We end the stream ourselves, to open it anew at once: it counts as listening unless that fails."""
         self._attempt = None
         self._lose(loss)
-        self.state = replace(self.state, lost=loss.cause, reason=loss.reason)
+        if self.state.state == "listening":
+            self.state = replace(self.state, lost=loss.cause, reason=loss.reason)
+
+    def nothing_new(self, reason: str | None) -> None:
+        """Note why nothing new will come by a stream that is open; None: it will. What is there already comes."""
+        if reason is not None and reason != self._nothing_new:
+            log.error("pull_in_vain", source=self._source, stream=self.state.stream, reason=reason)
+        self._nothing_new = reason
+        if self._attempt is not None:
+            self._look(self._attempt)
 
     def give_up(self, loss: Loss, wait: float) -> None:
         """It is lost, or could not be opened; the next attempt is in `wait` seconds."""
@@ -122,7 +132,9 @@ class StreamStanding:
         if attempt is not self._attempt:
             return
         if attempt.connected and attempt.calling and attempt.accepted:
-            if self.state.state != "listening":
+            if self._nothing_new is not None:
+                self._enter_refused(Loss(Cause.UNAUTHORIZED, self._nothing_new))
+            elif self.state.state != "listening":
                 log.info("pull_listening", source=self._source, stream=self.state.stream)
                 self._enter("listening")
         elif attempt.accepted and self.state.state == "listening":
@@ -130,6 +142,11 @@ class StreamStanding:
 
     def _lose(self, loss: Loss) -> None:
         self._lost, self._uncounted = loss, True
+
+    def _enter_refused(self, loss: Loss) -> None:
+        if (self.state.state, self.state.reason) != ("refused", loss.reason):
+            self._lost = loss
+            self._enter("refused")
 
     def _enter(self, state: str, next_attempt_at: datetime | None = None) -> None:
         lost = self._lost

@@ -47,6 +47,7 @@ def test_the_permission_to_consume_is_enough(
     [
         (Subscription(name=SUBSCRIPTION, detached=True), "detached"),
         (Subscription(name=SUBSCRIPTION, push_config=PushConfig(push_endpoint="https://x.org/?k=s3cret")), "pushes"),
+        (Subscription(name=SUBSCRIPTION, topic="_deleted-topic_"), "topic was deleted"),
         (Subscription(name=SUBSCRIPTION, bigquery_config=BigQueryConfig(table="p.d.t")), "table"),
     ],
 )

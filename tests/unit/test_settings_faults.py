@@ -72,6 +72,10 @@ WRONG_VALUES = {
     ),
     "[sources.fleet.sse]\nidle_timeout = '0s'": "sources.fleet.sse.idle_timeout: expected a duration above zero",
     "[sources.fleet]\nmode = ['webhook', 'pubsub']": "sources.fleet.pubsub.subscription: required with mode pubsub",
+    "[sources.a]\nmode = 'pubsub'\npubsub.subscription = 'projects/p/subscriptions/s'\n"
+    "[sources.b]\nmode = ['webhook', 'pubsub']\npubsub.subscription = 'projects/p/subscriptions/s'": (
+        "sources.b.pubsub.subscription: expected a subscription that sources.a does not have: each message would come"
+    ),
     "[sources.fleet.pubsub]\nlease = '9s'": 'sources.fleet.pubsub.lease: expected a duration from "10s" to "10m"',
     "[sources.fleet.pubsub]\nlease = '11m'": 'sources.fleet.pubsub.lease: expected a duration from "10s" to "10m"',
     "[sources.fleet.pubsub]\nsubscription = 'x'": 'sources.fleet.pubsub.subscription: expected "projects/',
