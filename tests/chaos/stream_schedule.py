@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
-from tests.support.upstream.rules import Fault, Kind
+from tests.support.upstream.rules import Fault, Kind, Nonsense
 
 BREAKS: Sequence[Kind] = ("stall", "finish", "half_close", "reset", "cut")
 ANSWERS: Sequence[Kind] = ("500", "429", "529", "html")
-KILL, AWAY, RESEND = "kill", "away", "resend"
-_ALWAYS: Sequence[str] = ("stall", "reset", "cut", "never_answer", RESEND, KILL, AWAY)
-_OTHERS: Sequence[str] = ("finish", "half_close", "refuse", *ANSWERS)
+REFUSALS: Sequence[Kind] = ("401", "403", "404")
+KILL, AWAY, RESEND, NONSENSE = "kill", "away", "resend", "nonsense"
+_ALWAYS: Sequence[str] = ("stall", "reset", "cut", "never_answer", RESEND, KILL, AWAY, NONSENSE)
+_OTHERS: Sequence[str] = ("finish", "half_close", "refuse", *ANSWERS, *REFUSALS)
 _Name = TypeVar("_Name", bound=str)
 _RESENT = 10
 _BURST = 3
@@ -44,7 +45,7 @@ def schedule(seed: int, count: int, *, brief: bool = False) -> list[Step]:
 def one_sided(seed: int, count: int) -> list[Step]:
     """Faults that hit one of two streams, with time in between for both to be open for longer than a second."""
     chance = random.Random(seed)
-    kinds: list[Kind] = [*BREAKS, "500", "429", "never_answer", "refuse"]
+    kinds: list[Kind] = [*BREAKS, "500", "429", "404", "never_answer", "refuse", *get_args(Nonsense)]
     return [Step(kind, _on_one(kind, chance), chance.uniform(1.5, 2.5)) for kind in _shuffled(chance, kinds, count)]
 
 
@@ -73,6 +74,8 @@ def _step(kind: str, rest: float, chance: random.Random, *, brief: bool) -> Step
         return Step(kind, Fault(kind="reset", resend=_RESENT), rest)
     if kind == "refuse":
         return Step(kind, Fault(kind="refuse", seconds=0.5 if brief else chance.uniform(0.5, 8)), rest)
+    if kind == NONSENSE:
+        return Step(kind, Fault(kind=chance.choice(get_args(Nonsense)), times=1 if brief else 2), rest)
     if kind in ANSWERS:
         return _answered(kind, rest, chance, brief=brief)
     return Step(kind, Fault(kind=kind), rest)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from tests.support.upstream.journal import (
     Sent,
     kinds,
 )
-from tests.support.upstream.rules import Answer, Fault, Rules
+from tests.support.upstream.rules import Answer, Fault, Nonsense, Rules
 from tests.support.upstream.server import Upstream
 
 QUICK = Rules(keep_alive_seconds=0.02)
@@ -101,6 +101,18 @@ async def test_answers_that_are_no_stream(kind: Answer) -> None:
             assert "text/event-stream" in client.head
         answered = [entry.kind for entry in upstream.journal.entries if isinstance(entry, Answered)]
         assert answered == [kind, kind]
+
+
+@pytest.mark.parametrize("kind", get_args(Nonsense))
+async def test_answers_that_are_nonsense(kind: Nonsense) -> None:
+    """Each is given once and its connection closed, then streams are given again."""
+    async with Upstream(SILENT) as upstream:
+        await upstream.fault(Fault(kind=kind))
+        async with listening(upstream.url) as client:
+            assert "text/event-stream" not in client.head
+            await client.read_to_end()
+        async with listening(upstream.url) as client:
+            assert "text/event-stream" in client.head
 
 
 async def test_answers_for_a_time() -> None:

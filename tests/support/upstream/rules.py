@@ -8,7 +8,8 @@ import msgspec
 
 Break = Literal["stall", "finish", "half_close", "reset", "cut"]
 Answer = Literal["401", "403", "404", "429", "500", "529", "html", "redirect"]
-Kind = Literal[Break, Answer, "never_answer", "refuse"]
+Nonsense = Literal["not_modified", "nowhere", "no_url", "ages", "scraps"]
+Kind = Literal[Break, Answer, Nonsense, "never_answer", "refuse"]
 Streams = Literal["all", "oldest", "newest"] | tuple[int, ...]  # or these connections, by number
 
 BREAKS: tuple[Break, ...] = ("stall", "finish", "half_close", "reset", "cut")
@@ -43,8 +44,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
     * `stall`: the streams stay open and nothing is written to them any more;
     * `finish` ends them in good order, `half_close` closes our side, in the middle of a chunked body where there is
       one, `reset` sends RST, `cut` closes in the middle of the next event's frame;
-    * an answer (`401` … `redirect`), `never_answer` and `refuse` reset the streams, and then are what the next `times`
-      connections meet, or all for `seconds`; while it refuses nobody listens on the port.
+    * an answer (`401` … `redirect`), one that cannot be understood (`not_modified` … `scraps`), `never_answer` and
+      `refuse` reset the streams, and then are what the next `times` connections meet, or all for `seconds`; while it
+      refuses nobody listens on the port.
     """
 
     kind: Kind

@@ -21,7 +21,7 @@ from tests.support.server import free_port
 from tests.support.upstream import wire
 from tests.support.upstream.doors import Door, Doors
 from tests.support.upstream.journal import Answered, Closed, Journal, Listening, Opened, Sent, Struck, now
-from tests.support.upstream.rules import BREAKS, Answer, Fault, Rules, Streams
+from tests.support.upstream.rules import BREAKS, Answer, Fault, Nonsense, Rules, Streams
 from tests.support.upstream.stream import Stream, reset
 from tests.support.upstream.wire import header
 
@@ -174,6 +174,10 @@ class Upstream:
         self.journal.add(Answered(now(), number, kind))
         if kind in get_args(Answer):
             writer.write(wire.answer(kind, self.rules, door.retry_after if door else None))  # type: ignore[arg-type]
+            await writer.drain()
+            writer.close()
+        elif kind in get_args(Nonsense):
+            writer.write(wire.nonsense(kind))  # type: ignore[arg-type]
             await writer.drain()
             writer.close()
         elif kind == "refuse":  # it was in the backlog when the listener closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 
-from tests.support.upstream.rules import Answer, Rules
+from tests.support.upstream.rules import Answer, Nonsense, Rules
 
 BOM = b"\xef\xbb\xbf"
 _HTML = b"<html><head><title>Down for maintenance</title></head><body>Back soon.</body></html>"
@@ -61,6 +61,19 @@ def answer(kind: Answer, rules: Rules, retry_after: str | None = None) -> bytes:
     reason = _REASONS[kind]
     body = b'{"error":"%b","error_description":"%b"}' % (kind.encode(), reason.encode())
     return _whole(f"{kind} {reason}", body, headers)
+
+
+def nonsense(kind: Nonsense) -> bytes:
+    """An answer that no client can make anything of."""
+    if kind == "scraps":
+        return b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n: \x00\r\n\r\n"
+    status, headers = {
+        "not_modified": ("304 Not Modified", {}),
+        "nowhere": ("301 Moved Permanently", {}),
+        "no_url": ("302 Found", {"Location": "http://[::1/\x85"}),
+        "ages": ("503 Service Unavailable", {"Retry-After": "Tue, 28 Jul 99999999999999999999 16:53:05 GMT"}),
+    }[kind]
+    return _whole(status, b"", headers)
 
 
 class Coding:
