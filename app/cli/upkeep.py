@@ -13,7 +13,7 @@ from app.cli.faults import Fault
 from app.cli.output import show, show_table
 from app.cli.store import opened, sqlite_file
 from app.handlers import build
-from app.settings import Settings, describe
+from app.settings import Settings, describe, recommendations
 from ingest.errors import ConfigurationError
 from storage.migrate import migrate, newest_revision, revision
 
@@ -31,6 +31,8 @@ def show_configuration(settings: Settings, *, connect: bool) -> None:
         for label, handler in settings.handlers.items():
             build(label, handler, settings.folder)
             show(f"handlers.{label}: can be called")
+    for recommended in recommendations(settings):
+        show(recommended)
     show("The configuration is valid.")
 
 

@@ -8,6 +8,7 @@ from app.settings.handlers import HandlerSettings, RetrySettings
 from app.settings.load import load
 from app.settings.model import AccessSettings, ServerSettings, Settings, StoreSettings, is_loopback
 from app.settings.quantities import format_duration, format_size
+from app.settings.rules import recommendations
 from app.settings.secret import Secret, masked_text, masked_url
 from app.settings.sources import FieldSettings, PubsubSettings, SourceSettings, SseSettings, WebhookSettings
 
@@ -32,4 +33,5 @@ __all__ = [
     "load",
     "masked_text",
     "masked_url",
+    "recommendations",
 ]

@@ -10,12 +10,15 @@ from app.settings.faults import Fault
 from app.settings.model import PARTICLE_HOST, Settings, is_loopback
 from ingest.event import Mode
 
+FRAME_ID = "sse:id"
+
 
 def conflicts(settings: Settings) -> Iterator[Fault]:
     """Every fault between sections."""
     yield from _tls_faults(settings)
     yield from _path_faults(settings)
     yield from _stream_faults(settings)
+    yield from _frame_id_faults(settings)
     yield from _subscription_faults(settings)
     yield from access_faults(settings)
 
@@ -59,6 +62,14 @@ def _stream_faults(settings: Settings) -> Iterator[Fault]:
                 yield Fault((*key, "fields", name), f"expected a JSON pointer with mode sse: {because}")
 
 
+def _frame_id_faults(settings: Settings) -> Iterator[Fault]:
+    for label, source in settings.sources.items():
+        for name, place in source.fields or ():
+            if place == FRAME_ID and source.modes != (Mode.SSE,):
+                because = "only the frames of a stream have an id: line, and by another mode the ids would be others"
+                yield Fault(("sources", label, "fields", name), f'expected "{FRAME_ID}" with mode sse alone: {because}')
+
+
 def _subscription_faults(settings: Settings) -> Iterator[Fault]:
     owners: dict[str, str] = {}
     for label, source in settings.sources.items():
@@ -78,3 +89,14 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
         owner = owners.setdefault(source.webhook.path, label)
         if owner != label and Mode.WEBHOOK in source.modes:
             yield Fault(("sources", label, "webhook", "path"), f"expected a path that sources.{owner} does not have")
+
+
+def recommendations(settings: Settings) -> Iterator[str]:
+    """What would do better, though nothing is at fault; each names its key."""
+    for label, source in settings.sources.items():
+        has_id = source.fields is not None and source.fields.id is not None
+        if source.format == "generic" and source.modes == (Mode.SSE,) and not has_id:
+            yield (
+                f'sources.{label}.fields.id: "{FRAME_ID}" is recommended where frames have an id: line of their own, '
+                "so that what is sent again after a reconnect is stored once"
+            )

@@ -19,7 +19,7 @@ IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 _MODES = tuple(str(mode) for mode in Mode)
 _RESERVED = ("/api", "/metrics", "/livez", "/readyz", "/docs", "/openapi.json")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+/?")
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|sse:id")
 _LEAST_LEASE, _LONGEST_LEASE = timedelta(seconds=10), timedelta(minutes=10)
 _SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
 
@@ -58,7 +58,7 @@ def _lease(lease: timedelta) -> timedelta:
 
 def _pointer(pointer: str) -> str:
     if not _POINTER.fullmatch(pointer):
-        raise ValueError('expected a JSON pointer such as "/id" (RFC 6901), or "header:Name"')
+        raise ValueError('expected a JSON pointer such as "/id" (RFC 6901), "header:Name" or "sse:id"')
     return pointer
 
 
@@ -113,7 +113,9 @@ class PubsubSettings(BaseModel):
 
 
 class FieldSettings(BaseModel):
-    """Where the generic format finds the parts of an event: a JSON pointer, "header:Name", or None for its default."""
+    """Where the generic format finds the parts of an event: a JSON pointer, "header:Name", "sse:id", or None for
+    its default.
+    """
 
     model_config = STRICT
 

@@ -14,7 +14,7 @@ from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
-from ingest.formats.pointer import Header, Place, Pointer, parse_place, resolve
+from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, parse_place, resolve
 from ingest.formats.reading import Reading, in_message, record, with_surroundings
 from ingest.formats.slices import SPACE
 from ingest.formats.undecodable import Undecodable
@@ -28,7 +28,7 @@ Complete = Callable[[Reading, int | None], Reading]  # with what stands beside a
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where the parts of an event stand: JSON pointers (RFC 6901; "" is the whole element), or "header:Name", or None.
+    """Where the parts of an event stand: JSON pointers (RFC 6901; "" is all of it), or "header:Name", "sse:id", None.
 
     In a form a pointer of one token names a field, and "" is the body. A form of `payload` alone is read as its JSON.
     """
@@ -98,7 +98,8 @@ class GenericFormat:
         part = element(frame.data.strip(SPACE), document)
         if isinstance(part, Broken) and not part.text:
             raise Undecodable(Reason.EMPTY)
-        found = self._read({}, None, part)
+        beside = {FRAME_ID.name: utf8(frame.id)} if frame.id and FRAME_ID.name in self.headers else {}
+        found = self._read(beside, None, part)
         return found if found.name else msgspec.structs.replace(found, name=utf8(frame.event))
 
     def _read(self, headers: Mapping[str, str], number: int | None, part: Element) -> Reading:

@@ -1,4 +1,4 @@
-"""Where the generic format finds a part of an event: a JSON pointer (RFC 6901), or a header of the request."""
+"""Where the generic format finds a part of an event: a JSON pointer (RFC 6901), a header, a frame's id."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The header of this name, in lower case."""
+    """The header of this name, in lower case; or what else stands beside a body by that name."""
 
     name: str
+
+
+FRAME_ID = Header("sse:id")  # a frame's own `id:` line; no header's name has a colon
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -32,11 +35,13 @@ Place = Pointer | Header
 
 def parse_place(key: str, text: str) -> Place:
     """The place that a configured text names. Raises ConfigurationError, which names `key`."""
+    if text == FRAME_ID.name:
+        return FRAME_ID
     if header := _HEADER.fullmatch(text):
         return Header(header[1].lower())
     if not _POINTER.fullmatch(text):
         raise ConfigurationError(
-            f'{key}: expected a JSON pointer such as "/id" (RFC 6901) or "header:Name", not {text!r}'
+            f'{key}: expected a JSON pointer such as "/id" (RFC 6901), "header:Name" or "sse:id", not {text!r}'
         )
     return Pointer(tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:]))
 

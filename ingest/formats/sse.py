@@ -130,10 +130,13 @@ class FrameDecoder:
     def _frame_by_line(self, block: bytes) -> Frame | None:
         """The same by the rules in full. Latin-1 is a letter for each byte, there and back."""
         has_data = has_id = False
+        own_id = b""
         for line in block.split(b"\n"):
-            field = line.partition(b":")[0]
+            field, _, value = line.partition(b":")
             has_data |= field == b"data"
-            has_id |= field == b"id"
+            if field == b"id":
+                has_id = True
+                own_id = own_id if b"\0" in value else value.removeprefix(b" ")
             if field != b"retry" or _RETRY.fullmatch(line):
                 self._fields.decode(line.decode("latin-1"))
         parsed = self._fields.decode("")
@@ -147,7 +150,7 @@ class FrameDecoder:
             return None
         names = _NAMES.findall(block)
         name = "" if not names or names[-1] in _NO_NAMES else parsed.event
-        return Frame(name.encode("latin-1"), parsed.data.encode("latin-1"), block)
+        return Frame(name.encode("latin-1"), parsed.data.encode("latin-1"), block, id=own_id)
 
 
 def _without_head(block: bytes) -> bytes:

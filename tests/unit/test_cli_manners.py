@@ -183,6 +183,25 @@ def test_check_shows_what_would_run(capsys: pytest.CaptureFixture[str], monkeypa
     assert SECRET not in captured.out + captured.err
 
 
+@pytest.mark.parametrize(
+    ("mode", "fields", "recommends"),
+    [
+        ("'sse'", "{}", True),
+        ("'sse'", "{ name = '/n' }", True),
+        ("'sse'", "{ id = '/id' }", False),
+        ("'sse'", "{ id = 'sse:id' }", False),
+        ("['webhook', 'sse']", "{}", False),
+    ],
+)
+def test_check_recommends_the_ids_of_frames(
+    mode: str, fields: str, recommends: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a generic source has mode sse alone and names no id; by several modes the ids would differ."""
+    configure(f"[sources.fleet]\nmode = {mode}\nformat = 'generic'\nfields = {fields}\nsse.url = 'http://h/'\n")
+    assert run(["check"]) == 0
+    assert ('sources.fleet.fields.id: "sse:id" is recommended' in capsys.readouterr().out) == recommends
+
+
 def test_check_connect_tries_store_and_handlers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """With --connect the store is looked at, but not made, and python handlers are imported."""
     Path("rules.py").write_text("async def on_event(event):\n    pass\n")

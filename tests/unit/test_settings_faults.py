@@ -70,6 +70,12 @@ WRONG_VALUES = {
     "[sources.fleet]\nmode = 'sse'\nformat = 'generic'\nfields.id = 'header:X-Id'\nsse.url = 'http://h/'": (
         "sources.fleet.fields.id: expected a JSON pointer with mode sse: the events of a stream have no headers"
     ),
+    "[sources.fleet]\nformat = 'generic'\nfields.id = 'sse:id'": (
+        'sources.fleet.fields.id: expected "sse:id" with mode sse alone'
+    ),
+    "[sources.fleet]\nmode = ['sse', 'webhook']\nformat = 'generic'\nfields.id = 'sse:id'\nsse.url = 'http://h/'": (
+        'sources.fleet.fields.id: expected "sse:id" with mode sse alone'
+    ),
     "[sources.fleet.sse]\nidle_timeout = '0s'": "sources.fleet.sse.idle_timeout: expected a duration above zero",
     "[sources.fleet]\nmode = ['webhook', 'pubsub']": "sources.fleet.pubsub.subscription: required with mode pubsub",
     "[sources.a]\nmode = 'pubsub'\npubsub.subscription = 'projects/p/subscriptions/s'\n"

@@ -132,6 +132,54 @@ def test_another_senders_stream() -> None:
     assert isinstance(record(frame(b'{"id":7}', b"hook-sent/x"), format_), Ignored)
 
 
+BY_FRAME_ID = GenericFormat(STREAM, IGNORE, Fields(id="sse:id"))
+
+
+def framed(*frames: bytes) -> list[Record]:
+    """What the frames of one connection become where their `id:` lines identify them."""
+    return list(BY_FRAME_ID.decode_frames(FrameDecoder().feed(b"".join(frames)), 1, RECEIVED))
+
+
+def test_a_frames_own_id_identifies_its_event() -> None:
+    """What is sent again is the same event; what is equal but has another id, or other data by the same, is told so."""
+    first, again, other, changed = framed(
+        b'id: 7\nevent: t\ndata: {"v":1}\n\n',
+        b'event: t\ndata: {"v":1}\nid:7\n\n',
+        b'id: 8\nevent: t\ndata: {"v":1}\n\n',
+        b'id: 7\nevent: t\ndata: {"v":2}\n\n',
+    )
+    assert isinstance(first, Event)
+    assert isinstance(again, Event)
+    assert isinstance(other, Event)
+    assert isinstance(changed, Event)
+    assert first.id == again.id == changed.id != other.id
+    assert first.identified
+
+
+@pytest.mark.parametrize("line", [b"", b"id\n", b"id:\n", b"id: a\0b\n"])
+def test_the_last_id_of_the_stream_identifies_nothing_else(line: bytes) -> None:
+    """A frame without an id of its own has none, whatever stood before it."""
+    first, bare, second = framed(
+        b'id: 7\nevent: t\ndata: {"v":1}\n\n',
+        line + b'event: t\ndata: {"v":1}\n\n',
+        line + b'event: t\ndata: {"v":1}\n\n',
+    )
+    assert isinstance(first, Event)
+    assert isinstance(bare, Event)
+    assert isinstance(second, Event)
+    assert len({first.id, bare.id, second.id}) == 3
+    assert not bare.identified
+
+
+def test_an_id_that_is_no_text() -> None:
+    """It is a reject where it identifies, and nothing to others."""
+    (reject,) = framed(b'id: \xff\nevent: t\ndata: {"v":1}\n\n')
+    assert isinstance(reject, Reject)
+    assert reject.reason is Reason.INVALID_UTF8
+    (found,) = FrameDecoder().feed(b'id: \xff\nevent: t\ndata: {"v":1}\n\n')
+    assert isinstance(record(found), Event)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [(b'{"id":7}', Reason.MISSING_NAME), (b"[{}]", Reason.NOT_AN_OBJECT), (b"a=b", Reason.MALFORMED_JSON)],
