@@ -31,6 +31,7 @@ from app.settings import Settings, is_loopback
 from app.sources import MAKERS, SourceParts
 from app.stopping import stop_on_signals
 from ingest.counted_coverage import CountedCoverage
+from ingest.decoding import DecodingThread
 from ingest.errors import ConfigurationError
 from ingest.event import Mode, Origin
 from ingest.inbox import Inbox
@@ -129,6 +130,7 @@ class Headrace:
             budget=OpenBudget(),
             inbox_bytes=settings.store.inbox_bytes,
             bodies=UnfinishedBodies(settings.store.inbox_bytes),
+            thread=DecodingThread(),
         )
         sources = []
         for label, source in settings.sources.items():

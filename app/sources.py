@@ -9,6 +9,7 @@ from datetime import datetime
 
 from app.settings import AuthSettings, SourceSettings
 from ingest import credentials
+from ingest.decoding import DecodingThread
 from ingest.event import Mode, Origin
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.particle import ParticleFormat
@@ -35,6 +36,7 @@ class SourceParts:
     budget: OpenBudget  # of opens, for all streams of this process
     inbox_bytes: int
     bodies: UnfinishedBodies  # of all webhooks
+    thread: DecodingThread
 
 
 def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> WebhookSource:
@@ -52,6 +54,7 @@ def make_webhook(label: str, settings: SourceSettings, parts: SourceParts) -> We
         format_=make_format(origin, settings),
         intake=SourceIntake(parts.inbox, parts.metrics, label, Mode.WEBHOOK),
         bodies=parts.bodies,
+        thread=parts.thread,
         coverage=parts.coverage,
         metrics=parts.metrics,
         clock=parts.clock,

@@ -18,6 +18,10 @@ class MalformedGzip(ValueError):
     """The body says it is gzip (RFC 1952), and is cut off or something else."""
 
 
+class InflatesTooFar(TooLarge):
+    """The body stands for more bytes than were allowed."""
+
+
 class Gzip:
     """Inflates bytes as they come. Zeros between members and behind the last one are padding."""
 
@@ -63,14 +67,14 @@ class Gzip:
 
 
 def gunzip(body: bytes, max_bytes: int) -> bytes:
-    """Inflate a whole body. Raises TooLarge beyond `max_bytes`, without inflating further, and MalformedGzip."""
+    """Inflate a whole body. Raises InflatesTooFar beyond `max_bytes`, without inflating further, and MalformedGzip."""
     gzip, inflated, room = Gzip(), list[bytes](), max_bytes
     try:
         for piece in gzip.feed(body):
             inflated.append(piece)
             room -= len(piece)
             if room < 0:
-                raise TooLarge(f"a body of more than {max_bytes} bytes when inflated")
+                raise InflatesTooFar(f"a body of more than {max_bytes} bytes when inflated")
     except zlib.error as error:
         raise MalformedGzip(str(error)) from None
     if gzip.in_member:

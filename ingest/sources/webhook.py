@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
 
 from ingest.credentials import Credentials, Upkeep
+from ingest.decoding import AT_ONCE_BYTES, DecodingThread
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
-from ingest.formats.gzip import MalformedGzip, gunzip
+from ingest.formats.gzip import InflatesTooFar, MalformedGzip, gunzip
 from ingest.formats.reading import with_surroundings
 from ingest.intake import SourceIntake
 from ingest.kept_headers import kept_headers
@@ -38,6 +41,14 @@ log = structlog.get_logger(__name__)
 
 class Disconnected(Exception):
     """The sender went away in the middle of the body."""
+
+
+class TurnedAway(Exception):
+    """The request is not let in; `status` says whether it is at fault."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class UnknownEncoding(Exception):
@@ -70,6 +81,7 @@ class WebhookSource:
         format_: Format,
         intake: SourceIntake,
         bodies: UnfinishedBodies,
+        thread: DecodingThread,
         coverage: Coverage,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -83,7 +95,9 @@ class WebhookSource:
         self._format = format_
         self._intake = intake
         self._bodies = bodies
+        self._thread = thread
         self._most_bytes = min(rules.max_body, bodies.max_bytes)
+        self._little = min(self._most_bytes, AT_ONCE_BYTES)
         self._attendance = Attendance(coverage, origin, rules.attendance, clock, monotonic)
         self._metrics = metrics
         self._clock = clock
@@ -128,17 +142,12 @@ class WebhookSource:
         if (refused := self._refused(scope["method"], headers)) is not None:
             return refused
         try:
-            needs_body, query = self._credentials.needs_body, scope["query_string"]
-            if not needs_body and (turned_away := self._turned_away(headers, query, b"")) is not None:
-                return turned_away
-            body = await self._read(receive)
-            received_at = self._clock()
-            self._intake.heard(received_at)
-            if needs_body and (turned_away := self._turned_away(headers, query, body)) is not None:
-                return turned_away
-            records = self._decode(headers, body, received_at)
-            del body  # what waits for its commit is the records, and they are counted
+            if not self._credentials.needs_body:
+                self._admit(headers, scope["query_string"], b"")
+            records = await self._receive(headers, scope["query_string"], receive)
             return self._worst(await self._intake.settle(records))
+        except TurnedAway as turned_away:
+            return turned_away.status
         except NoRoom:
             return 503
         except TooLarge:
@@ -159,21 +168,48 @@ class WebhookSource:
             return 403
         return 503 if self._paused else None
 
-    def _turned_away(self, headers: Mapping[str, str], query: bytes, body: bytes) -> int | None:
-        """Return the status of a request that is not let in; unless it is certainly at fault, it should come again."""
+    def _admit(self, headers: Mapping[str, str], query: bytes, body: bytes) -> None:
+        """Raise TurnedAway unless the request is let in; where it is not certainly at fault, it should come again."""
         admitted = self._credentials.admits(headers, query, body)
         if admitted:
-            return None
+            return
         if admitted is None:
-            return 503
+            raise TurnedAway(503)
         self._metrics.auth_failures.labels(self._origin.source).inc()
-        return 401
+        raise TurnedAway(401)
 
-    def _decode(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
+    async def _receive(self, headers: Mapping[str, str], query: bytes, receive: Receive) -> Sequence[Record]:
+        """Read the body and decode it; what is more than a little counts among the unfinished until it is decoded.
+
+        The body is let go of with this: what waits for its commit is the records. Raises TooLarge, NoRoom, TurnedAway,
+        Disconnected, UnknownEncoding.
+        """
+        message = await receive()
+        body = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= self._little:
+            return await self._decoded(headers, query, body)
+        with self._bodies.keep() as unfinished:
+            return await self._decoded(headers, query, await self._read(receive, message, unfinished))
+
+    async def _decoded(self, headers: Mapping[str, str], query: bytes, body: bytes) -> Sequence[Record]:
+        """Verify and decode a whole body, on the loop where it is little, inflated too."""
+        received_at = self._clock()
+        self._intake.heard(received_at)
+        if self._credentials.needs_body:
+            self._admit(headers, query, body)
+        if len(body) <= AT_ONCE_BYTES:
+            with suppress(InflatesTooFar):
+                return self._decode(headers, body, received_at, min(AT_ONCE_BYTES, self._rules.max_body))
+        return await self._thread.run(partial(self._decode, headers, body, received_at, self._rules.max_body))
+
+    def _decode(
+        self, headers: Mapping[str, str], body: bytes, received_at: datetime, most_bytes: int
+    ) -> Sequence[Record]:
+        """Decode a body. Raises UnknownEncoding, TooLarge, and InflatesTooFar beyond `most_bytes`."""
         if "content-encoding" in headers:
             encoding = headers["content-encoding"].strip().lower()
             if encoding in {"gzip", "x-gzip"}:
-                return self._decode_gzip(headers, body, received_at)
+                return self._decode_gzip(headers, body, received_at, most_bytes)
             if encoding not in {"", "identity"}:
                 raise UnknownEncoding(encoding)
         return self._records(body, headers, received_at)
@@ -186,9 +222,11 @@ class WebhookSource:
     def _with_headers(self, records: Sequence[Record], headers: Mapping[str, str]) -> Sequence[Record]:
         return with_surroundings(records, headers=kept_headers(headers, self._credentials, self._format.headers))
 
-    def _decode_gzip(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
+    def _decode_gzip(
+        self, headers: Mapping[str, str], body: bytes, received_at: datetime, most_bytes: int
+    ) -> Sequence[Record]:
         try:
-            inflated = gunzip(body, self._rules.max_body)
+            inflated = gunzip(body, most_bytes)
         except MalformedGzip:
             reject = Reject(
                 source=self._origin.source,
@@ -207,18 +245,8 @@ class WebhookSource:
             return 503
         return 422 if self._rules.refuse_rejects and Outcome.REJECTED in outcomes else 204
 
-    async def _read(self, receive: Receive) -> bytes:
-        """The body, by counting its bytes whatever Content-Length says. Raises TooLarge, NoRoom, Disconnected."""
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= self._most_bytes:
-            return body
-        with self._bodies.keep() as unfinished:
-            return await self._read_rest(receive, message, unfinished)
-
-    async def _read_rest(self, receive: Receive, message: Message, unfinished: UnfinishedBody) -> bytes:
+    async def _read(self, receive: Receive, message: Message, unfinished: UnfinishedBody) -> bytes:
+        """Read what follows the first message, by counting bytes whatever Content-Length says; the whole body."""
         chunks: list[bytes] = []
         size = 0
         while True:

@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from ingest import credentials
+from ingest.decoding import DecodingThread
 from ingest.event import Mode, Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
@@ -55,6 +56,7 @@ class WebhookRig:
         spoil: Callable[[Store], Store],
         max_events: int,
         unfinished_bytes: int,
+        max_body: int,
     ) -> None:
         self.database = database
         self.metrics = Metrics(CollectorRegistry())
@@ -68,11 +70,12 @@ class WebhookRig:
         origin = Origin("tracker", "fleet", Mode.WEBHOOK)
         self.source = WebhookSource(
             origin,
-            WebhookRules(MAX_BODY, refuse_rejects, forbids, DISCARDED, AttendanceRules(extend=0.01)),
+            WebhookRules(max_body, refuse_rejects, forbids, DISCARDED, AttendanceRules(extend=0.01)),
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
             SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
             UnfinishedBodies(unfinished_bytes),
+            DecodingThread(),
             SqlCoverage(database),
             self.metrics,
             _now,
@@ -120,6 +123,7 @@ async def webhook_rig(
     spoil: Callable[[Store], Store] = lambda store: store,
     max_events: int = 12_000,
     unfinished_bytes: int = 10**9,
+    max_body: int = MAX_BODY,
 ) -> AsyncIterator[WebhookRig]:
     """A rig whose inbox runs. `spoil` may put something between the inbox and the store."""
     database = GatedDatabase(open_database(f"sqlite:///{folder}/test.db"))
@@ -133,6 +137,7 @@ async def webhook_rig(
         spoil=spoil,
         max_events=max_events,
         unfinished_bytes=unfinished_bytes,
+        max_body=max_body,
     )
     committing = asyncio.create_task(rig.inbox.run())
     try:
