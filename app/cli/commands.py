@@ -47,7 +47,8 @@ def check(
 ) -> None:
     """Validate the configuration. Prints what `serve` would run, or names the key of whatever is wrong in it.
 
-    Whether a store, an endpoint or a handler's function is really there, only --connect can tell.
+    Whether a store, an endpoint or a handler's function that is not beside the file is really there, only --connect
+    can tell.
 
     \b
     Example:

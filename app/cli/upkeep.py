@@ -12,14 +12,14 @@ from app.cli.endpoints import try_sources
 from app.cli.faults import Fault
 from app.cli.output import show, show_table
 from app.cli.store import opened, sqlite_file
-from app.handlers import build
+from app.handlers import check
 from app.settings import Settings, describe, recommendations
 from ingest.errors import ConfigurationError
 from storage.migrate import migrate, newest_revision, revision
 
 
 def show_configuration(settings: Settings, *, connect: bool) -> None:
-    """Print what would run; `connect` tries store, sources and handlers too.
+    """Print what would run; `connect` tries store, sources and all handlers too.
 
     Raises ConfigurationError, which names the key.
     """
@@ -28,8 +28,8 @@ def show_configuration(settings: Settings, *, connect: bool) -> None:
         show(f"store.url: {asyncio.run(_store_state(settings))}")
         for line in try_sources(settings):
             show(line)
-        for label, handler in settings.handlers.items():
-            build(label, handler, settings.folder)
+    for label, handler in settings.handlers.items():
+        if check(label, handler, settings.folder, everywhere=connect):
             show(f"handlers.{label}: can be called")
     for recommended in recommendations(settings):
         show(recommended)

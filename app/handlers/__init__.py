@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.handlers import log, python
+from app.handlers.callables import is_beside
 from app.settings import HandlerSettings
 from ingest.ports import Handler
 
@@ -21,3 +22,14 @@ def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
     Raises ConfigurationError, naming the key.
     """
     return _BUILDERS[settings.type](label, settings, folder)
+
+
+def check(label: str, settings: HandlerSettings, folder: Path, *, everywhere: bool) -> bool:
+    """Build the handler, only to see that it can be; return whether that was tried. Raises ConfigurationError.
+
+    What is beside the configuration file is always tried, what is somewhere else only if `everywhere`.
+    """
+    if not everywhere and not (settings.call and is_beside(settings.call, folder)):
+        return False
+    build(label, settings, folder)
+    return True

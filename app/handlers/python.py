@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import inspect
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import reduce
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from app.handlers.callables import find_function, is_async, require_run
 from app.settings import HandlerSettings
-from ingest.errors import ConfigurationError
 from ingest.event import Event
 from ingest.ports import Handler
 
@@ -27,7 +23,13 @@ class AsyncHandler:
     """ports.Handler around `async def on_event(event)`."""
 
     def __init__(self, function: Callable[[Event], Any]) -> None:
-        self.deliver = function
+        self._function = function
+
+    async def deliver(self, event: Event) -> None:
+        """See ports.Handler."""
+        result = await self._function(event)
+        if result is not None:
+            await _finish(result)
 
     async def close(self) -> None:
         """See ports.Handler."""
@@ -61,8 +63,8 @@ class ThreadHandler:
             raise asyncio.CancelledError
         if error is not None:
             raise error
-        if inspect.isawaitable(result):  # a decorator hid that the function is async
-            await result
+        if result is not None:
+            await _finish(result)
 
     async def close(self) -> None:
         """See ports.Handler."""
@@ -106,36 +108,13 @@ class _Caller:
 
 
 def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
-    """The handler of `[handlers.<label>]`. Raises ConfigurationError where `call` names no function."""
-    function = _function(f"handlers.{label}.call", settings.call, folder)
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-        return AsyncHandler(function)
-    return ThreadHandler(function, label)
+    """The handler of `[handlers.<label>]`. Raises ConfigurationError where `call` names no function for it."""
+    function = find_function(f"handlers.{label}.call", settings.call, folder)
+    return AsyncHandler(function) if is_async(function) else ThreadHandler(function, label)
 
 
-def _function(key: str, call: str, folder: Path) -> Callable[[Event], Any]:
-    module_name, _, path = call.partition(":")
-    with _importable(folder):
-        try:
-            module = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:  # the module is somebody else's code
-            reason = f"{type(error).__name__}: {error}"
-            raise ConfigurationError(f"{key}: {module_name} cannot be imported: {reason}") from error
-    try:
-        function = reduce(getattr, path.split("."), module)
-    except AttributeError:
-        raise ConfigurationError(f"{key}: {module_name} ({module.__file__}) has no {path}") from None
-    if not callable(function):
-        raise ConfigurationError(f"{key}: expected a function, and {path} of {module_name} is none")
-    return function
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Modules in `folder` are found first."""
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
+async def _finish(result: Any) -> None:
+    """Await what a function returned where a decorator hid that it is async. Raises TypeError for a generator."""
+    while inspect.isawaitable(result):
+        result = await result
+    require_run(result)

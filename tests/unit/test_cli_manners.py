@@ -216,6 +216,19 @@ def test_check_connect_tries_store_and_handlers(capsys: pytest.CaptureFixture[st
     assert "at the newest schema" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [[], ["--connect"]])
+def test_check_refuses_a_function_beside_the_file_that_could_not_work(
+    options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Also without --connect, in one sentence that names the key."""
+    Path("yielding_rules.py").write_text("def on_event(event):\n    yield\n")
+    configure('[handlers.rules]\ntype = "python"\ncall = "yielding_rules:on_event"\n')
+    assert run(["check", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("handlers.rules.call: expected a function of one event, and on_event of yielding")
+    assert captured.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

@@ -53,7 +53,52 @@ class Rules:
     async def on_event(self, event: Event) -> None:
         seen.append("method")
 
+    def both(self, event: Event, context: str) -> None:
+        pass
+
 rules = Rules()
+
+async def imports_late(event: Event) -> None:
+    import fleet_tables
+    seen.append(fleet_tables.limit)
+
+def imports_late_in_a_thread(event: Event) -> None:
+    import fleet_tables
+    seen.append(fleet_tables.limit)
+
+def yields(event: Event):
+    seen.append(event)
+    yield
+
+async def yields_later(event: Event):
+    yield event
+
+hides_a_generator = hidden(yields)
+
+class Yielding:
+    def __call__(self, event: Event):
+        yield
+
+yielding = Yielding()
+
+def gives_more(function):
+    @wraps(function)
+    def inner(event):
+        function(event, context="given")
+    return inner
+
+@gives_more
+def is_given_more(event: Event, context: str) -> None:
+    seen.append(context)
+
+def takes_nothing() -> None:
+    pass
+
+def takes_more(event: Event, *, context: str) -> None:
+    pass
+
+def takes_anything(*arguments: object, **named: object) -> None:
+    seen.append(arguments)
 """
 
 
@@ -62,8 +107,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder with a configuration's module in it, which no test after this one finds imported."""
     (tmp_path / "fleet_rules.py").write_text(MODULE)
     yield tmp_path
-    sys.modules.pop("fleet_rules", None)
-    sys.modules.pop("broken_rules", None)
+    for name in ("fleet_rules", "broken_rules", "fleet_tables"):
+        sys.modules.pop(name, None)
+    sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
 
 
 def python(folder: Path, call: str, **settings: Any) -> Handler:
@@ -78,13 +124,23 @@ def seen() -> list[Any]:
 
 
 async def test_a_module_beside_the_configuration_is_found(folder: Path) -> None:
-    """Its async function is awaited; the folder does not stay on the path."""
+    """Its async function is awaited."""
     handler = python(folder, "fleet_rules:later")
     await handler.deliver(an_event(1, name="alarm"))
     await handler.close()
 
     assert seen() == ["alarm"]
-    assert str(folder) not in sys.path
+
+
+async def test_what_a_function_imports_when_it_runs_is_found_too(folder: Path) -> None:
+    """A module beside the configuration file, from an async function as from one in a thread."""
+    (folder / "fleet_tables.py").write_text("limit = 4")
+    for call in ("fleet_rules:imports_late", "fleet_rules:imports_late_in_a_thread"):
+        handler = python(folder, call)
+        await handler.deliver(an_event(1))
+        await handler.close()
+
+    assert seen() == [4, 4]
 
 
 @pytest.mark.parametrize("call", ["fleet_rules:rules", "fleet_rules:rules.on_event", "fleet_rules:wrapped"])
@@ -122,7 +178,15 @@ async def test_errors_of_a_plain_function_come_back(folder: Path) -> None:
         ("broken_rules:f", "broken_rules cannot be imported: ZeroDivisionError"),
         ("fleet_rules:missing", "has no missing"),
         ("fleet_rules:rules.missing", "has no rules.missing"),
-        ("fleet_rules:limit", "expected a function, and limit of fleet_rules is none"),
+        ("fleet_rules:limit", "expected a function of one event, and limit of fleet_rules is none"),
+        ("fleet_rules:yields", "is a generator, whose body is not run when it is called: take out its yield"),
+        ("fleet_rules:yields_later", "is a generator"),
+        ("fleet_rules:yielding", "is a generator"),
+        ("fleet_rules:Rules", "is a class: name a function, or a method of an instance"),
+        ("fleet_rules:Rules.on_event", "takes (self, event: ingest.event.Event) -> None: it is called with the event"),
+        ("fleet_rules:takes_nothing", "takes () -> None: it is called with the event and nothing else"),
+        ("fleet_rules:takes_more", "it is called with the event and nothing else"),
+        ("fleet_rules:rules.both", "it is called with the event and nothing else"),
     ],
 )
 def test_a_call_that_cannot_be_made_is_a_fault_of_the_configuration(folder: Path, call: str, reason: str) -> None:
@@ -133,7 +197,43 @@ def test_a_call_that_cannot_be_made_is_a_fault_of_the_configuration(folder: Path
         python(folder, call)
 
     assert reason in str(caught.value)
-    assert str(folder) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("raise BaseExceptionGroup('two', [KeyboardInterrupt()])", "BaseExceptionGroup: two (1 sub-exception)"),
+        ("class E(BaseException): __str__ = None\nraise E", "E"),
+        ("raise ValueError('several\\nlines\\n')", "ValueError: several lines"),
+        ("this is no Python", "SyntaxError: invalid syntax (broken_rules.py, line 1)"),
+    ],
+)
+def test_whatever_an_import_raises_is_one_sentence(folder: Path, code: str, reason: str) -> None:
+    """It names the key and the module, in one line."""
+    (folder / "broken_rules.py").write_text(code)
+
+    with pytest.raises(ConfigurationError) as caught:
+        python(folder, "broken_rules:f")
+
+    assert str(caught.value) == f"handlers.rules.call: broken_rules cannot be imported: {reason}"
+
+
+async def test_a_generator_behind_a_decorator_is_a_failed_delivery(folder: Path) -> None:
+    """It cannot be seen before it is called, but its body did not run, so nothing is delivered."""
+    with pytest.raises(TypeError, match="returned a generator, whose body was not run"):
+        await python(folder, "fleet_rules:hides_a_generator").deliver(an_event(1))
+    assert not seen()
+
+
+async def test_a_function_of_any_arguments_is_called_with_the_event(folder: Path) -> None:
+    """It is none of those that are refused, nor is one whose decorator gives it what it takes besides."""
+    event = an_event(1)
+    await python(folder, "fleet_rules:takes_anything").deliver(event)
+    await python(folder, "fleet_rules:is_given_more").deliver(event)
+    assert seen() == [(event,), "given"]
 
 
 async def test_log_writes_one_line_per_event(tmp_path: Path) -> None:
