@@ -18,6 +18,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.descriptors import make_room
+
 _PIECE_BYTES = 16 * 1024  # of what is fed to the parser at once, so that one read cannot hold thousands of requests
 _MOST_PIPELINED = 100  # requests that wait for the answers before theirs; then reading waits too
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
@@ -27,11 +29,13 @@ _OFFER = frozenset({b"upgrade", b"http2-settings"})
 class Bounds:
     """How long a sender may take.
 
-    A head has `head_seconds` and `head_bytes`. A body has to bring `progress_bytes` in each `progress_seconds`, or its
-    end; an answer has to be taken by some bytes in as long. An idle connection stays for `idle_seconds`: longer than
-    with the usual load balancers (60 s), so that it is they who close it.
+    A connection has `first_seconds` for its first byte. A head has `head_seconds` and `head_bytes`. A body has to bring
+    `progress_bytes` in each `progress_seconds`, or its end; an answer has to be taken by some bytes in as long. A
+    connection that had an answer stays for `idle_seconds`: longer than with the usual load balancers (60 s), so that it
+    is they who close it.
     """
 
+    first_seconds: float = 10.0
     head_seconds: float = 30.0
     head_bytes: int = 64 * 1024
     progress_seconds: float = 30.0
@@ -85,6 +89,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed = 0  # bytes of a head, a trailer or a chunk's extension: what only the parser keeps
         self._received = 0  # bytes
         self._received_before = 0  # when the timer was set
+        self._awaited_since = 0.0  # when the timer was set, by the loop's clock
         self._timer: asyncio.TimerHandle | None = None  # set while a rest of a request is awaited
         self._write_timer: asyncio.TimerHandle | None = None
         self._last_words: bytes | None = None  # written before we close, once all that is due is answered
@@ -94,6 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = self._flow = _Flow(transport)
         self._await_rest()
+        make_room(self.connections)  # type: ignore[arg-type]  # uvicorn's set: there are none but ours
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
@@ -101,8 +107,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self.resume_writing()
         super().connection_lost(exc)
 
+    @property
+    def idle(self) -> tuple[bool, float] | None:
+        """See descriptors.Connection."""
+        if self.timeout_keep_alive_task is not None:
+            return False, self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        return None if self._timer is None else (self._is_in_body(), self._awaited_since)
+
     def data_received(self, data: bytes) -> None:
         """Parse, piece by piece, as long as the answers keep up."""
+        if not self._received:
+            self._await_nothing()  # for the first byte; a head has its own time
         self._received += len(data)
         if self._unfed or len(data) > _PIECE_BYTES:
             self._unfed += data
@@ -263,10 +278,13 @@ class GuardedProtocol(HttpToolsProtocol):
         return self._whole is not self.scope and self.cycle is not None and self.cycle.scope is self.scope
 
     def _await_rest(self) -> None:
-        """Set the timer for the rest of a head, or for the next bytes of a body."""
+        """Set the timer for the first byte, for the rest of a head, or for the next bytes of a body."""
         self._received_before = self._received
-        in_body = self._is_in_body()
-        seconds = self._bounds.progress_seconds if in_body else self._bounds.head_seconds
+        self._awaited_since = self.loop.time()
+        in_body, bounds = self._is_in_body(), self._bounds
+        seconds = bounds.progress_seconds if in_body else bounds.head_seconds
+        if not self._received:
+            seconds = min(bounds.first_seconds, seconds)
         self._timer = self.loop.call_later(seconds, self._judge_reading, in_body)
 
     def _await_nothing(self) -> None:

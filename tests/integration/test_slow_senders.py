@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from app.guarded_protocol import Bounds
 from app.server import IngestRouter, Server, make_server
 from app.settings import ServerSettings
+from ingest.metrics import Metrics
+from storage.engine import open_database
+from storage.migrate import migrate
+from tests.support.api import World as ApiWorld
+from tests.support.api import an_event
 from tests.support.stored import rows
 from tests.support.webhook_rig import MAX_BODY, WebhookRig, webhook_rig
 
@@ -334,6 +340,33 @@ async def test_a_deaf_sender_is_cut_off(world: World) -> None:
                 sent += 1000
         assert sent < 1_000_000
     await world.no_connections()
+
+
+async def test_a_reader_of_the_api_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+    """An answer of the API that makes no progress ends, and what was kept for it is let go of."""
+    database = open_database(f"sqlite:///{tmp_path}/test.db")
+    await migrate(database)
+    api = ApiWorld(database, Metrics(CollectorRegistry()))
+    await api.commit(*(an_event(number, data=b"x" * (1 << 20)) for number in range(7)))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = make_server(api.api(), ServerSettings(), Bounds(progress_seconds=PATIENCE))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    with socket.socket() as deaf, socket.socket() as slow:
+        for client in (deaf, slow):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(listening.getsockname())
+            client.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        slow.setblocking(False)
+        taken = b""
+        while len(taken) < 7 << 20:  # however long it takes
+            taken += await asyncio.get_running_loop().sock_recv(slow, 1 << 20)
+        assert taken.startswith(b"HTTP/1.1 200")
+        async with asyncio.timeout(SOON):
+            while len(server.server_state.connections) > 1:  # noqa: ASYNC110 - uvicorn's
+                await asyncio.sleep(0.01)
+    server.should_exit = True
+    await serving
+    await database.close()
 
 
 async def test_a_head_request_is_answered_without_a_body(patient_world: World) -> None:

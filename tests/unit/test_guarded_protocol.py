@@ -87,7 +87,19 @@ async def until(wire: Wire, ended: str | None, *, after: float) -> None:
     assert wire.ended == ended
 
 
-@pytest.mark.parametrize("sent", [b"", b"P", HEAD, HEAD + b"X-Long: ", WHOLE + HEAD], ids=str)
+@in_virtual_time
+async def test_a_connection_that_says_nothing_has_ten_seconds() -> None:
+    """Nobody who wants something is silent for so long; a first byte at the last moment starts a head's time."""
+    silent, late = Wire(), Wire()
+    await asyncio.sleep(BOUNDS.first_seconds - 0.01)
+    assert silent.ended is None
+    await late.send(b"P")
+    await asyncio.sleep(0.02)
+    assert silent.ended == "cut off"
+    await until(late, "cut off", after=BOUNDS.head_seconds - 0.02)
+
+
+@pytest.mark.parametrize("sent", [b"P", HEAD, HEAD + b"X-Long: ", WHOLE + HEAD], ids=str)
 def test_a_head_has_thirty_seconds(sent: bytes) -> None:
     """However far it came, also behind a request that was answered."""
 
@@ -217,3 +229,23 @@ async def test_an_answer_that_is_taken_is_not() -> None:
     wire.protocol.resume_writing()
     await asyncio.sleep(300)
     assert wire.ended is None
+
+
+@in_virtual_time
+async def test_idle_is_who_waits_for_its_sender() -> None:
+    """Since its connection, its answer, or the beginning of its head or body; not while an answer is due."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    silent, answered, heading, sending, waiting = (Wire() for _ in range(5))
+    await asyncio.sleep(3)
+    waiting.release.clear()
+    for wire, sent in ((answered, WHOLE), (heading, HEAD), (sending, LONG), (waiting, WHOLE)):
+        await wire.send(sent)
+    await asyncio.sleep(3)
+
+    idle = [wire.protocol.idle for wire in (silent, answered, heading, sending, waiting)]
+
+    then = pytest.approx(began + 3)
+    assert idle == [(False, began), (False, then), (False, then), (True, then), None]
+    waiting.release.set()
+    await waiting.send(b"")

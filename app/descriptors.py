@@ -1,0 +1,41 @@
+"""Keeps descriptors for those who speak: where they run short, the connection that was idle for longest is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Collection
+from typing import Protocol
+
+_LARGEST_RESERVE = 512  # descriptors that are left to the store, handlers, streams, and connections not accepted yet
+
+
+class Connection(Protocol):
+    """What can be idle."""
+
+    transport: asyncio.Transport
+
+    @property
+    def idle(self) -> tuple[bool, float] | None:
+        """Whether it waits for the rest of a body, not of a head or for a request, and since when; None if it does not.
+
+        By the loop's clock.
+        """
+        ...
+
+
+def make_room(connections: Collection[Connection]) -> None:
+    """Cut the longest idle connection where there are more than two thirds of the descriptors, or all but 512.
+
+    One in the middle of a body goes only where no other is idle.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or len(connections) <= limit - min(limit // 3, _LARGEST_RESERVE):
+        return
+    idle = [
+        (since, id(one), one.transport)
+        for one in connections
+        if (since := one.idle) is not None and not one.transport.is_closing()
+    ]
+    if idle:
+        min(idle)[2].abort()
