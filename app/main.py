@@ -45,6 +45,7 @@ from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import Database, open_database
 from storage.feed import SqlFeed
+from storage.health import WatchedStore
 from storage.migrate import migrate, require_newest
 from storage.retention import Retention
 from storage.rewinds import Rewinds
@@ -76,9 +77,10 @@ class Headrace:
         self._at_once = asyncio.Event()
         metrics = make_metrics()
         rewinds = Rewinds(metrics.store_rewinds.inc)
-        store, feed = SqlStore(database, utc_now, rewinds), SqlFeed(database, rewinds)
+        self._store = WatchedStore(SqlStore(database, utc_now, rewinds), database)
+        feed = SqlFeed(database, rewinds)
         self._inbox = Inbox(
-            store,
+            self._store,
             metrics,
             max_events=settings.store.inbox_events,
             max_bytes=settings.store.inbox_bytes,
@@ -157,7 +159,7 @@ class Headrace:
         async with asyncio.TaskGroup() as tasks:
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
-            attending = [tasks.create_task(self._supervisor.run())]
+            attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._store.run())]
             if self._retention is not None:
                 attending.append(tasks.create_task(self._retention.run()))
             serving = tasks.create_task(self._server.serve(sockets=[listening]))
@@ -190,7 +192,9 @@ class Headrace:
         await wait_at_most(self._settings.server.drain_delay.total_seconds(), self._at_once)
 
     def _readiness(self) -> Readiness:
-        return Readiness(draining=self._draining, handlers_failing=self._dispatcher.faults())
+        return Readiness(
+            draining=self._draining, store_fault=self._store.fault(), handlers_failing=self._dispatcher.faults()
+        )
 
 
 class Companion(Protocol):

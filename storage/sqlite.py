@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ from typing import Any, Protocol
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest.errors import StoreUnavailable
 from storage import bulk
 from storage.database import P, T, Work, translated
 
 # sqlite3 looks for a way to adapt each parameter of bytes, and raises and swallows an error when it finds none: a
 # twentieth of what a commit takes.
 sqlite3.register_adapter(bytes, bytes)
+
+FileIdentity = tuple[int, int]  # device and inode
 
 BUSY_SECONDS = 5
 _READ_THREADS = 4
@@ -73,25 +77,56 @@ class SqliteDatabase:
 
 
 class WritingConnection:
-    """The one connection that writes; to fetch it from a pool each time would cost 70 µs."""
+    """The one connection that writes; to fetch it from a pool each time would cost 70 µs.
 
-    def __init__(self, url: URL) -> None:
+    What is committed to a file that was removed or replaced is gone when it is closed, so nothing that was is told as
+    stored. `file`: the identity of the database's, where it is known beforehand; no other one is opened.
+    """
+
+    def __init__(self, url: URL, file: FileIdentity | None = None) -> None:
         self._engine = make_engine(url, "BEGIN IMMEDIATE")
+        self._path = url.database or ""
+        self._file = file
+        self._files: list[FileIdentity | None] | None = None  # of the database, its -wal and its -shm
         self._connection: Connection | None = None
 
     def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Writer."""
         with translation():
             if self._connection is None:
+                if self._file not in {None, identity_of(self._path)}:  # SQLite would make a new one
+                    raise _moved(self._path)
                 self._connection = self._engine.connect()
             with self._connection.begin():
-                return work(self._connection, *args, **kwargs)
+                result = work(self._connection, *args, **kwargs)
+            self._require_in_place()
+            return result
+
+    def _require_in_place(self) -> None:
+        files = [identity_of(f"{self._path}{suffix}") for suffix in ("", "-wal", "-shm")]
+        if self._files is None:
+            self._files = files
+        if files != self._files:
+            raise _moved(self._path)
 
     def close(self) -> None:
         """Let go of it."""
         if self._connection is not None:
             self._connection.close()
         self._engine.dispose()
+
+
+def identity_of(path: str) -> FileIdentity | None:
+    """Return what tells a file from every other one, also from a copy in its place; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _moved(path: str) -> StoreUnavailable:
+    return StoreUnavailable(f"{path}, its -wal or -shm was removed or replaced: put it back, or restart")
 
 
 class WriterThread:

@@ -24,7 +24,7 @@ from sqlalchemy import URL, make_url
 
 from ingest.errors import StoreUnavailable
 from storage.database import P, T, Work
-from storage.sqlite import WritingConnection
+from storage.sqlite import FileIdentity, WritingConnection, identity_of
 
 _LENGTH = Struct("<I")
 _STOP_SECONDS = 10
@@ -46,6 +46,7 @@ class WriterProcess:
 
     def __init__(self, url: URL, silence_seconds: float = _SILENCE_SECONDS) -> None:
         self._url = url
+        self._file = identity_of(url.database or "")
         self._silence_seconds = silence_seconds
         self._line: _Line | None = None
         self._starting = asyncio.Lock()
@@ -68,7 +69,7 @@ class WriterProcess:
                 await self._line.close()
                 self._line = None
             if self._line is None:
-                self._line = await _Line.open(self._url, self._silence_seconds)
+                self._line = await _Line.open(self._url, self._file, self._silence_seconds)
             return self._line
 
 
@@ -94,14 +95,14 @@ class _Line(asyncio.Protocol):
         self._closed = asyncio.Event()
 
     @classmethod
-    async def open(cls, url: URL, silence_seconds: float) -> _Line:
+    async def open(cls, url: URL, file: FileIdentity | None, silence_seconds: float) -> _Line:
         """Start a process and connect to it."""
         ours, theirs = socket.socketpair()
         with theirs:
             address = url.render_as_string(hide_password=False)
             # -P: a module of the working directory must not be taken for one of ours.
             # Not -m: what it pickles must belong to the module of this name.
-            command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), address]
+            command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), address, *map(str, file or ())]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - asyncio's own waits for it by a thread or a signal handler
         loop = asyncio.get_running_loop()
         _, line = await loop.create_connection(lambda: cls(process, silence_seconds), sock=ours)
@@ -210,9 +211,10 @@ def _answer(connection: WritingConnection, question: bytes) -> object:
 
 
 def main() -> None:
-    """Serve the socket and the database that the command line names."""
+    """Serve the socket and the database that the command line names, with the identity of its file."""
     for stop in (signal.SIGINT, signal.SIGTERM):  # the service decides: it has records to drain first
         signal.signal(stop, signal.SIG_IGN)
-    connection = WritingConnection(make_url(sys.argv[2]))
-    serve(connection, socket.socket(fileno=int(sys.argv[1])))
+    line, address, *file = sys.argv[1:]
+    connection = WritingConnection(make_url(address), (int(file[0]), int(file[1])) if file else None)
+    serve(connection, socket.socket(fileno=int(line)))
     connection.close()

@@ -44,7 +44,7 @@ def create_api(
     api.include_router(events_router(database))
     api.include_router(sources_router(database, registry, source_states, open_gap, clock))
     api.include_router(handlers_router(database, lambda: readiness().handlers_failing))
-    api.include_router(probes_router(database, registry, source_states, readiness))
+    api.include_router(probes_router(registry, source_states, readiness))
     add_pages(api)
     api.openapi = document_of(api, webhooks)  # type: ignore[method-assign]  # the way FastAPI documents
     return api

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,26 +18,25 @@ from app.api.problems import problem
 from app.api.replies import describes, json_reply, problem_reply
 from app.api.shapes import Live, Ready
 from app.row_json import reason_json
-from ingest.errors import HeadraceError
 from ingest.supervisor import SourceStatus, State
-from storage import queries
-from storage.engine import Database
 
-_STORE_SECONDS = 2.0  # probes are usually given up after a few seconds: say why before that
 _DOWN = (State.FAILED, State.DOWN)
 _PROBE = ["GET", "HEAD"]
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What only the process itself knows: whether it is about to stop, which handlers fail by their code, and why."""
+    """What only the process itself knows: whether it is about to stop, and why nothing can be stored, if so.
+
+    `handlers_failing`: which handlers fail by their own code, and why.
+    """
 
     draining: bool
+    store_fault: str | None = None
     handlers_failing: Mapping[str, str] = field(default_factory=dict)
 
 
 def probes_router(
-    database: Database,
     registry: CollectorRegistry,
     states: Callable[[], Sequence[SourceStatus]],
     readiness: Callable[[], Readiness],
@@ -56,12 +54,15 @@ def probes_router(
     @router.head("/readyz", include_in_schema=False)
     async def readyz() -> Response:
         """Send traffic here. What is down or failing is named, but only the store and the process decide."""
-        failing = [{"handler": label, "reason": why} for label, why in readiness().handlers_failing.items()]
+        ready = readiness()
+        failing = [{"handler": label, "reason": why} for label, why in ready.handlers_failing.items()]
         down = [_down_json(state) for state in states() if state.state in _DOWN]
         named: dict[str, Any] = {"sources_down": down, "handlers_failing": failing}
-        reason = "draining" if readiness().draining else await _store_fault(database)
-        if reason is not None:
-            return problem(503, f"Not ready: {reason}.", ready=False, reason=reason, **named)
+        if ready.draining:
+            return problem(503, "Not ready: draining.", ready=False, reason="draining", **named)
+        if ready.store_fault is not None:
+            detail, reason = f"Not ready: the store takes nothing, {ready.store_fault}.", "store unreachable"
+            return problem(503, detail, ready=False, reason=reason, **named)
         return json_reply({"ready": True, **named})
 
     @router.get(
@@ -79,16 +80,6 @@ def probes_router(
         return Response(encode(registry), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     return router
-
-
-async def _store_fault(database: Database) -> str | None:
-    """Why the store cannot be used; None where it answers."""
-    try:
-        async with asyncio.timeout(_STORE_SECONDS):
-            await database.read(queries.head_position)
-    except (HeadraceError, TimeoutError):
-        return "store unreachable"
-    return None
 
 
 def _down_json(status: SourceStatus) -> dict[str, Any]:

@@ -250,7 +250,8 @@ async def test_a_store_that_is_away_is_503_everywhere(tmp_path: Path) -> None:
     away = open_database(f"sqlite:///{tmp_path}/no/such/folder/test.db")
     with pytest.raises(StoreUnavailable):
         await migrate(away)
-    async with World(away, Metrics(CollectorRegistry())).client() as client:
+    world = World(away, Metrics(CollectorRegistry()), store_fault="the last commit failed")
+    async with world.client() as client:
         problem = assert_problem(await client.get("/readyz"), 503)
         for path in ("events", f"events/{EVENT.id}", "gaps", "rejects", "handlers", "handlers/alerts/dead"):
             answer = await client.get(f"/api/v1/{path}")
@@ -261,6 +262,7 @@ async def test_a_store_that_is_away_is_503_everywhere(tmp_path: Path) -> None:
     await away.close()
 
     assert problem["reason"] == "store unreachable"
+    assert problem["detail"] == "Not ready: the store takes nothing, the last commit failed."
 
 
 async def test_metrics_are_prometheus_text(world: World, client: httpx.AsyncClient) -> None:

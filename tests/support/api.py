@@ -51,6 +51,7 @@ class World:
     open_gaps: dict[tuple[str, str], Gap] = field(default_factory=dict)
     fault: Exception | None = None
     draining: bool = False
+    store_fault: str | None = None
 
     def api(self) -> FastAPI:
         """The application."""
@@ -61,7 +62,7 @@ class World:
             loopback=True,
             source_states=self._source_states,
             open_gap=lambda source, mode: self.open_gaps.get((source, mode)),
-            readiness=lambda: Readiness(draining=self.draining),
+            readiness=lambda: Readiness(draining=self.draining, store_fault=self.store_fault),
             webhooks=WEBHOOKS,
             clock=lambda: NOW,
         )
