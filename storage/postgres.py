@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
+
+import structlog
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -9,8 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from storage import bulk
 from storage.database import P, T, Work, translated
 
+log = structlog.get_logger(__name__)
+
 _CONNECT_SECONDS = 5
 _READ_ONLY = "25006"
+# A pooler gave the connection that knew a prepared statement to somebody else.
+_FORGOTTEN = ("26000", "42P05")
 _COMMAND_SECONDS = 10  # a frozen server must not hold a sender longer than it waits (Particle: 20 s)
 # A commit is on the disk when it returns, whatever server, database or role have as default; a stricter one stays.
 _DURABLE = (
@@ -37,24 +45,28 @@ class PostgresDatabase:
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self._writer = _postgres_engine(url, _COMMAND_SECONDS)
+        self._prepares = True
+        self._make_engines()
+
+    def _make_engines(self) -> None:
+        self._writer = _postgres_engine(self._url, _COMMAND_SECONDS, prepares=self._prepares)
         # Slow readers must not keep the ingestion from a connection. A reader is told 503 where its connection broke
         # in an outage, so each is tried first; the ingestion's sender is told to send again anyway.
-        self._reader = _postgres_engine(url, _COMMAND_SECONDS, pool_pre_ping=True)
+        self._reader = _postgres_engine(self._url, _COMMAND_SECONDS, prepares=self._prepares, pool_pre_ping=True)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
-        return await self._run(self._writer, _with, _TO_WRITE, work, *args, **kwargs)
+        return await self._run(lambda: self._writer, _with, _TO_WRITE, work, *args, **kwargs)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
-        return await self._run(self._reader, work, *args, **kwargs)
+        return await self._run(lambda: self._reader, work, *args, **kwargs)
 
     async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
-        patient = _postgres_engine(self._url, command_seconds=None)
+        patient = _postgres_engine(self._url, None, prepares=False)
         try:
-            return await self._run(patient, _with, _NO_LIMITS, work, *args, **kwargs)
+            return await self._run(lambda: patient, _with, _NO_LIMITS, work, *args, **kwargs)
         finally:
             await patient.dispose()
 
@@ -62,14 +74,37 @@ class PostgresDatabase:
         """See Database."""
         await self._let_go()
 
-    async def _run(self, engine: AsyncEngine, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _run(
+        self, engine: Callable[[], AsyncEngine], work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         try:
-            async with engine.begin() as connection:
-                return await connection.run_sync(work, *args, **kwargs)
+            try:
+                async with engine().begin() as connection:
+                    return await connection.run_sync(work, *args, **kwargs)
+            except DBAPIError as error:  # nothing was committed: only a statement can be forgotten, and no COMMIT is
+                if _state_of(error) not in _FORGOTTEN:
+                    raise
+                await self._prepare_no_more()
+                async with engine().begin() as connection:
+                    return await connection.run_sync(work, *args, **kwargs)
         except (SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
-            if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _READ_ONLY:
+            if _state_of(error) == _READ_ONLY:
                 await self._let_go()
             raise translated(error) from error
+
+    async def _prepare_no_more(self) -> None:
+        """Go on with statements that are forgotten after use: slower, and no pooler can mix them up."""
+        if self._prepares:
+            self._prepares = False
+            log.warning(
+                "pooler_forgets_prepared_statements",
+                consequence="every statement is prepared anew",
+                hint="pgbouncer can from 1.21 on, with max_prepared_statements above 0",
+            )
+            before = self._writer, self._reader
+            self._make_engines()
+            for engine in before:
+                await engine.dispose()
 
     async def _let_go(self) -> None:
         """Connect anew: whoever cannot write is a server that another one took over from, or has defaults of before."""
@@ -83,12 +118,33 @@ def _with(connection: Connection, settings: str, work: Work[P, T], /, *args: P.a
     return work(connection, *args, **kwargs)
 
 
-def _postgres_engine(url: URL, command_seconds: float | None, *, pool_pre_ping: bool = False) -> AsyncEngine:
+def _state_of(error: BaseException) -> str | None:
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def _new_name() -> str:
+    """A name for a prepared statement that no other process gives: a pooler may let them meet on one connection."""
+    return f"headrace_{secrets.token_hex(8)}"
+
+
+_PREPARE_NOTHING = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+
+
+def _postgres_engine(
+    url: URL, command_seconds: float | None, *, prepares: bool, pool_pre_ping: bool = False
+) -> AsyncEngine:
+    """An engine. The level of isolation is ours: under a stricter one that a server may have, replicas collide."""
+    statements = {"prepared_statement_name_func": _new_name} if prepares else _PREPARE_NOTHING
     return create_async_engine(
         url,
+        isolation_level="READ COMMITTED",
         pool_pre_ping=pool_pre_ping,
         pool_size=5,
         max_overflow=5,
         pool_timeout=_CONNECT_SECONDS,
-        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": command_seconds},
+        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": command_seconds, **statements},
     )

@@ -91,6 +91,20 @@ async def test_a_commit_compiles_no_plan(
     assert seen == [["off", "off"]]
 
 
+async def test_two_servers_commit_whatever_the_default_isolation(
+    operator: Database, database: Database, postgres_url: str
+) -> None:
+    """Under a default of repeatable read, or stricter, replicas that commit at once do not fail by one another."""
+    await by_default(operator, postgres_url, default_transaction_isolation="serializable")
+    replica = open_database(postgres_url)
+    stores = [SqlStore(database, lambda: NOW), SqlStore(replica, lambda: NOW)]
+
+    commits = await asyncio.gather(*(stores[number % 2].commit(numbered(1, number)) for number in range(40)))
+
+    assert [commit.outcomes for commit in commits] == [[Outcome.STORED]] * 40
+    await replica.close()
+
+
 async def test_a_connection_that_cannot_write_is_dropped(
     operator: Database, database: Database, postgres_url: str
 ) -> None:

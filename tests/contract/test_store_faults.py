@@ -190,7 +190,7 @@ async def broken_line(postgres_url: str, tmp_path_factory: pytest.TempPathFactor
     await direct.close()
 
 
-@pytest.mark.parametrize("statement", [b"BEGIN", b"INSERT INTO events", b"INSERT INTO tallies", b"COMMIT"])
+@pytest.mark.parametrize("statement", [b"BEGIN", b"INSERT INTO events", b"INSERT INTO tallies", b"COMMIT;"])
 async def test_an_interrupted_batch_leaves_nothing(statement: bytes, broken_line: Line) -> None:
     """A connection cut at any statement before the COMMIT arrives is StoreUnavailable; the next batch goes through."""
     proxy, database, direct = broken_line
@@ -213,7 +213,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(broken_line: Line) ->
     proxy, database, direct = broken_line
     store = store_of(database)
     await store.commit(numbered(1, 100))
-    proxy.swallow_answer_to(b"COMMIT")
+    proxy.swallow_answer_to(b"COMMIT;")
 
     commit = await store.commit(numbered(3))
 
