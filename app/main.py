@@ -47,6 +47,7 @@ from storage.engine import Database, open_database
 from storage.feed import SqlFeed
 from storage.health import WatchedStore
 from storage.migrate import migrate, require_newest
+from storage.read_apart import ReadApart
 from storage.retention import Retention
 from storage.rewinds import Rewinds
 from storage.store import SqlStore
@@ -69,9 +70,11 @@ def utc_now() -> datetime:
 class Headrace:
     """One process of the service."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, readers: Database) -> None:
+        """`readers`: the same database, for the questions of the API."""
         self._settings = settings
         self._database = database
+        self._read_apart = ReadApart(database, readers)
         self._draining = False
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -107,7 +110,7 @@ class Headrace:
         }
         paths = {settings.sources[label].webhook.path: source for label, source in webhooks.items()}
         api = create_api(
-            database=database,
+            database=self._read_apart,
             registry=metrics.registry,
             access=settings.access,
             loopback=is_loopback(settings.server.host),
@@ -178,6 +181,7 @@ class Headrace:
             await _cancelled(attending)
             self._dispatcher.stop()
             await dispatching
+        await self._read_apart.close()
         await self._database.close()
         log.info("stopped")
 
@@ -239,8 +243,9 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     listening = _listen(settings.server.host, settings.server.port)
-    await prepare_store(settings.store.url.value())
-    headrace = Headrace(settings, open_database(settings.store.url.value(), write_apart=True))
+    url = settings.store.url.value()
+    await prepare_store(url)
+    headrace = Headrace(settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True))
     stop_on_signals(headrace.stop)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked through again and again

@@ -15,7 +15,6 @@ from prometheus_client import (
     Info,
     disable_created_metrics,
 )
-from prometheus_client.registry import Collector
 
 from ingest.collectors import LoopCounter, LoopHistogram
 from ingest.event import Cause, Mode, Outcome, Reason
@@ -168,24 +167,20 @@ class Metrics:
 
     def counts(self, source: str, mode: str) -> dict[str, int]:
         """What this process counted for a source: received, stored, duplicate, …; kinds and reasons summed up."""
-        counters: dict[str, Collector] = {
-            "received": self.received,
-            "stored": self.stored,
-            "duplicate": self.duplicate,
-            "rejected": self.rejected,
-            "ignored": self.ignored,
-            "deferred": self.deferred,
-            "in_flight": self.in_flight,
+        labels = (source, mode)
+        counts = {
+            "received": self.received.labels(*labels).value,
+            "stored": self.stored.labels(*labels).value,
+            "duplicate": sum(self.duplicate.labels(*labels, kind).value for kind in DUPLICATE_KINDS),
+            "rejected": sum(self.rejected.labels(*labels, reason).value for reason in Reason),
+            "ignored": self.ignored.labels(*labels).value,
+            "deferred": self.deferred.labels(*labels).value,
+            "in_flight": _value(self.in_flight.labels(*labels)),
         }
-        return {name: _sum(counter, source, mode) for name, counter in counters.items()}
+        return {name: int(count) for name, count in counts.items()}
 
 
-def _sum(collector: Collector, source: str, mode: str) -> int:
-    return int(
-        sum(
-            sample.value
-            for metric in collector.collect()
-            for sample in metric.samples
-            if (sample.labels["source"], sample.labels["mode"]) == (source, mode)
-        )
-    )
+def _value(gauge: Gauge) -> float:
+    """Return what a label set shows now, without a look at the others."""
+    ((sample,),) = (family.samples for family in gauge.collect())
+    return sample.value

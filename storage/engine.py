@@ -19,16 +19,21 @@ _NO_PORT = (
     "is the host missing, or a character of the password not percent-encoded?"
 )
 
+_READ_SECONDS = 10.0  # as long as with PostgreSQL
+
 
 def open_database(url: str, *, write_apart: bool = False) -> Database:
     """The database of a URL as operators and providers write it. Raises ConfigurationError.
 
-    `write_apart`: SQLite is written by a process of its own. PostgreSQL's server is one anyway.
+    `write_apart`: SQLite is written by a process of its own, and no wait for it is endless, as a service needs it. With
+    PostgreSQL both is so anyway.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
         return PostgresDatabase(parsed)
-    return SqliteDatabase(parsed, WriterProcess(parsed) if write_apart else WriterThread(parsed))
+    if not write_apart:
+        return SqliteDatabase(parsed, WriterThread(parsed))
+    return SqliteDatabase(parsed, WriterProcess(parsed), _READ_SECONDS)
 
 
 def read_url(url: str) -> URL:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -43,12 +44,13 @@ class Writer(Protocol):
 
 
 class SqliteDatabase:
-    """storage.database.Database."""
+    """storage.database.Database. A read that takes longer than `read_seconds` is stopped, and StoreUnavailable."""
 
     dialect = "sqlite"
 
-    def __init__(self, url: URL, writer: Writer) -> None:
+    def __init__(self, url: URL, writer: Writer, read_seconds: float | None = None) -> None:
         self._writer = writer
+        self._read_seconds = read_seconds
         self._reader = make_engine(url, "BEGIN")
         self._read_threads = ThreadPoolExecutor(_READ_THREADS, "sqlite-read")
 
@@ -59,11 +61,15 @@ class SqliteDatabase:
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
 
-        def transaction() -> T:
-            with translation(), self._reader.begin() as connection:
-                return work(connection, *args, **kwargs)
-
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, transaction)
+        reading = _Reading(self._reader, lambda connection: work(connection, *args, **kwargs))
+        answer = asyncio.get_running_loop().run_in_executor(self._read_threads, reading.run)
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                return cast("T", await answer)
+        except TimeoutError:
+            raise StoreUnavailable(f"no answer to a question for {self._read_seconds:g} s") from None
+        finally:
+            reading.stop()  # it may still be running: others want the thread
 
     async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
@@ -74,6 +80,35 @@ class SqliteDatabase:
         await self._writer.close()
         await asyncio.to_thread(self._read_threads.shutdown)
         self._reader.dispose()
+
+
+class _Reading:
+    """A read in a thread, which the event loop may stop."""
+
+    def __init__(self, engine: Engine, work: Callable[[Connection], object]) -> None:
+        self._engine = engine
+        self._work = work
+        self._driver: Any = None  # sqlite3's connection, while it is ours
+        self._lock = threading.Lock()
+
+    def run(self) -> object:
+        """Run the work in a transaction. Raises StoreUnavailable, also where it is stopped."""
+        with translation(), self._engine.begin() as connection:
+            self._have(connection.connection.driver_connection)
+            try:
+                return self._work(connection)
+            finally:
+                self._have(None)
+
+    def stop(self) -> None:
+        """End the statement that is running, if any is."""
+        with self._lock:
+            if self._driver is not None:
+                self._driver.interrupt()
+
+    def _have(self, driver: Any) -> None:
+        with self._lock:
+            self._driver = driver
 
 
 class WritingConnection:

@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from ingest.collectors import LoopCounter, LoopHistogram
 from ingest.event import Cause, Mode, Reason
 from ingest.metrics import RECONNECT_CAUSES, WEBHOOK_CODES, Metrics
 from ingest.sources.answers import ANSWERS
@@ -125,3 +126,29 @@ def test_counts_are_those_of_one_source(metrics: Metrics) -> None:
 
     counts = metrics.counts("fleet", "webhook")
     assert (counts["received"], counts["duplicate"], counts["rejected"], counts["stored"]) == (5, 3, 1, 0)
+
+
+def test_counts_of_a_source_look_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two hundred sources each of them costs as much as alone."""
+    metrics = Metrics(CollectorRegistry())
+    for source in ("fleet", "other"):
+        metrics.declare_source(source, "webhook")
+    metrics.received.labels("fleet", "webhook").inc(5)
+    metrics.rejected.labels("fleet", "webhook", Reason.TOO_LARGE).inc(2)
+    metrics.duplicate.labels("fleet", "webhook", "overlap").inc()
+    metrics.in_flight.labels("fleet", "webhook").set_function(lambda: 2)
+    metrics.in_flight.labels("other", "webhook").set_function(lambda: 1 / 0)
+    for family in (LoopCounter, LoopHistogram):
+        monkeypatch.setattr(family, "collect", lambda _: 1 / 0)
+
+    counts = metrics.counts("fleet", "webhook")
+
+    assert counts == {
+        "received": 5,
+        "stored": 0,
+        "duplicate": 1,
+        "rejected": 2,
+        "ignored": 0,
+        "deferred": 0,
+        "in_flight": 2,
+    }
