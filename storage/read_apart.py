@@ -21,6 +21,10 @@ class ReadApart:
         """See Database."""
         return await self._readers.read(work, *args, **kwargs)
 
+    async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return await self._database.alter(work, *args, **kwargs)
+
     async def close(self) -> None:
         """See Database."""
         await self._readers.close()
