@@ -393,7 +393,7 @@ async def test_a_store_that_is_away_is_said_so(postgres_url: str, tmp_path_facto
             coverage.extend(interval),
             coverage.end(interval, Cause.IDLE),
         ):
-            proxy.cut_before(b"COMMIT")
+            proxy.cut_before(b"COMMIT;")
             with pytest.raises(StoreUnavailable):
                 await attempt
         await coverage.end(interval, Cause.IDLE)
