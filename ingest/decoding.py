@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class DecodingThread:
-    """One for all sources: a second would only wait for the first one's interpreter lock."""
+    """Begins with the first use. One for several: a second would only wait for the first one's interpreter lock."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "decoding")

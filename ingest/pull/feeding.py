@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from google.cloud.pubsub_v1.subscriber.message import Message as Delivery
 
+from ingest.decoding import AT_ONCE_BYTES, DecodingThread
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
 from ingest.formats.message import Message
@@ -46,6 +47,7 @@ class Feeding:
     now: Callable[[], datetime]
     heard: Callable[[], None]
     not_acknowledged: Callable[[], None]
+    thread: DecodingThread = field(default_factory=DecodingThread)
     offering: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while taken messages wait for room
     offered: asyncio.Queue[_Offered] = field(default_factory=asyncio.Queue)
 
@@ -73,7 +75,7 @@ class Feeding:
     async def _offer(self, batch: Batch, deliveries: Sequence[Delivery]) -> None:
         """Offer what these say; in halves, where it is more than the inbox can ever hold."""
         try:
-            await self._offer_decoded(batch, deliveries, [self._decode(delivery) for delivery in deliveries])
+            await self._offer_decoded(batch, deliveries, [await self._decode(delivery) for delivery in deliveries])
         except TooLarge:
             middle = len(deliveries) // 2
             if middle:
@@ -125,9 +127,11 @@ class Feeding:
             self.not_acknowledged()
         self.bridge.settled(batch, 1)
 
-    def _decode(self, delivery: Delivery) -> Sequence[Record]:
+    async def _decode(self, delivery: Delivery) -> Sequence[Record]:
         message = Message(delivery.data, dict(delivery.attributes), delivery.publish_time, delivery.message_id)
-        return self.format.decode_message(message, self.now())
+        if len(message.data) <= AT_ONCE_BYTES:
+            return self.format.decode_message(message, self.now())
+        return await self.thread.run(partial(self.format.decode_message, message, self.now()))
 
     def _too_large(self, body: bytes, attributes: dict[str, str] | None) -> Reject:
         return Reject(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import httpx
 import structlog
 
+from ingest.decoding import AT_ONCE_BYTES, DecodingThread
 from ingest.errors import TooLarge
 from ingest.event import Cause, Event, Origin, Reason, Record, Reject
 from ingest.formats.frame import Frame
@@ -47,6 +49,7 @@ class Wire:
     clock: Callable[[], float]
     now: Callable[[], datetime]
     on_byte: Callable[[datetime], None]
+    thread: DecodingThread = field(default_factory=DecodingThread)
 
 
 class _Left(Exception):
@@ -188,7 +191,9 @@ class Connection:
     async def _offer_frames(self) -> None:
         if not self._frames:
             return
-        records = self._wire.format.decode_frames(self._frames, self.stream, self._wire.now())
+        decode = partial(self._wire.format.decode_frames, self._frames, self.stream, self._wire.now())
+        largest = max(len(frame.raw) for frame in self._frames)
+        records = decode() if largest <= AT_ONCE_BYTES else await self._wire.thread.run(decode)
         self._frames.clear()
         await self._offer(records)
 
