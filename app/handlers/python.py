@@ -11,6 +11,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import msgspec
+
 from app.handlers.callables import find_function, is_async, require_run
 from app.settings import HandlerSettings
 from ingest.event import Event
@@ -27,7 +29,7 @@ class AsyncHandler:
 
     async def deliver(self, event: Event) -> None:
         """See ports.Handler."""
-        result = await self._function(event)
+        result = await self._function(_own(event))
         if result is not None:
             await _finish(result)
 
@@ -50,7 +52,7 @@ class ThreadHandler:
     async def deliver(self, event: Event) -> None:
         """See ports.Handler."""
         caller = self._idle.pop() if self._idle else _Caller(self._function, self._name)
-        returned = caller.call(event)
+        returned = caller.call(_own(event))
         cancelled = False
         while not returned.done():
             try:
@@ -111,6 +113,11 @@ def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
     """The handler of `[handlers.<label>]`. Raises ConfigurationError where `call` names no function for it."""
     function = find_function(f"handlers.{label}.call", settings.call, folder)
     return AsyncHandler(function) if is_async(function) else ThreadHandler(function, label)
+
+
+def _own(event: Event) -> Event:
+    """Copy an event for one handler's code, which may write into its attributes."""
+    return msgspec.structs.replace(event, attributes=dict(event.attributes))
 
 
 async def _finish(result: Any) -> None:

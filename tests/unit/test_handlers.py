@@ -66,6 +66,13 @@ def imports_late_in_a_thread(event: Event) -> None:
     import fleet_tables
     seen.append(fleet_tables.limit)
 
+async def clears(event: Event) -> None:
+    clears_in_a_thread(event)
+
+def clears_in_a_thread(event: Event) -> None:
+    seen.append(dict(event.attributes))
+    event.attributes.clear()
+
 def yields(event: Event):
     seen.append(event)
     yield
@@ -151,6 +158,19 @@ async def test_whatever_can_be_called_is_a_function(folder: Path, call: str) -> 
     await handler.close()
 
     assert len(seen()) == 1
+
+
+@pytest.mark.parametrize("call", ["fleet_rules:clears", "fleet_rules:clears_in_a_thread"])
+async def test_each_handler_has_attributes_of_its_own(folder: Path, call: str) -> None:
+    """What one writes into them, the next one that gets the event does not see."""
+    event = msgspec.structs.replace(an_event(1), attributes={"fw_version": "91"})
+    handler = python(folder, call)
+    for _ in range(2):
+        await handler.deliver(event)
+    await handler.close()
+
+    assert seen() == [{"fw_version": "91"}] * 2
+    assert event.attributes == {"fw_version": "91"}
 
 
 async def test_a_plain_function_runs_in_a_thread(folder: Path) -> None:
