@@ -187,19 +187,29 @@ class WebhookSource:
         message = await receive()
         body = message.get("body", b"")
         if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= self._little:
-            return await self._decoded(headers, query, body)
+            received_at = self._arrived(headers, query, body)
+            try:
+                return self._decode(headers, body, received_at, self._little)
+            except InflatesTooFar:
+                return await self._decode_aside(headers, body, received_at)
         with self._bodies.keep() as unfinished:
-            return await self._decoded(headers, query, await self._read(receive, message, unfinished))
+            body = await self._read(receive, message, unfinished)
+            received_at = self._arrived(headers, query, body)
+            if len(body) <= self._little:
+                with suppress(InflatesTooFar):
+                    return self._decode(headers, body, received_at, self._little)
+            return await self._decode_aside(headers, body, received_at)
 
-    async def _decoded(self, headers: Mapping[str, str], query: bytes, body: bytes) -> Sequence[Record]:
-        """Verify and decode a whole body, on the loop where it is little, inflated too."""
+    def _arrived(self, headers: Mapping[str, str], query: bytes, body: bytes) -> datetime:
+        """Note that a whole body has come; when. Raises TurnedAway where it has no good signature."""
         received_at = self._clock()
         self._intake.heard(received_at)
         if self._credentials.needs_body:
             self._admit(headers, query, body)
-        if len(body) <= AT_ONCE_BYTES:
-            with suppress(InflatesTooFar):
-                return self._decode(headers, body, received_at, min(AT_ONCE_BYTES, self._rules.max_body))
+        return received_at
+
+    async def _decode_aside(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
+        """Decode a body that is large, or will be."""
         return await self._thread.run(partial(self._decode, headers, body, received_at, self._rules.max_body))
 
     def _decode(

@@ -47,7 +47,7 @@ async def test_a_dead_thread_is_noticed_and_replaced(
     armed = threading.Event()
     monkeypatch.setattr(owner, method, once)
     monkeypatch.setattr(Heartbeater.__init__, "__defaults__", (0.05,))
-    async with pubsub_rig(tmp_path, look=0.1, linger=0.5) as rig:
+    async with pubsub_rig(tmp_path, look=0.1, linger=0.5, close=40.0) as rig:
         await rig.until_up()
         first = await rig.publish(a_message("first"))
         await rig.until_acknowledged(first)
@@ -73,6 +73,7 @@ async def test_an_ordinary_end_names_no_thread(tmp_path: Path) -> None:
         rig.proxy.cut(StatusCode.NOT_FOUND)
         await rig.until(lambda: rig.stream.state == "refused")
         assert "does not exist" in (rig.source.condition().reason or "")
+        assert "error" not in rig.reconnects()
 
 
 async def test_trailers_that_name_many_messages_are_understood(tmp_path: Path) -> None:
