@@ -13,7 +13,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
-from ingest.errors import HeadraceError, StoreUnavailable
+from ingest.errors import ConfigurationError, HeadraceError, StoreUnavailable
+from storage import bulk
 from storage.engine import Database
 
 _LOOKS = 50
@@ -53,8 +54,22 @@ async def require_newest(database: Database) -> None:
 
 
 async def revision(database: Database) -> str | None:
-    """The schema revision a database is at; None where there is none yet."""
-    return await database.read(lambda connection: MigrationContext.configure(connection).get_current_revision())
+    """The schema revision a database is at; None where there is none yet.
+
+    Raises ConfigurationError where it cannot keep every name: it is not UTF-8.
+    """
+    return await database.read(_revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    if connection.dialect.name == "postgresql":
+        encoding = bulk.run(connection, "SHOW server_encoding")[0][0]
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"store.url: expected a database in UTF8, not {encoding}: "
+                "make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            )
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 async def _first_look(database: Database) -> str | None:

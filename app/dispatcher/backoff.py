@@ -1,4 +1,4 @@
-"""How long to leave a store alone that is away."""
+"""How long to leave alone what fails."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from random import Random
 
 _FIRST_SECONDS = 0.2
 _LONGEST_SECONDS = 5.0
-_DOUBLINGS = 5
+_DOUBLINGS = 30
 
 
 class Backoff:
-    """Growing waits with jitter, from a fifth of a second to five; it starts again after a success."""
+    """Growing waits with jitter, from a fifth of a second to `longest_seconds`; it starts again after a success."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, longest_seconds: float = _LONGEST_SECONDS) -> None:
         self._random = random
+        self._longest_seconds = longest_seconds
         self._failures = 0
 
     def next_seconds(self) -> float:
         """How long to wait after one more failure."""
-        longest = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(self._failures, _DOUBLINGS))
+        longest = min(self._longest_seconds, _FIRST_SECONDS * 2.0 ** min(self._failures, _DOUBLINGS))
         self._failures += 1
         return self._random.uniform(longest / 2, longest)
 

@@ -10,9 +10,10 @@ import structlog
 from app.dispatcher.backoff import Backoff
 from app.dispatcher.cancelling import is_cancelled, wait_at_most
 from app.dispatcher.tenure import Post, Tenure
-from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
+from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 
 _STANDBY_SECONDS = 2.0
+_LONGEST_SETBACK_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,8 @@ class Runner:
         self._holder = holder
         self._stopping = stopping
         self._backoff = Backoff(post.random)
+        # After a fault, other than an outage, delivering again what cannot be saved would be a loop without end.
+        self._setback = Backoff(post.random, _LONGEST_SETBACK_SECONDS)
 
     async def run(self) -> None:
         """Work until stopped, then close the handler."""
@@ -48,6 +51,7 @@ class Runner:
 
     async def _survive(self) -> None:
         """One tenure, or one try to get one, and a pause where it failed."""
+        backoff = self._backoff
         try:
             await self._serve()
             return
@@ -57,13 +61,16 @@ class Runner:
         except* StoreRewound as group:
             log.warning("handler_rewound", handler=self._post.label, error=str(group.exceptions[0]))
             self.state = HandlerState.FAILING
+        except* StoreFault as group:
+            log.error("cursor_cannot_be_saved", handler=self._post.label, error=str(group.exceptions[0]))
+            self.state, backoff = HandlerState.FAILING, self._setback
         except* StoreUnavailable as group:
             log.warning("store_unavailable", handler=self._post.label, error=str(group.exceptions[0]))
             self.state = HandlerState.FAILING
         except* Exception:  # the other handlers and the ingestion go on; this one begins again at its cursor
             log.exception("handler_interrupted", handler=self._post.label)
-            self.state = HandlerState.FAILING
-        await self._pause(self._backoff.next_seconds())
+            self.state, backoff = HandlerState.FAILING, self._setback
+        await self._pause(backoff.next_seconds())
 
     async def _serve(self) -> None:
         post = self._post
@@ -79,7 +86,12 @@ class Runner:
         waiting = await cursor.waiting_devices()
         self.state = HandlerState.RUNNING
         self._backoff.reset()
-        await Tenure(post, cursor, waiting, asked_at).run(self._stopping)
+        began_at = cursor.position
+        try:
+            await Tenure(post, cursor, waiting, asked_at).run(self._stopping)
+        finally:
+            if cursor.position > began_at:
+                self._setback.reset()
 
     async def _give_up(self) -> None:
         """Fail until the process is started again: any more calls would each cost one more thread for ever."""

@@ -25,7 +25,7 @@ from app.dispatcher.turn import Turn
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
 from app.settings import HandlerSettings
-from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
+from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.event import Event
 from ingest.ports import Cursor, Cursors, Feed, Handler, Seen
 
@@ -153,7 +153,7 @@ class Tenure:
         )
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step until cancelled; where the store is away, with growing pauses."""
+        """Repeat a step until cancelled; where the store is away, with growing pauses. What is no outage is raised."""
         try:
             await self._repeat(step)
         except Exception:
@@ -166,6 +166,8 @@ class Tenure:
             try:
                 await step()
                 backoff.reset()
+            except StoreFault:
+                raise
             except StoreUnavailable as error:
                 seconds = backoff.next_seconds()
                 log.warning("store_unavailable", handler=self._post.label, error=str(error), again_in=round(seconds, 1))

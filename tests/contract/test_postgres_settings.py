@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import Connection, text
 
-from ingest.errors import StoreUnavailable
+from ingest.errors import ConfigurationError, StoreUnavailable
 from ingest.event import Outcome
 from storage import postgres, store
 from storage.engine import Database, open_database
+from storage.migrate import migrate, require_newest, revision
 from storage.store import SqlStore
 from tests.support.fresh import ALL
-from tests.support.postgres import database_name
+from tests.support.postgres import database_name, session_server
 from tests.support.records import NOW, numbered
 from tests.support.stored import run
 
@@ -133,3 +135,19 @@ async def test_a_change_of_the_schema_takes_as_long_as_it_takes(
 
     await database.alter(take_long)
     await database.close()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+@pytest.mark.parametrize("look", [migrate, require_newest, revision])
+async def test_a_database_that_cannot_keep_every_name_is_refused(
+    encoding: str, look: Callable[[Database], Awaitable[object]]
+) -> None:
+    """Where a name could not be stored, migrate, serve and check say so, and what to do."""
+    name = f"latin_{secrets.token_hex(6)}"
+    server = session_server()
+    server.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    database = open_database(f"postgresql://postgres:@/{name}?host={server.folder}")
+    with pytest.raises(ConfigurationError, match=f"in UTF8, not {encoding}"):
+        await look(database)
+    await database.close()
+    server.drop_database(name)

@@ -1,0 +1,74 @@
+"""A place that cannot be saved, though the store is there: the handler waits, ever longer, and nothing is called."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pytest
+from sqlalchemy import make_url
+
+from app.dispatcher.dispatcher import HandlerState
+from ingest.event import Event
+from storage.database import Work
+from storage.sqlite import WritingConnection
+from tests.support.dispatching import Clock, Recorder, an_event, running, staged
+from tests.support.stored import run
+from tests.support.virtual_time import in_virtual_time
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FAULTS = {
+    "the row is refused": "SELECT RAISE(ABORT, 'not in this encoding')",
+    "the statement is": "INSERT INTO nowhere VALUES (1)",
+}
+
+
+class OnTheLoop:
+    """SQLite without a thread, so that time may be virtual."""
+
+    dialect = "sqlite"
+
+    def __init__(self, file: Path) -> None:
+        self._connection = WritingConnection(make_url(f"sqlite+pysqlite:///{file}"))
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See Database."""
+        return self._connection.run(work, *args, **kwargs)
+
+    read = alter = write
+
+    async def close(self) -> None:
+        """See Database."""
+        self._connection.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+@in_virtual_time
+async def test_a_place_that_cannot_be_saved_is_waited_for(fault: str, tmp_path: Path) -> None:
+    """Its event is delivered again up to once a minute while it is failing, and goes on when it can be saved."""
+    calls: list[float] = []
+
+    def fail(event: Event) -> None:
+        calls.append(asyncio.get_running_loop().time())
+        if event.position == 1:
+            raise ValueError("what cannot be saved")
+
+    clock = Clock()
+    async with staged(OnTheLoop(tmp_path / "test.db"), clock) as stage:
+        await stage.commit([an_event(1, "d1")])
+        await run(stage.database, f"CREATE TRIGGER no BEFORE INSERT ON deliveries BEGIN {fault}; END")
+        dispatcher = stage.dispatcher(handler := Recorder(fail), retry={"attempts": 1})
+        async with running(dispatcher):
+            await asyncio.sleep(1200)
+            assert len(calls) < 50
+            assert all(30 <= later - earlier <= 61 for earlier, later in zip(calls[-5:], calls[-4:], strict=False))
+            assert dispatcher.states()["h"] is HandlerState.FAILING
+
+            await run(stage.database, "DROP TRIGGER no")
+            await stage.commit([an_event(2, "d2")])
+            await asyncio.sleep(61)
+            assert dispatcher.states()["h"] is HandlerState.RUNNING
+            assert 2 in handler.positions
