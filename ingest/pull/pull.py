@@ -100,7 +100,7 @@ class Pull:
         try:
             while not self._pausing.is_set():
                 began = self._parts.clock()
-                loss = await self._live()
+                loss = await self._attempt()
                 if loss is None:
                     continue
                 if self._parts.clock() - began > self._rules.proven_life:
@@ -122,6 +122,14 @@ class Pull:
     def age(self) -> float:
         """How many seconds the oldest message that is not settled has been here; 0.0 where there is none."""
         return 0.0 if self._bridge is None else self._bridge.age()
+
+    async def _attempt(self) -> Loss | None:
+        """As `_live`; whatever is raised ends this client, and neither the source nor its other streams."""
+        try:
+            return await self._live()
+        except Exception as error:  # nobody can list what a library, or our reading of a message, raises
+            log.exception("pull_attempt_failed", source=self._parts.origin.source, stream=self.state.stream)
+            return Loss(Cause.ERROR, f"the attempt failed ({type(_innermost(error)).__name__})")
 
     async def _live(self) -> Loss | None:
         """One client from its first call to its last: why it gave up; None where it was us who ended it."""
@@ -221,6 +229,11 @@ class Pull:
         now = self._parts.now()
         self._standing.heard(now)
         self._parts.heard(now)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first error in groups of errors."""
+    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _surely(work: Coroutine[Any, Any, None]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingest.event import Mode, Origin
 from ingest.formats.generic import Fields, GenericFormat
+from ingest.formats.particle import ParticleFormat
 from tests.support.emulator import Published
 from tests.support.pubsub_rig import PUBLISHED, USUAL, PubsubRig, a_message, pubsub_rig
 from tests.support.stored import rows
@@ -183,3 +186,27 @@ async def test_streams_share_the_messages_of_a_subscription(tmp_path: Path) -> N
 
         assert rig.proxy.open_streams == 3
         assert rig.counts()["received"] == rig.counts()["stored"] == 300
+
+
+async def test_a_message_that_we_stumble_over_ends_no_other_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised while a message is read is one stream's failed attempt; its message comes again."""
+    stumbled = threading.Event()
+    decode = ParticleFormat.decode_message
+
+    def once(*args: Any) -> Any:
+        if not stumbled.is_set():
+            stumbled.set()
+            raise ArithmeticError("no list of errors holds this one")
+        return decode(*args)
+
+    async with pubsub_rig(tmp_path, streams=2, linger=0.1) as rig:
+        await rig.until(lambda: [state.state for state in rig.source.condition().streams] == ["listening"] * 2)
+        monkeypatch.setattr(ParticleFormat, "decode_message", once)
+        await rig.publish(a_message("odd"))
+        await rig.until(lambda: rig.reconnects() == {"error": 1})
+        lost = [state.lost for state in rig.source.condition().streams]
+        assert sorted(map(str, lost)) == ["None", "error"]
+        messages = await rig.publish(a_message("next"))
+        await rig.until_acknowledged(messages)
