@@ -285,10 +285,13 @@ class Cursor(Protocol):
         """
         ...
 
-    async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
+    async def due(
+        self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
+    ) -> Sequence[tuple[Parked, Event]]:
         """Parked rows whose time has come, the longest due first; `by_device` gives only the first row of each device.
 
         A first row that is not due yet holds back the others of its device. Events without a device are independent.
+        A row that is due later than `beyond` is due now: a clock that has been put back since made its time.
         """
         ...
 

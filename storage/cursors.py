@@ -137,9 +137,11 @@ class SqlCursor:
             raise StoreRewound(refused.evidence)
         self._position = position
 
-    async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
+    async def due(
+        self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
+    ) -> Sequence[tuple[Parked, Event]]:
         """See ports.Cursor."""
-        return await self._database.read(deliveries.due, self._handler, now, limit, by_device=by_device)
+        return await self._database.read(deliveries.due, self._handler, now, limit, by_device=by_device, beyond=beyond)
 
     async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
         """See ports.Cursor."""

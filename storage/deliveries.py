@@ -37,10 +37,19 @@ def strike(connection: Connection, handler: str, positions: Sequence[int]) -> No
 
 
 def due(
-    connection: Connection, handler: str, now: datetime, limit: int, *, by_device: bool
+    connection: Connection,
+    handler: str,
+    now: datetime,
+    limit: int,
+    *,
+    by_device: bool,
+    beyond: datetime | None = None,
 ) -> list[tuple[Parked, Event]]:
     """See ports.Cursor.due."""
-    statement = _parked(handler).where(deliveries.c.due_at <= micros(now))
+    is_due = deliveries.c.due_at <= micros(now)
+    statement = _parked(handler).where(
+        is_due if beyond is None else or_(is_due, deliveries.c.due_at > micros(beyond)),
+    )
     if by_device:
         first = (
             select(func.min(deliveries.c.position))

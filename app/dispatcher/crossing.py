@@ -80,9 +80,11 @@ class HomeCursor:
         """See ports.Cursor."""
         await _at(self._home, self._advance(position, parked, delivered, seen))
 
-    async def due(self, now: datetime, limit: int, *, by_device: bool) -> Sequence[tuple[Parked, Event]]:
+    async def due(
+        self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
+    ) -> Sequence[tuple[Parked, Event]]:
         """See ports.Cursor."""
-        return await _at(self._home, self._cursor.due(now, limit, by_device=by_device))
+        return await _at(self._home, self._cursor.due(now, limit, by_device=by_device, beyond=beyond))
 
     async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
         """See ports.Cursor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.dispatcher.cancelling import wait_at_most
 from app.dispatcher.lane import Lane
@@ -22,16 +22,25 @@ class Place:
     changed nothing. `seen` is the last event that was read, wanted or not.
 
     The lease counts from the loop time at which it was asked for, at first `asked_at`: the answer may have come late.
+    Nothing is due later than `longest` from now, unless the clock was put back since; then it is due.
     """
 
     def __init__(
-        self, cursor: Cursor, window: Window, clock: Callable[[], datetime], *, asked_at: float, by_device: bool
+        self,
+        cursor: Cursor,
+        window: Window,
+        clock: Callable[[], datetime],
+        *,
+        asked_at: float,
+        by_device: bool,
+        longest: timedelta,
     ) -> None:
         self.seen: Seen | None = None
         self._cursor = cursor
         self._window = window
         self._clock = clock
         self._by_device = by_device
+        self._longest = longest
         self._time = asyncio.get_running_loop().time
         self._saved_at = asked_at
         self._saved = asyncio.Event()
@@ -47,7 +56,8 @@ class Place:
         """Take parked rows whose time has come into the window; return whether there may be more."""
         async with self._one_at_a_time:
             await self._save()
-            pairs = await self._cursor.due(self._clock(), limit, by_device=self._by_device)
+            now = self._clock()
+            pairs = await self._cursor.due(now, limit, by_device=self._by_device, beyond=now + self._longest)
             self._window.retry(pairs)
         return len(pairs) == limit
 
@@ -56,7 +66,8 @@ class Place:
         async with self._one_at_a_time:
             await self._save()
             pairs = await self._cursor.behind(str(lane.key), _BEHIND_EVENTS)
-            self._window.refill(lane, pairs, self._clock(), self._cursor.position)
+            now = self._clock()
+            self._window.refill(lane, pairs, now, self._cursor.position, beyond=now + self._longest)
 
     def is_sure(self, now: float) -> bool:
         """Whether nobody else can hold the cursor yet, at loop time `now`."""

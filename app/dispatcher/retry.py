@@ -27,9 +27,9 @@ class Retry:
     def park(self, event: Event, before: Parked | None, error: BaseException, now: datetime) -> Parked:
         """The row of an event that failed just now; `before` is its row until then."""
         attempts = 1 if before is None else before.attempts + 1
-        first = now if before is None or before.first_failed_at is None else before.first_failed_at
+        first = now if before is None or before.first_failed_at is None else min(now, before.first_failed_at)
         ends = first + self._settings.max_age
-        exhausted = attempts == self._settings.attempts or now >= ends
+        exhausted = now >= ends or (self._settings.attempts is not None and attempts >= self._settings.attempts)
         due = None if exhausted or isinstance(error, DeadLetter) else min(now + self._delay(attempts), ends)
         return Parked(event.position or 0, event.device, attempts, first, due, text_of(error))
 

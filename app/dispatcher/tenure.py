@@ -83,7 +83,8 @@ class Tenure:
         workers = post.settings.concurrency
         devices = waiting if by_device else ()
         self._window = Window(cursor.position, devices, post.pace, by_device=by_device, workers=workers)
-        self._place = Place(cursor, self._window, post.clock, asked_at=asked_at, by_device=by_device)
+        longest = 2 * post.settings.retry.cap
+        self._place = Place(cursor, self._window, post.clock, asked_at=asked_at, by_device=by_device, longest=longest)
         self._workers: set[asyncio.Task[Any]] = set()
         self._names = tuple(post.settings.names)
         self._products = frozenset(post.settings.products)

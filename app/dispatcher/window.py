@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from app.dispatcher.lane import Delivery, Key, Lane
 from app.dispatcher.pace import Pace
@@ -17,6 +17,7 @@ from ingest.event import Event
 from ingest.ports import Parked
 
 Pairs = Sequence[tuple[Parked, Event]]
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Window:
@@ -69,13 +70,13 @@ class Window:
                 self._hold(lane, parked, event)
                 self._wake(lane)
 
-    def refill(self, lane: Lane, pairs: Pairs, now: datetime, saved_to: int) -> None:
+    def refill(self, lane: Lane, pairs: Pairs, now: datetime, saved_to: int, beyond: datetime = _NEVER) -> None:
         """Go on with a device's parked rows, which were read after a save up to `saved_to`.
 
         Without any its later events flow again; where the first is not due, or not saved yet, the lane rests.
         """
         for parked, event in pairs:
-            if parked.due_at is None or parked.due_at > now:
+            if parked.due_at is None or now < parked.due_at <= beyond:
                 break
             if parked.position not in self._held:
                 self._hold(lane, parked, event)

@@ -20,7 +20,7 @@ class RetrySettings(BaseModel):
     model_config = STRICT
 
     base: PositiveDuration = timedelta(seconds=1)
-    cap: PositiveDuration = timedelta(minutes=10)
+    cap: PositiveDuration = Field(default=timedelta(minutes=10), validate_default=True)
     max_age: PositiveDuration = timedelta(days=3)
     attempts: Count | None = None
 
@@ -42,7 +42,7 @@ class HandlerSettings(BaseModel):
     names: Texts = ()
     products: Texts = ()
     order: Literal["device", "none"] = "device"
-    concurrency: Count = 16
+    concurrency: Annotated[Count, Field(le=1000)] = 16
     timeout: PositiveDuration = timedelta(seconds=20)
     retry: RetrySettings = RetrySettings()
     start: Literal["now", "beginning"] = Field(default="now", alias="from")

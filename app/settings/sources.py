@@ -98,7 +98,7 @@ class SseSettings(BaseModel):
     url: Annotated[str, AfterValidator(_stream_url)]
     token: Secret | None = None
     idle_timeout: PositiveDuration = timedelta(seconds=20)
-    streams: Count = 1
+    streams: Annotated[Count, Field(le=32)] = 1
 
 
 class PubsubSettings(BaseModel):
@@ -107,7 +107,7 @@ class PubsubSettings(BaseModel):
     model_config = STRICT
 
     subscription: Annotated[str, AfterValidator(_subscription)] | None = None
-    streams: Count = 1
+    streams: Annotated[Count, Field(le=32)] = 1
     max_messages: Count = 1000
     lease: Annotated[PositiveDuration, AfterValidator(_lease)] = _LEAST_LEASE
 

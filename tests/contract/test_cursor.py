@@ -291,6 +291,17 @@ async def test_a_first_row_that_is_not_due_holds_back_its_device(stage: Stage) -
     assert [[row.position for row, _ in pairs] for pairs in (early, late)] == [[], [1]]
 
 
+async def test_what_no_clock_of_today_can_have_made_due_is_due(stage: Stage) -> None:
+    """A row that is due later than `beyond`, since the clock was put back, is not waited for."""
+    cursor = await taken(stage)
+    rows = [parked(position, f"d{position}", due_at=NOON + timedelta(minutes=30 * position)) for position in (1, 2, 3)]
+    await cursor.advance(6, rows)
+
+    found = await cursor.due(NOON, 10, by_device=True, beyond=NOON + timedelta(hours=1))
+
+    assert [row.position for row, _ in found] == [3]
+
+
 async def test_what_is_behind_comes_in_order(stage: Stage) -> None:
     """A device's waiting rows come in order of position, due or not, without its dead letters."""
     cursor = await taken(stage)

@@ -271,6 +271,26 @@ async def test_retries_wait_for_their_time(tmp_path: Path) -> None:
     assert handler.positions == [3, 2]
 
 
+async def test_a_clock_that_goes_back_holds_nothing_up(tmp_path: Path) -> None:
+    """Two hours before its due time a parked event is tried at once, and its device goes on."""
+    clock, failing = Clock(), True
+
+    def behave(event: Event) -> None:
+        if event.position == 1 and failing:
+            raise ValueError
+
+    handler = Recorder(behave)
+    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), clock) as stage:
+        await stage.commit([an_event(1), an_event(2)])
+        async with running(stage.dispatcher(handler, retry={"base": "1m", "cap": "1m"})):
+            await standing(stage, 2, 2)
+            failing = False
+            clock.forward(-7200)
+            await passed(stage, 2)
+
+    assert handler.positions == [1, 2]
+
+
 @pytest.mark.parametrize("order", ["device", "none"])
 async def test_one_slow_device_does_not_hold_up_the_others(stage: Stage, order: str) -> None:
     """While one delivery hangs, many times more events than are read ahead reach the handler, in order."""

@@ -97,6 +97,20 @@ def test_attempts_include_the_first() -> None:
     assert second.due_at is None
 
 
+def test_fewer_attempts_than_were_made_are_the_end() -> None:
+    """Where `attempts` was lowered below what a row has, its next failure is the last."""
+    row = retry(attempts=2).park(at(1), Parked(1, "d1", 7, NOON, NOON, ""), ValueError(), NOON)
+
+    assert (row.due_at, row.attempts) == (None, 8)
+
+
+def test_a_first_failure_in_the_future_is_as_old_as_now() -> None:
+    """A clock that was put back makes no event live longer than max_age from then on."""
+    row = retry().park(at(1), Parked(1, "d1", 1, NOON + timedelta(hours=9), NOON, ""), ValueError(), NOON)
+
+    assert row.first_failed_at == NOON
+
+
 def test_a_dead_letter_is_given_up_at_once_with_its_own_reason() -> None:
     """DeadLetter ends it at the first attempt, and its message is the whole reason."""
     row = retry().park(at(1), None, DeadLetter("no such device"), NOON)
