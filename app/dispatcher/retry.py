@@ -42,7 +42,7 @@ def text_of(error: BaseException) -> str:
     """Type and message of an error, at most 500 characters, as every database can keep them."""
     try:
         message = str(error)
-    except Exception as broken:  # the error is somebody else's code, and so is its __str__
+    except BaseException as broken:  # the error is somebody else's code, and so is its __str__
         message = f"(its message cannot be read: {type(broken).__name__})"
     name = "" if isinstance(error, DeadLetter) and message else type(error).__name__
     text = ": ".join(part for part in (name, message) if part)

@@ -125,11 +125,16 @@ def test_an_error_text_can_be_kept_whatever_it_is() -> None:
         def __str__(self) -> str:
             raise ValueError
 
+    class Ending(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
     assert text_of(KeyError("t")) == "KeyError: 't'"
     assert text_of(ValueError()) == "ValueError"
     assert len(text_of(ValueError("x" * 9000))) == 500
     assert text_of(ValueError("a\0b\ud800")) == "ValueError: a\ufffdb?"
     assert text_of(Broken()) == "Broken: (its message cannot be read: ValueError)"
+    assert text_of(Ending()) == "Ending: (its message cannot be read: SystemExit)"
 
 
 def test_a_store_that_is_away_is_asked_less_and_less_often() -> None:
