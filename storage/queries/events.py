@@ -16,6 +16,8 @@ from storage.tables import BLOCK_BITS, block, events, head, sightings
 
 # Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
 _FEW_IDS = 10_000
+# What senders choose the size of.
+CONTENTS = tuple(events.c[name] for name in ("data", "attributes", "name", "device", "product", "content_type"))
 _MOST_BLOCKS = 512  # in one statement
 
 
@@ -60,7 +62,7 @@ def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page
         parts = _blocks(max(span.after + 1, first), _ceiling(read_to, span), descending=span.descending)
     elif stretch and _few(connection, stretch):
         conditions, key = [*conditions[:-1], key + 0 <= read_to, *stretch], key + 0  # hides the key's own index
-    keys = select_keys(connection, key, (events.c.data,), conditions, span, parts)
+    keys = select_keys(connection, key, CONTENTS, conditions, span, parts)
     return keys.page(_events_at(connection, keys.keys, span), span, read_to=_ceiling(read_to, span))
 
 

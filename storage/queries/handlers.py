@@ -14,6 +14,7 @@ from ingest.event import Event
 from ingest.ports import Standing
 from storage.clock import database_now
 from storage.deliveries import standing as standing_of
+from storage.queries.events import CONTENTS
 from storage.queries.page import Page, Span, ordered, select_keys
 from storage.rows import event_of, micros, moment
 from storage.tables import cursors, deliveries, events
@@ -71,8 +72,10 @@ def dead_page(connection: Connection, handler: str, span: Span) -> Page[DeadLett
     """A handler's dead letters, by position."""
     key = deliveries.c.position
     is_dead = (deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
-    content = select(events.c.data).where(events.c.position == key).correlate(deliveries).scalar_subquery()
-    keys = select_keys(connection, key, (content,), is_dead, span)
+    contents = [
+        select(content).where(events.c.position == key).correlate(deliveries).scalar_subquery() for content in CONTENTS
+    ]
+    keys = select_keys(connection, key, (deliveries.c.error, *contents), is_dead, span)
     if not keys.keys:
         return keys.page([], span)
     both = select(key, deliveries.c.attempts, deliveries.c.first_failed_at, deliveries.c.error, *events.columns)

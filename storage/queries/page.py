@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select, true
+from sqlalchemy import ColumnElement, Connection, Integer, LargeBinary, Select, cast, func, select, true
 
 T = TypeVar("T")
 Columns = TypeVarTuple("Columns")
@@ -59,9 +59,10 @@ def select_keys(
 ) -> Keys:
     """The keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one.
 
+    `contents` are all columns whose size senders choose, or, as integers, sizes in bytes.
     `parts` cut the table into pieces in the span's order, which are looked through until the page is full.
     """
-    sizes = [func.coalesce(func.length(content), 0) for content in contents]
+    sizes = [func.coalesce(_size_of(connection, content), 0) for content in contents]
     query = ordered(select(key, sum(sizes[1:], sizes[0])).where(key > span.after, *conditions), key, span)
     if span.before is not None:
         query = query.where(key < span.before)
@@ -72,6 +73,19 @@ def select_keys(
         if len(found) > span.limit:
             break
     return _fitting(found, span.limit)
+
+
+def _size_of(connection: Connection, content: ColumnElement[Any]) -> ColumnElement[int]:
+    """The bytes of a text or a value of bytes; length() alone counts a text's characters."""
+    if isinstance(content.type, Integer):
+        return content
+    if isinstance(content.type, LargeBinary):
+        return func.length(content)
+    return (
+        func.octet_length(content)
+        if connection.dialect.name == "postgresql"
+        else func.length(cast(content, LargeBinary))
+    )
 
 
 def ordered(query: Select[*Columns], key: ColumnElement[int], span: Span) -> Select[*Columns]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, func, select
 
 from ingest.event import Reject
 from storage.queries.page import Page, Span, ordered, select_keys
@@ -23,9 +23,9 @@ class RejectRow:
 def rejects_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[RejectRow]:
     """The rejects of a span, optionally of one source."""
     conditions = [] if source is None else [rejects.c.source == source]
-    keys = select_keys(
-        connection, rejects.c.id, (rejects.c.body, rejects.c.attributes, rejects.c.headers), conditions, span
-    )
+    as_base64 = func.length(rejects.c.body, type_=Integer) * 4 // 3
+    sizes = (as_base64, rejects.c.attributes, rejects.c.headers)
+    keys = select_keys(connection, rejects.c.id, sizes, conditions, span)
     if not keys.keys:
         return keys.page([], span)
     query = ordered(select(rejects).where(rejects.c.id.in_(keys.keys)), rejects.c.id, span)

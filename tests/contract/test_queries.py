@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from storage.rows import micros
 from storage.store import SqlStore
 from storage.tables import BLOCK_BITS, coverage, cursors, deliveries
 from tests.support.fresh import ALL
+from tests.support.records import a_reject
 
 STORES = ALL
 NOW = datetime(2026, 7, 28, 16, 53, 5, 616_000, tzinfo=UTC)
@@ -239,6 +240,54 @@ async def test_a_page_of_large_events_is_cut_and_goes_on(database: Database, mon
 
     assert seen == [1, 2, 3, 4]
     assert sizes == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"attributes": {"a": "é" * 300}}, {"name": "n" * 600}, {"device": "d" * 600}, {"product": "p" * 600}],
+    ids=["attributes", "name", "device", "product"],
+)
+async def test_a_page_counts_all_that_is_sent(
+    database: Database, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    """Whatever is large in an event, in bytes and not in letters, bounds a page of events and of dead letters."""
+    monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
+    large = (msgspec.structs.replace(an_event(data=b"%d" % number), **fields) for number in range(3))
+    await commit(database, *large)
+    await database.write(_give_up, "h", range(1, 4))
+
+    events = await database.read(queries.events_page, EventFilter(), Span())
+    dead = await database.read(queries.dead_page, "h", Span())
+
+    assert [len(page.rows) for page in (events, dead)] == [1, 1]
+    assert [page.next for page in (events, dead)] == [1, 1]
+    rest = await database.read(queries.dead_page, "h", Span(after=1))
+    assert [row.position for row in rest.rows] == [2]
+
+
+async def test_a_page_of_dead_letters_counts_their_errors(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long error is sent too."""
+    monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
+    await database.write(_give_up, "h", range(1, 4), "e" * 600)
+
+    assert len((await database.read(queries.dead_page, "h", Span())).rows) == 1
+
+
+async def test_a_page_of_rejects_counts_base64_and_attributes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body is shown in base64, a third larger, and what stood beside it is sent too."""
+    monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
+    await commit(database, a_reject(b"x" * 390), a_reject(b"y" * 390), a_reject(b"", attributes={"a": "b" * 600}))
+
+    page = await database.read(queries.rejects_page, Span())
+    rest = await database.read(queries.rejects_page, Span(after=1))
+    assert (len(page.rows), page.next, len(rest.rows)) == (1, 1, 1)
+
+
+def _give_up(connection: Connection, handler: str, positions: Iterable[int], error: str = "") -> None:
+    rows = [{"handler": handler, "position": position, "attempts": 1, "error": error} for position in positions]
+    connection.execute(insert(deliveries), rows)
 
 
 @pytest.mark.parametrize("wanted", [EventFilter(device="dev1"), EventFilter(device="dev1", name="temp")])
