@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from sqlalchemy import make_url
 
-from app.dispatcher.dispatcher import HandlerState
+from app.dispatcher import HandlerState
 from ingest.event import Event
 from storage.database import Work
 from storage.sqlite import WritingConnection
