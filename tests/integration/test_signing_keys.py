@@ -210,7 +210,7 @@ async def test_what_a_cache_holds_does_not_prove_a_key_made_up() -> None:
         assert keys.look_for("two")
         now[0] = 300.0
         await until(lambda: not keys.look_for("two"))
-        assert len(server.asked) == 3
+        assert len(server.asked) >= 3
 
 
 async def test_a_key_that_was_withdrawn_is_known_to_be() -> None:

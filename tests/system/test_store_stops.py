@@ -6,6 +6,7 @@ Imports nothing of the product.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import os
 import signal
@@ -115,4 +116,6 @@ async def send(port: int, number: int) -> int:
     async with asyncio.timeout(SENDERS_PATIENCE_SECONDS):
         line = await reader.readline()
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
     return int(line.split()[1])
