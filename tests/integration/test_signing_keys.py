@@ -206,7 +206,7 @@ async def test_what_a_cache_holds_does_not_prove_a_key_made_up() -> None:
         assert keys.look_for("two")
         server.headers = {"Cache-Control": "max-age=1000", "Age": "30"}
         now[0] = 210.0
-        await until(lambda: len(server.asked) == 2)
+        await until(lambda: len(server.asked) >= 2)
         assert keys.look_for("two")
         now[0] = 300.0
         await until(lambda: not keys.look_for("two"))
