@@ -32,7 +32,7 @@ class SourceParts:
     metrics: Metrics
     coverage: Coverage
     clock: Callable[[], datetime]
-    forbids: Callable[[Mapping[str, str]], bool]  # requests of web pages, while /ingest is open on loopback
+    forbids: Callable[[Mapping[str, str]], bool]  # requests of foreign web pages, on loopback
     budget: OpenBudget  # of opens, for all streams of this process
     inbox_bytes: int
     bodies: UnfinishedBodies  # of all webhooks

@@ -60,7 +60,7 @@ def _operation(label: str, method: str) -> dict[str, Any]:
 
 _ANSWERS = {
     401: "Bad or no credentials; nothing is stored",
-    403: "A web page's request, while the server is open on loopback",
+    403: "A request of another web page, where the server listens on loopback",
     404: "No source has this path",
     405: "Neither POST nor PUT",
     413: "More than max_body, than 10,000 elements, or than the inbox holds",

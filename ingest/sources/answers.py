@@ -14,7 +14,7 @@ RETRY_AFTER_SECONDS = 5
 # Status, title, what the sender can do about it.
 _FAULTS = (
     (401, "Unauthorized", "The credentials are missing or wrong; nothing was stored."),
-    (403, "Forbidden", "Requests of web pages are refused while this server is open on loopback."),
+    (403, "Forbidden", "Requests of other web pages are refused where this server listens on loopback."),
     (405, "Method Not Allowed", "Use POST or PUT."),
     (413, "Content Too Large", "The body, its inflated form or its number of elements is over the limit."),
     (415, "Unsupported Media Type", "Content-Encoding must be gzip or absent."),

@@ -222,8 +222,10 @@ def test_a_token_from_a_file_is_read_anew() -> None:
         ({"host": "rebound.example:8000", "origin": "http://rebound.example:8000"}, True),
     ],
 )
-def test_open_ingest_takes_nothing_from_web_pages(headers: dict[str, str], *, forbidden: bool) -> None:
-    """On open loopback a web page's POST is refused; a proxy's or tunnel's webhook is not."""
-    assert ingest_forbids(OPEN_LOOPBACK, loopback=True)(headers) is forbidden
-    assert ingest_forbids(GUARDED, loopback=True)(headers) is False
+def test_ingest_on_loopback_takes_nothing_from_web_pages(headers: dict[str, str], *, forbidden: bool) -> None:
+    """On loopback a web page's POST is refused, whether or not tokens guard the reading; a proxy's webhook is not."""
+    for rules in (OPEN_LOOPBACK, GUARDED, READ_ONLY, ADMIN_ONLY, Rules()):
+        assert ingest_forbids(rules, loopback=True)(headers) is forbidden
+    assert ingest_forbids(GUARDED, loopback=False)(headers) is False
     assert ingest_forbids(Rules(open=True), loopback=False)(headers) is False
+    assert ingest_forbids(Rules(open=True), loopback=True)(headers) is False
