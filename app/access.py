@@ -98,11 +98,16 @@ def refusal(
 def ingest_forbids(rules: AccessRules, *, loopback: bool) -> Callable[[Mapping[str, str]], bool]:
     """Whether /ingest refuses a request by its headers (lower-case names): a foreign web page's, on loopback.
 
+    Several lines of one header are joined by commas: one foreign Origin among them is enough.
+
     Tokens change nothing about it: they are for those who read, and a browser of this machine reaches /ingest anyway.
     """
     if rules.open or not loopback:
         return lambda headers: False
-    return lambda headers: "origin" in headers and _foreign(headers["origin"], headers.get("host", ""))
+    return lambda headers: (
+        "origin" in headers
+        and any(_foreign(origin.strip(), headers.get("host", "")) for origin in headers["origin"].split(","))
+    )
 
 
 def _token_refusal(rules: AccessRules, headers: Headers, *, acting: bool) -> Refusal | None:

@@ -40,8 +40,8 @@ class Credentials(Protocol):
         """True where the request is authentic; None where that cannot be told now, and it should be sent again.
 
         It must not wait for anything. `body` is as it came over the wire, before any inflation.
-        Names in `headers` are lower-case, values decoded as latin-1. A repeated header is judged by the one value
-        that the mapping holds.
+        Names in `headers` are lower-case, values decoded as latin-1. Different values of a repeated header are
+        one, joined by commas, which is no credential.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,7 +138,7 @@ class WebhookSource:
 
     async def _answer_to(self, scope: Scope, receive: Receive) -> int:
         """Read, verify, decode, commit; the status that follows from what became of the records."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers_of(scope["headers"])
         if (refused := self._refused(scope["method"], headers)) is not None:
             return refused
         try:
@@ -276,3 +276,17 @@ class WebhookSource:
         if size > self._most_bytes:
             raise TooLarge(f"a body of more than {self._most_bytes} bytes")
         return b"".join(chunks)
+
+
+def _headers_of(lines: Collection[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers by name. Different values of one name are one, joined by commas (RFC 9110 §5.3).
+
+    So nobody is let in by one of several keys, and no value hides behind another.
+    """
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in lines}
+    if len(headers) < len(lines):
+        values: dict[str, dict[str, None]] = {}
+        for name, value in lines:
+            values.setdefault(name.decode("latin-1"), {})[value.decode("latin-1")] = None
+        return {name: ", ".join(several) for name, several in values.items()}
+    return headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,12 +86,12 @@ class WebhookRig:
         self,
         *chunks: bytes,
         method: str = "POST",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         query: bytes = b"",
         hangs_up: bool = False,
     ) -> Reply | None:
         """One request in pieces; the answer, or None where the source gave none. `hangs_up`: before the last piece."""
-        lower = {name.lower(): value for name, value in (headers or {}).items()}
+        lines = headers.items() if isinstance(headers, Mapping) else headers
         pieces: list[dict[str, Any]] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
         pieces.append({"type": "http.disconnect"} if hangs_up else {"type": "http.request", "more_body": False})
         sent: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ class WebhookRig:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        names = [(name.encode(), value.encode("latin-1")) for name, value in lower.items()]
+        names = [(name.lower().encode(), value.encode("latin-1")) for name, value in lines]
         scope = {"type": "http", "method": method, "path": "/ingest/fleet", "query_string": query, "headers": names}
         await self.source(scope, receive, send)
         return _reply(*sent) if sent else None

@@ -180,6 +180,17 @@ def test_a_request_gets_what_the_rules_say(case: Case) -> None:
     assert (refused.status if refused else 0) == case.expected
 
 
+@pytest.mark.parametrize("origins", [(b"https://example.org", b"http://localhost"), (b"http://localhost", b"null")])
+def test_one_foreign_origin_of_two_is_enough(origins: tuple[bytes, bytes]) -> None:
+    """A second Origin line hides none, whichever comes first."""
+    headers = [(b"host", b"localhost"), *((b"origin", origin) for origin in origins)]
+
+    refused = refusal(OPEN_LOOPBACK, loopback=True, method="GET", path=API, headers=headers)
+
+    assert refused is not None
+    assert refused.status == 403
+
+
 def test_two_hosts_or_two_tokens_are_no_way_around() -> None:
     """A header sent twice, so that two readers of it could differ, is refused."""
     twice = [(b"host", b"localhost"), (b"host", b"example.org")]
@@ -219,6 +230,10 @@ def test_a_token_from_a_file_is_read_anew() -> None:
         (OWN | {"origin": "http://127.0.0.1:8000"}, False),
         (OWN | {"origin": "https://example.org"}, True),
         (OWN | {"origin": "null"}, True),
+        (OWN | {"origin": ""}, True),
+        (OWN | {"origin": "https://example.org, http://127.0.0.1:8000"}, True),
+        (OWN | {"origin": "http://127.0.0.1:8000, https://example.org"}, True),
+        (OWN | {"origin": "http://127.0.0.1:8000, http://localhost:8000"}, False),
         ({"host": "rebound.example:8000", "origin": "http://rebound.example:8000"}, True),
     ],
 )

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from app.access import ingest_forbids
+from app.settings import AccessSettings
 from ingest import credentials
 from tests.support.stored import rows
 from tests.support.webhook_rig import DISCARDED, MAX_BODY, Reply, WebhookRig, webhook_rig
@@ -107,6 +109,32 @@ async def test_a_web_page_is_refused_where_the_endpoint_is_open(make: Make) -> N
     async with make(forbids=lambda headers: "origin" in headers) as rig:
         assert await code_of(rig.send(EVENT, headers={"Origin": "https://evil.example"})) == 403
         assert await code_of(rig.send(EVENT)) == 204
+
+
+@pytest.mark.parametrize("keys", [("right", "wrong"), ("wrong", "right"), ("right", "")])
+async def test_one_good_key_of_two_lets_nobody_in(make: Make, keys: tuple[str, str]) -> None:
+    """A key that is sent twice with two values is no key: two readers of it could differ. Twice the same is one."""
+    auth = credentials.Header("X-Key", lambda: ["right"])
+    async with make(auth=auth) as rig:
+        assert await code_of(rig.send(EVENT, headers=[("X-Key", key) for key in keys])) == 401
+        assert await code_of(rig.send(EVENT, headers=[("X-Key", "right"), ("X-Key", "right")])) == 204
+
+
+@pytest.mark.parametrize("codings", [("gzip", "br"), ("br", "gzip"), ("gzip", "identity")])
+async def test_two_codings_are_not_taken_for_one(rig: WebhookRig, codings: tuple[str, str]) -> None:
+    """A body that was coded twice is 415, whichever line comes last."""
+    lines = [("Content-Encoding", coding) for coding in codings]
+    assert await code_of(rig.send(gzip.compress(EVENT), headers=lines)) == 415
+
+
+async def test_a_web_page_hides_behind_no_second_origin(make: Make) -> None:
+    """Of two Origin lines the foreign one counts, first or last."""
+    rules = ingest_forbids(AccessSettings(), loopback=True)
+    foreign, own, host = ("Origin", "https://evil.example"), ("Origin", "http://localhost"), ("Host", "localhost")
+    async with make(forbids=rules) as rig:
+        for lines in ([host, foreign, own], [host, own, foreign]):
+            assert await code_of(rig.send(EVENT, headers=lines)) == 403
+        assert await code_of(rig.send(EVENT, headers=[host, own])) == 204
 
 
 @pytest.mark.parametrize(
