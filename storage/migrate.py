@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, inspect, select
 from ingest.errors import ConfigurationError, HeadraceError, StoreUnavailable
 from storage import bulk
 from storage.engine import Database
+from storage.private_files import make_private
 
 _LOOKS = 50
 _LOOK_PAUSE_SECONDS = 0.1
@@ -115,5 +116,6 @@ def _copy_sqlite(connection: Connection, suffix: str) -> None:
     path = connection.engine.url.database
     if connection.dialect.name != "sqlite" or not path or not inspect(connection).get_table_names():
         return
+    make_private(f"{path}.{suffix}")
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(f"{path}.{suffix}")) as copy:
         source.backup(copy)

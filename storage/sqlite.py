@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.errors import StoreUnavailable
 from storage import bulk
 from storage.database import P, T, Work, translated
+from storage.private_files import make_private
 
 # sqlite3 looks for a way to adapt each parameter of bytes, and raises and swallows an error when it finds none: a
 # twentieth of what a commit takes.
@@ -203,6 +204,10 @@ def make_engine(url: URL, begin: str) -> Engine:
             "cached_statements": _CACHED_STATEMENTS,
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def close_to_others(_dialect: Any, _record: Any, _args: Any, _keywords: Any) -> None:
+        make_private((url.database or "").removeprefix("file:"))
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: Any) -> None:
