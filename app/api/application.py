@@ -38,7 +38,8 @@ def create_api(
 
     `loopback`: the server listens on loopback addresses only.
     """
-    api = FastAPI(title="Headrace", version=version("headrace"), docs_url=None, redoc_url=None)
+    # No redirect: it would lead to whatever host the request named.
+    api = FastAPI(title="Headrace", version=version("headrace"), docs_url=None, redoc_url=None, redirect_slashes=False)
     problems.install(api)
     api.add_middleware(Guard, rules=access, loopback=loopback)
     api.include_router(events_router(database))

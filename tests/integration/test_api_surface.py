@@ -95,6 +95,20 @@ async def test_open_loopback_serves_this_machine_only(world: World, headers: dic
     assert await world.dead() == [1]
 
 
+@pytest.mark.parametrize("host", ["localhost", "evil.example"])
+async def test_a_slash_too_many_is_404_and_leads_nowhere(world: World, host: str) -> None:
+    """No path redirects: it would lead to the host that a request names, which may be anybody's."""
+    world.rules = Rules(read_tokens=(Secret("reader"),))
+    described = [path.format(id=EVENT.id, handler="h") for path in world.api().openapi()["paths"]]
+    routes = [*described, "/docs", "/openapi.json", "/assets", "/nothing"]
+    async with world.client(host=host, authorization="Bearer reader") as client:
+        for path in routes:
+            for method in ("GET", "HEAD"):
+                answer = await client.request(method, f"{path}/")
+                assert (answer.status_code, answer.headers.get("location")) == (404, None), path
+        assert (await client.get("/assets")).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 async def test_pages_run_nothing_but_our_scripts(client: httpx.AsyncClient, path: str) -> None:
     """A strict policy, no inline script or style, and everything a page loads is there."""

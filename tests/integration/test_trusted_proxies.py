@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
-from app.server import IngestRouter, make_server
+from app.server import Asgi, IngestRouter, make_server
 from app.settings import ServerSettings
 from app.settings.secret import Secret
 from tests.support.api import Rules, World, assert_problem
@@ -22,12 +25,17 @@ FORWARDED = {"Host": "iot.example.org", "X-Forwarded-Proto": "https", "X-Forward
 TOKEN = {"Authorization": "Bearer reader"}
 
 
+async def say_url(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers with the URL it was asked for."""
+    await PlainTextResponse(str(Request(scope).url))(scope, receive, send)
+
+
 @asynccontextmanager
-async def behind(world: World, *trusted: str) -> AsyncIterator[httpx.AsyncClient]:
+async def behind(app: Asgi, *trusted: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client on 127.0.0.1 of a server that trusts these networks."""
     listening = socket.create_server(("127.0.0.1", 0))
     settings = ServerSettings(trusted_proxies=tuple(map(ip_network, trusted)))
-    server = make_server(IngestRouter({}, world.api()), settings)
+    server = make_server(IngestRouter({}, app), settings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
@@ -46,22 +54,20 @@ async def behind(world: World, *trusted: str) -> AsyncIterator[httpx.AsyncClient
         ((), "http"),
     ],
 )
-async def test_a_redirect_leads_to_the_scheme_that_a_trusted_proxy_names(
-    world: World, trusted: tuple[str, ...], scheme: str
-) -> None:
-    """Behind a proxy that ends TLS links must say https; by default, and from others, the header counts nothing."""
-    async with behind(replace(world, rules=WITH_TOKENS), *trusted) as proxy:
-        answer = await proxy.get("/api/v1/sources/", headers=FORWARDED | TOKEN)
-    assert answer.headers["location"] == f"{scheme}://iot.example.org/api/v1/sources"
+async def test_the_scheme_is_what_a_trusted_proxy_names(trusted: tuple[str, ...], scheme: str) -> None:
+    """Behind a proxy that ends TLS a request's URL is https; by default, and from others, the header counts nothing."""
+    async with behind(say_url, *trusted) as proxy:
+        answer = await proxy.get("/api/v1/sources", headers=FORWARDED)
+    assert answer.text == f"{scheme}://iot.example.org/api/v1/sources"
 
 
 @pytest.mark.parametrize("trusted", [(), ("127.0.0.1/32",)])
 async def test_trust_in_a_proxy_lets_nobody_in(world: World, trusted: tuple[str, ...]) -> None:
     """Without tokens what a proxy passed on is refused whoever it is and says it is for; with them a token decides."""
-    async with behind(world, *trusted) as proxy:
+    async with behind(world.api(), *trusted) as proxy:
         refused = await proxy.get("/api/v1/sources", headers=FORWARDED | {"Host": "localhost"})
         assert "a proxy passed it on" in assert_problem(refused, 403)["detail"]
         assert (await proxy.get("/api/v1/sources")).status_code == 200
-    async with behind(replace(world, rules=WITH_TOKENS), *trusted) as proxy:
+    async with behind(replace(world, rules=WITH_TOKENS).api(), *trusted) as proxy:
         assert_problem(await proxy.get("/api/v1/sources", headers=FORWARDED), 401)
         assert (await proxy.get("/api/v1/sources", headers=FORWARDED | TOKEN)).status_code == 200
