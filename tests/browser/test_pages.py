@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from prometheus_client import CollectorRegistry
 
+from app.server import make_server
+from app.settings import ServerSettings
 from app.settings.secret import Secret
 from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
@@ -51,9 +52,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def serving(world: World) -> AsyncIterator[str]:
     """The address of a server that runs inside the block."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(
-            uvicorn.Config(world.api(), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
-        )
+        server = make_server(world.api(), ServerSettings())
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
