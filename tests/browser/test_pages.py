@@ -29,6 +29,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2500", "--dump-dom"),
 )
 PATIENCE_SECONDS = 60
+CONTROLS = [chr(code) for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 FLEET = Origin("tracker", "fleet", Mode.SSE)
 
 
@@ -124,6 +125,25 @@ async def test_what_devices_send_is_only_ever_text(chromium: str, world: World, 
     assert "<img" not in dom
     assert dom.count("<script") == 1
     assert dom.count("&lt;img src=x") >= 4
+
+
+async def test_bidirectional_controls_are_spelled_out(chromium: str, world: World, tmp_path: Path) -> None:
+    """What a device sends is shown in the order it has, in cells and in what a cell says when it is pointed at."""
+    turned = "".join(f"{number}{control}" for number, control in enumerate(CONTROLS))
+    spelled = "".join(f"{number}\\u{ord(control):04x}" for number, control in enumerate(CONTROLS))
+    await world.commit(
+        an_event(name=turned, device=turned, data=turned.encode(), content_type=turned),
+        Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.MALFORMED_JSON, body=turned.encode()),
+    )
+    world.states.append(a_status(reason=turned))
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/", tmp_path / "profile")
+
+    assert not set(CONTROLS) & set(dom)
+    assert text_of(dom, "events").count(spelled) == 3
+    assert f'title="{spelled}"' in dom
+    assert spelled in text_of(dom, "rejects")
+    assert spelled in text_of(dom, "sources")
 
 
 async def test_the_page_asks_for_a_token(chromium: str, world: World, tmp_path: Path) -> None:

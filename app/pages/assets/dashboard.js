@@ -1,6 +1,6 @@
 // The dashboard: asks once a second, and only for what is new.
 
-import { ask, askForToken, element, Refused } from "./session.js";
+import { ask, askForToken, element, Refused, visible } from "./session.js";
 
 const EVERY_MS = 1000;
 const SHOWN = { gaps: 10, events: 50, rejects: 20 };
@@ -144,13 +144,15 @@ function row(table, cells) {
 function fill(td, cell) {
   setText(td, cell.text);
   if (td.className !== (cell.class ?? "")) td.className = cell.class ?? "";
-  if (td.title !== (cell.title ?? "")) td.title = cell.title ?? "";
+  const title = visible(cell.title ?? "");
+  if (td.title !== title) td.title = title;
   if (cell.state) td.dataset.state = cell.state;
   return td;
 }
 
 function setText(target, text) {
-  if (target.textContent !== text) target.textContent = text;
+  const shown = visible(text);
+  if (target.textContent !== shown) target.textContent = shown;
 }
 
 function shorten(text, limit = SHORT) {

@@ -47,10 +47,16 @@ export function askForToken(message) {
   });
 }
 
+// Bidirectional controls show what follows in another order than it has; they are spelled out instead.
+export function visible(text) {
+  return String(text).replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 // Whatever comes from a device only ever becomes text.
 export function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = visible(text);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, visible(value));
   return made;
 }
