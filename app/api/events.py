@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.api.parameters import EventQuery, span_of
-from app.api.replies import describes, json_reply
+from app.api.replies import describes, json_reply, page_reply
 from app.api.shapes import EventsPage, EventWithSightings
 from app.event_json import event_json
 from ingest.times import rfc3339
@@ -27,7 +27,7 @@ def events_router(database: Database) -> APIRouter:
     async def list_events(query: Annotated[EventQuery, Query()]) -> Response:
         """Events in order of commit. `next` is null when there is no more now; go on from `last` later."""
         page = await database.read(queries.events_page, query.filter(), span_of(query))
-        return json_reply({"events": list(map(event_json, page.rows)), "next": page.next, "last": page.last})
+        return page_reply("events", page, event_json, lambda event: event.position or 0)
 
     @router.get("/{id}", responses=describes(EventWithSightings, 404, 422, 503))
     async def read_event(id: UUID) -> Response:  # noqa: A002 - the name of the documented parameter

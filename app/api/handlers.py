@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from app.api import examples
 from app.api.parameters import DeadQuery
-from app.api.replies import describes, json_reply
+from app.api.replies import describes, json_reply, page_reply
 from app.api.shapes import DeadPage, HandlersList, Redriven
 from app.row_json import dead_json, handler_json
 from storage import deliveries, queries
@@ -75,7 +75,7 @@ def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]
         """A handler's dead letters, oldest first, each with its event."""
         await require(handler)
         page = await database.read(queries.dead_page, handler, Span(query.limit, query.after))
-        return json_reply({"dead": list(map(dead_json, page.rows)), "next": page.next, "last": page.last})
+        return page_reply("dead", page, dead_json, lambda row: row.position)
 
     @router.post(
         "/{handler}/redrive",

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from app.api.parameters import PageQuery, span_of
-from app.api.replies import describes, json_reply
+from app.api.replies import describes, json_reply, page_reply
 from app.api.shapes import GapsPage, RejectsPage, SourcesList
 from app.row_json import gap_json, open_gap_json, reason_json, reject_json, time_json
 from ingest.ports import Gap, StreamState
@@ -55,13 +55,13 @@ def sources_router(
     async def list_gaps(query: Annotated[PageQuery, Query()]) -> Response:
         """When nothing of a source and mode was listening, and why. The first start of a source opens no gap."""
         page = await database.read(queries.gaps_page, span_of(query), source=query.source)
-        return json_reply({"gaps": list(map(gap_json, page.rows)), "next": page.next, "last": page.last})
+        return page_reply("gaps", page, gap_json, lambda row: row.id)
 
     @router.get("/rejects", responses=describes(RejectsPage, 422, 503))
     async def list_rejects(query: Annotated[PageQuery, Query()]) -> Response:
         """What was authentic but could not become an event, with the bytes that were sent."""
         page = await database.read(queries.rejects_page, span_of(query), source=query.source)
-        return json_reply({"rejects": list(map(reject_json, page.rows)), "next": page.next, "last": page.last})
+        return page_reply("rejects", page, reject_json, lambda row: row.id)
 
     return router
 
