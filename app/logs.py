@@ -1,11 +1,15 @@
-"""Structured logs on stderr: JSON lines for machines, readable ones on a terminal. No secret is ever passed to them."""
+"""Structured logs on stderr: JSON lines for machines, readable ones on a terminal. No secret is ever passed to them.
+
+Logging never raises: a line that cannot be written is lost, and whoever wrote it goes on.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
 import sys
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 import structlog.tracebacks
@@ -23,7 +27,8 @@ _SHARED: list[structlog.typing.Processor] = [
 
 def configure_logs() -> None:
     """Send our own logs and the libraries' (from WARNING) to stderr in one form."""
-    readable = sys.stderr.isatty()
+    lines = _UnfailingLines(sys.stderr)
+    readable = sys.stderr is not None and sys.stderr.isatty()
     last: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=_masked_traceback)
         if readable
@@ -37,10 +42,10 @@ def configure_logs() -> None:
     structlog.configure(
         processors=[*_SHARED, *errors, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", lines)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -48,6 +53,25 @@ def configure_logs() -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _UnfailingLines:
+    """A stream that loses what cannot be written: on a full disk, into a pipe without a reader, without a stderr."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, if it can be written."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):  # the latter where the stream is closed
+                self._stream.write(text)
+
+    def flush(self) -> None:
+        """Have it written, if it can be."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.flush()
 
 
 def _mask(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

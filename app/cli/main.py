@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ _INTERRUPTED = 130  # what shells make of SIGINT
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own, and return the exit code. Never raises."""
+    _fill_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an old locale must not fail a listing
@@ -43,6 +45,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code, sentence = report(error)
         hint(sentence)
         return code
+
+
+def _fill_standard_descriptors() -> None:
+    """Put /dev/null where a standard stream is closed: else C code complains into a socket, or into the database."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest one that is free
 
 
 def make_app() -> typer.Typer:
