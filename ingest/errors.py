@@ -7,6 +7,7 @@ HeadraceError
 ├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
 ├── LeaseLost              another process holds this cursor: nothing was written, let go
 ├── StoreRewound           the database was put back to an older state: what is remembered of it is void
+├── IntervalLost           so too, and an interval of coverage went with it: begin another one
 └── DeadLetter             raised by a handler: this event goes to the dead letters at once, without a retry
 """
 
@@ -39,6 +40,10 @@ class LeaseLost(HeadraceError):
 
 class StoreRewound(HeadraceError):
     """The store is not the one that was read: it was put back to an older state. Begin again at the cursor."""
+
+
+class IntervalLost(HeadraceError):
+    """An interval of coverage is not in the store any more, or shorter than what was written: begin another one."""
 
 
 class DeadLetter(HeadraceError):

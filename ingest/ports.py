@@ -135,7 +135,11 @@ class StreamState:
 
 
 class Coverage(Protocol):
-    """The record of when a stream of a source was listening: what no interval covers is a gap."""
+    """The record of when a stream of a source was listening: what no interval covers is a gap.
+
+    `extend` and `end` raise IntervalLost where the database was put back to a time before what was written of the
+    interval: then nothing was changed, and another one has to be opened.
+    """
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
         """Begin an interval, `ago` seconds before now, by the database's clock. Raises StoreUnavailable.

@@ -10,9 +10,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import count
+from typing import NamedTuple
 
 from sqlalchemy import Case, Connection, case, func, insert, select, update
 
+from ingest.errors import IntervalLost
 from ingest.event import Cause, Origin
 from ingest.ports import Gap, Opened
 from ingest.times import elapsed
@@ -23,44 +26,78 @@ from storage.ledger import SEAM_MICROS, Stretch, after, subtract, uncovered
 from storage.tables import coverage
 
 
+class _Row(NamedTuple):
+    """An interval as it was when this process last wrote it."""
+
+    id: int
+    way: Way
+    since: int
+    until: int
+
+
 class SqlCoverage:
-    """ports.Coverage."""
+    """ports.Coverage. Its intervals have numbers of its own: a database that was put back gives ids a second time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._held: dict[int, Way] = {}  # the intervals that this process has not ended
+        self._numbers = count(1)
+        self._known: dict[int, _Row] = {}  # the intervals whose end is not written
+        self._held: set[int] = set()  # those of them that were not asked to end
         # Where it is certain that no other interval was left open, by a process that died or an answer that was lost.
-        self._certain: set[Way | None] = set()
-        self._turns: defaultdict[Way | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._certain: set[Way] = set()
+        self._turns: defaultdict[Way, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
         """See ports.Coverage."""
         way = _way_of(origin)
         async with self._turns[way]:
-            held = tuple(interval for interval, other in self._held.items() if other == way)
+            held = tuple(self._known[number].id for number in self._held if self._known[number].way == way)
             certain = way in self._certain
             self._certain.discard(way)
-            opened = await self._database.write(_open, origin, stream, elapsed() - ago, None if certain else held)
+            row, ended, found = await self._database.write(
+                _open, origin, stream, elapsed() - ago, None if certain else held
+            )
             self._certain.add(way)
-            self._held[opened.interval] = way
-        return opened
+            number = next(self._numbers)
+            self._known[number] = row
+            self._held.add(number)
+        return Opened(number, ended, found)
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
         """See ports.Coverage."""
-        await self._database.write(_extend, interval, elapsed() - ago, interval in self._held)
+        row = self._known[interval]
+        until = await self._database.write(_extend, row, elapsed() - ago, interval in self._held)
+        if until is None:
+            raise self._lost(interval)
+        self._known[interval] = row._replace(until=until)
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
         """See ports.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
-        way = self._held.pop(interval, None)
-        async with self._turns[way]:
-            certain = self._certain & {way}
+        row = self._known.get(interval)
+        if row is None:  # it has ended already
+            return ()
+        self._held.discard(interval)
+        async with self._turns[row.way]:
+            certain = self._certain & {row.way}
             self._certain -= certain
-            gaps = await self._database.write(_end, interval, cause, elapsed() - ago)
+            gaps = await self._database.write(_end, row, cause, elapsed() - ago)
+            if gaps is None:
+                raise self._lost(interval)
             self._certain |= certain
+            del self._known[interval]
         return gaps
 
+    def _lost(self, interval: int) -> IntervalLost:
+        """Forget an interval that is not there; others may have been left open in the copy that was put back."""
+        row = self._known.pop(interval)
+        self._held.discard(interval)
+        self._certain.discard(row.way)
+        return IntervalLost(f"{row.way.source} has no interval {row.id} any more that reaches as far as was written")
 
-def _open(connection: Connection, origin: Origin, stream: int, at: float, held: tuple[int, ...] | None) -> Opened:
+
+def _open(
+    connection: Connection, origin: Origin, stream: int, at: float, held: tuple[int, ...] | None
+) -> tuple[_Row, Sequence[Gap], Sequence[Gap]]:
     """Begin an interval. Unless `held` is None, intervals that are neither ended nor held are taken over from the dead.
 
     What lasts of a gap ends; what nobody wrote down is a gap with cause DOWN.
@@ -70,30 +107,36 @@ def _open(connection: Connection, origin: Origin, stream: int, at: float, held: 
     now = database_now(connection)
     since = now - _micros_since(at)
     start = (since if held is None else _take_over(connection, way, held, since)) - SEAM_MICROS
-    interval = _insert(connection, way, stream, since)
+    row = _Row(_insert(connection, way, stream, since), way, since, since)
     ended = close_gaps(connection, way, since)
     intervals, _ = _intervals(connection, way, start, now)
     found = _unknown(connection, way, intervals, start)
-    return Opened(interval, ended, add_gaps(connection, way, found, ended[0].cause if ended else Cause.DOWN))
+    return row, ended, add_gaps(connection, way, found, ended[0].cause if ended else Cause.DOWN)
 
 
-def _extend(connection: Connection, interval: int, at: float, held: bool) -> None:
-    """Move an end. A `held` interval that another process took for one of the dead is alive again."""
+def _extend(connection: Connection, row: _Row, at: float, held: bool) -> int | None:
+    """Move an end and return it; None where the interval is lost.
+
+    A `held` interval that another process took for one of the dead is alive again.
+    """
     moved: dict[str, object] = {"until": _at_least(database_now(connection) - _micros_since(at))}
     if held:
         moved["ended"] = False
-    connection.execute(update(coverage).where(coverage.c.id == interval).values(moved))
+    return _move(connection, row, moved)
 
 
-def _end(connection: Connection, interval: int, cause: Cause, at: float) -> list[Gap]:
-    """End an interval, and write down what is uncovered by that: up to now, and what only shows now."""
-    whose = select(coverage.c.source, coverage.c.mode).where(coverage.c.id == interval)
-    way = Way(*connection.execute(whose).one())
+def _end(connection: Connection, row: _Row, cause: Cause, at: float) -> list[Gap] | None:
+    """End an interval, and write down what is uncovered by that: up to now, and what only shows now.
+
+    None where the interval is lost.
+    """
+    way = row.way
     _take_turn(connection, way)
     now = database_now(connection)
-    until = _at_least(now - _micros_since(at))
-    ending = update(coverage).where(coverage.c.id == interval).values(until=until, ended=True)
-    start = int(connection.execute(ending.returning(coverage.c.until)).scalar_one()) - SEAM_MICROS
+    until = _move(connection, row, {"until": _at_least(now - _micros_since(at)), "ended": True})
+    if until is None:
+        return None
+    start = until - SEAM_MICROS
     intervals, listening = _intervals(connection, way, start, now)
     gaps = add_gaps(connection, way, _unknown(connection, way, intervals, start), cause)
     known = known_gaps(connection, way, start)
@@ -101,6 +144,19 @@ def _end(connection: Connection, interval: int, cause: Cause, at: float) -> list
         return gaps
     since = max(stretch.until for stretch in (*intervals, *known.closed))
     return [*gaps, begin_gap(connection, way, since, cause)]
+
+
+def _move(connection: Connection, row: _Row, values: dict[str, object]) -> int | None:
+    """Change an interval and return its end; None where the database was put back to when it was not, or was shorter.
+
+    Another one may have its id since.
+    """
+    same = (
+        *(coverage.c.id == row.id, coverage.c.source == row.way.source, coverage.c.mode == row.way.mode),
+        *(coverage.c.since == row.since, coverage.c.until >= row.until),
+    )
+    moved = update(coverage).where(*same).values(values).returning(coverage.c.until)
+    return connection.execute(moved).scalar_one_or_none()
 
 
 def _take_turn(connection: Connection, way: Way) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import structlog
 
-from ingest.errors import StoreUnavailable
+from ingest.errors import IntervalLost, StoreUnavailable
 from ingest.event import Cause, Origin
 from ingest.ports import Coverage
 
@@ -57,8 +57,11 @@ class Attendance:
             try:
                 async with self._turn:
                     await self._attend()
-            except StoreUnavailable as error:
-                log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
+            except (
+                Exception
+            ) as error:  # whatever it is, the endpoint takes events, and must not count as one that failed
+                fault = None if isinstance(error, StoreUnavailable) else error
+                log.warning("coverage_not_recorded", source=self._origin.source, error=str(error), exc_info=fault)
             await self._rest()
 
     async def stop(self) -> None:
@@ -78,16 +81,29 @@ class Attendance:
             await self._end(Cause.DOWN, ago=self._seconds_since(self._extended_at))
             self._was_suspended = False
         looked_at = self._clock(), self._monotonic()
+        if self._interval is not None:
+            try:
+                await self._coverage.extend(self._interval)
+            except IntervalLost as error:
+                self._forget(error)
         if self._interval is None:
             self._interval = (await self._coverage.open(self._origin, 0)).interval
-        else:
-            await self._coverage.extend(self._interval)
         self._extended_at = looked_at
 
     async def _end(self, cause: Cause, ago: float = 0.0) -> None:
-        if self._interval is not None:
+        if self._interval is None:
+            return
+        try:
             await self._coverage.end(self._interval, cause, ago)
-            self._interval = None
+        except IntervalLost as error:
+            self._forget(error)
+            self._interval = (await self._coverage.open(self._origin, 0, ago)).interval
+            await self._coverage.end(self._interval, cause, ago)
+        self._interval = None
+
+    def _forget(self, error: IntervalLost) -> None:
+        log.warning("coverage_lost", source=self._origin.source, error=str(error))
+        self._interval = None
 
     async def _rest(self) -> None:
         """Wait; if that took far longer than asked, nobody can have listened meanwhile."""

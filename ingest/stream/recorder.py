@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from ingest.errors import StoreUnavailable
+from ingest.errors import IntervalLost, StoreUnavailable
 from ingest.event import Origin
 from ingest.ports import Coverage
 from ingest.stream.listening import Listening
@@ -54,9 +54,10 @@ class Recorder:
             self._work.clear()
             try:
                 await self._write_all()
-            except StoreUnavailable as error:
+            except Exception as error:  # whatever it is, the streams behind whose backs this is written go on
                 if not self._away:
-                    log.warning("coverage_not_recorded", source=self._origin.source, error=str(error))
+                    fault = None if isinstance(error, StoreUnavailable) else error
+                    log.warning("coverage_not_recorded", source=self._origin.source, error=str(error), exc_info=fault)
                 self._away = True
                 await asyncio.sleep(self._every)
                 continue
@@ -76,20 +77,30 @@ class Recorder:
             self._empty.set()
 
     async def _write(self, listening: Listening) -> None:
-        """Raises StoreUnavailable; what was written by then is not written again."""
+        """Raises StoreUnavailable; what was written by then is not written again.
+
+        An interval that was lost with the state of the database that knew it is begun again where it is proven: what
+        was received before is gone too.
+        """
         listening.advance()
         spans, coverage, clock = listening.spans, self._coverage, self._clock
         while spans:
             span = spans[0]
             if span.interval is None:
-                opened = await coverage.open(self._origin, listening.stream, max(0.0, clock() - span.began))
-                span.interval, span.written = opened.interval, span.began
+                since = max(span.began, span.written)
+                opened = await coverage.open(self._origin, listening.stream, max(0.0, clock() - since))
+                span.interval, span.written = opened.interval, since
             proven = span.proven
-            if span.cause is not None:
-                await coverage.end(span.interval, span.cause, max(0.0, clock() - proven))
-                spans.popleft()
+            try:
+                if span.cause is not None:
+                    await coverage.end(span.interval, span.cause, max(0.0, clock() - proven))
+                    spans.popleft()
+                    continue
+                if proven > span.written:
+                    await coverage.extend(span.interval, max(0.0, clock() - proven))
+                    span.written = proven
+            except IntervalLost as error:
+                log.warning("coverage_lost", source=self._origin.source, error=str(error))
+                span.interval, span.written = None, proven
                 continue
-            if proven > span.written:
-                await coverage.extend(span.interval, max(0.0, clock() - proven))
-                span.written = proven
             return

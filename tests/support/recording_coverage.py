@@ -27,6 +27,7 @@ class RecordingCoverage:
 
     clock: Callable[[], float] = elapsed
     away: bool = False
+    fault: Exception | None = None
     intervals: list[Interval] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -58,4 +59,6 @@ class RecordingCoverage:
     def _called(self, name: str) -> None:
         if self.away:
             raise StoreUnavailable("the test took it away")
+        if self.fault is not None:
+            raise self.fault
         self.calls.append(name)

@@ -143,3 +143,17 @@ async def test_a_hold_is_two_intervals() -> None:
         prove(listening, 1025.0)
         prove(listening, 1029.0)
         await scene.until_written((1000.0, 1005.0, Cause.OVERFLOW), (1025.0, 1029.0, None))
+
+
+@in_virtual_time
+async def test_a_fault_of_the_record_is_tried_again_like_an_outage() -> None:
+    """Whatever the store raises, the recorder goes on, and writes what happened meanwhile with its times."""
+    async with a_scene() as scene:
+        listening = scene.listen()
+        await scene.until_written((1000.0, 1000.0, None))
+        scene.coverage.fault = RuntimeError("a fault of ours")
+        scene.now = 1005.0
+        prove(listening, 1003.0)
+        await asyncio.sleep(3 * EVERY)
+        scene.coverage.fault = None
+        await scene.until_written((1000.0, 1003.0, None))
