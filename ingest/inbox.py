@@ -18,10 +18,10 @@ from typing import NamedTuple
 import structlog
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Event, Outcome, Record
+from ingest.event import Event, Record
 from ingest.metrics import Metrics
 from ingest.ports import Commit, Store
-from ingest.submission import Submission
+from ingest.submission import Submission, defer_all, settle_all
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
 _GROUP_RECORDS_IN_ORDER = 500  # where there may be several: smaller ones overlap better, and fit into a socket's buffer
@@ -83,6 +83,7 @@ class Inbox:
         self._under_way: deque[_Group] = deque()
         self._events = 0  # records queued or under way
         self._bytes = 0
+        self._alone = 0  # so many of the next submissions commit each by itself
         self._held = 0  # submissions, queued or under way, that nobody will send again
         # In line for room: what needs much is not overtaken by what needs little.
         self._line: deque[tuple[Submission, asyncio.Future[None]]] = deque()
@@ -94,10 +95,9 @@ class Inbox:
 
     def require_possible(self, submission: Submission) -> None:
         """Raise TooLarge where the submission could never fit."""
-        if len(submission.records) > self._max_events or submission.bytes > self._max_bytes:
-            raise TooLarge(
-                f"{len(submission.records)} records of {submission.bytes} bytes are more than the inbox holds"
-            )
+        count = len(submission.records)
+        if count > self._max_events or submission.bytes > self._max_bytes:
+            raise TooLarge(f"{count} records of {submission.bytes} bytes are more than the inbox holds")
 
     def enter(self, submission: Submission) -> bool:
         """Take a submission in; False where it has to wait for room. Where there is none to wait in, it is DEFERRED.
@@ -106,7 +106,7 @@ class Inbox:
         DEFERRED only where the inbox closes meanwhile.
         """
         if self._closed.is_set():
-            _defer([submission])
+            defer_all([submission])
             return True
         if not submission.held:
             self._promise_answer(submission)
@@ -115,7 +115,7 @@ class Inbox:
         elif submission.held or self._bytes + self._line_bytes + submission.bytes <= self._max_bytes:
             return False
         else:
-            _defer([submission])
+            defer_all([submission])
         return True
 
     async def wait_for_room(self, submission: Submission) -> None:
@@ -131,7 +131,7 @@ class Inbox:
         if not room.done():
             self._line.remove(place)
             self._line_bytes -= submission.bytes
-            _defer([submission])
+            defer_all([submission])
             self._give_room()
 
     async def run(self) -> None:
@@ -150,7 +150,7 @@ class Inbox:
         self._work.set()
         line, self._line, self._line_bytes = self._line, deque(), 0
         for submission, room in line:
-            _defer([submission])
+            defer_all([submission])
             room.set_result(None)
 
     def _fits(self, submission: Submission) -> bool:
@@ -193,7 +193,7 @@ class Inbox:
         overdue = [submission for submission in under_way if submission.answer_by <= now] + queued
         if overdue:
             log.warning("store_slow", deferred=len(overdue), seconds=self._answer_seconds)
-        _defer(overdue)
+        defer_all(overdue)
         self._give_room()
         waiting = chain(under_way, self._queue, (submission for submission, _ in self._line))
         left = (submission.answer_by for submission in waiting if submission.answer_by > now)
@@ -219,6 +219,9 @@ class Inbox:
 
     def _next_group(self) -> list[Submission]:
         group, records, weight = [self._queue.popleft()], 0, 0
+        if self._alone:
+            self._alone -= 1
+            return group
         while self._queue:
             records += len(group[-1].records)
             weight += group[-1].bytes
@@ -243,21 +246,37 @@ class Inbox:
         except StoreUnavailable as error:
             self._under_way.popleft()
             await self._store_away(group.submissions, error)
-        except Exception:  # a fault of ours must not end the only committer; the senders will send again
+        except Exception as fault:  # of ours: it must not end the only committer
             self._under_way.popleft()
-            log.exception("commit_failed", deferred=len(group.submissions))
-            self._leave(group.submissions)
-            _defer(group.submissions)
-            self._give_room()
+            self._set_apart(group.submissions, fault)
         else:
             self._under_way.popleft()
             self._hand_over()
             await asyncio.sleep(0)
             self._leave(group.submissions)
-            _settle(group.submissions, commit.outcomes)
+            settle_all(group.submissions, commit.outcomes)
             self._give_room()
-            if self._publish is not None:
+            self._tell(commit)
+
+    def _tell(self, commit: Commit) -> None:
+        """Publish what is settled; where that fails, the feed reads it from the store."""
+        if self._publish is not None:
+            try:
                 self._publish(commit.events())
+            except Exception:  # it must not end the only committer
+                log.exception("publish_failed")
+
+    def _set_apart(self, submissions: list[Submission], fault: Exception) -> None:
+        """Have each submission of a group that failed commit by itself, and defer the one that failed by itself."""
+        if len(submissions) > 1:
+            log.warning("group_failed", error=repr(fault), submissions=len(submissions))
+            self._queue.extendleft(reversed(submissions))
+            self._alone += len(submissions)
+            return
+        log.error("commit_failed", deferred=len(submissions), exc_info=fault)
+        self._leave(submissions)
+        defer_all(submissions)
+        self._give_room()
 
     async def _store_away(self, group: list[Submission], error: StoreUnavailable) -> None:
         """Defer what will be sent again, keep what will not for another attempt, unless we close."""
@@ -267,7 +286,7 @@ class Inbox:
         self._queue = deque(submission for submission in group if submission.held and not closing)
         log.warning("store_unavailable", error=str(error), deferred=len(deferred), held=len(self._queue))
         self._leave(deferred)
-        _defer(deferred)
+        defer_all(deferred)
         self._give_room()
         if self._queue:
             with contextlib.suppress(TimeoutError):
@@ -278,17 +297,3 @@ class Inbox:
             self._events -= len(submission.records)
             self._bytes -= submission.bytes
             self._held -= submission.held
-
-
-def _settle(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
-    """Deal the outcomes of a group out, in order."""
-    start = 0
-    for submission in submissions:
-        end = start + len(submission.records)
-        submission.settle(outcomes[start:end])
-        start = end
-
-
-def _defer(submissions: Sequence[Submission]) -> None:
-    for submission in submissions:
-        submission.settle([Outcome.DEFERRED] * len(submission.records))

@@ -46,6 +46,21 @@ class Submission:
             self.settled.set_result(outcomes)
 
 
+def settle_all(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
+    """Deal the outcomes of a group out, in order."""
+    start = 0
+    for submission in submissions:
+        end = start + len(submission.records)
+        submission.settle(outcomes[start:end])
+        start = end
+
+
+def defer_all(submissions: Sequence[Submission]) -> None:
+    """Settle all of them as DEFERRED."""
+    for submission in submissions:
+        submission.settle([Outcome.DEFERRED] * len(submission.records))
+
+
 def weight(record: Record) -> int:
     """Return about how many bytes of memory a record holds."""
     if isinstance(record, Event):
