@@ -79,11 +79,33 @@ async def test_the_copy_before_a_migration_is_the_owners_alone(tmp_path: Path) -
     await database.close()
 
 
+async def test_copies_of_earlier_migrations_are_closed_to_others(tmp_path: Path) -> None:
+    """What an earlier version left readable beside the store is 0600 at the next start; no other file is touched."""
+    for name in ("test.db.before-0004", "test.db.mine", "other.db.before-0004"):
+        (tmp_path / name).touch()
+        os.chmod(tmp_path / name, 0o644)
+    database = open_database(f"sqlite:///{tmp_path}/test.db")
+    await rows(database, "SELECT 1")
+    await database.close()
+
+    kept = {"test.db.mine": 0o644, "other.db.before-0004": 0o644}
+    assert modes(tmp_path) == kept | {"test.db": 0o600, "test.db.before-0004": 0o600}
+
+
 async def step_back(database: Database) -> None:
     """Bring a store to the schema before the newest one."""
     for column in ("element", "headers"):
         await run(database, f"ALTER TABLE rejects DROP COLUMN {column}")
     await run(database, "UPDATE alembic_version SET version_num = '0004'")
+
+
+def test_what_is_read_only_stays_so(tmp_path: Path) -> None:
+    """Only what others may do is taken away."""
+    (tmp_path / "test.db").touch()
+    (tmp_path / "test.db").chmod(0o444)
+    make_private(f"{tmp_path}/test.db")
+
+    assert modes(tmp_path) == {"test.db": 0o400}
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
