@@ -242,15 +242,17 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     cannot be used.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    listening = _listen(settings.server.host, settings.server.port)
-    url = settings.store.url.value()
-    await prepare_store(url)
-    headrace = Headrace(settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True))
-    stop_on_signals(headrace.stop)
-    gc.collect()
-    gc.freeze()  # what lives as long as the process need not be looked through again and again
-    gc.set_threshold(_GC_THRESHOLD)
-    await headrace.run(listening, companions)
+    with _listen(settings.server.host, settings.server.port) as listening:
+        url = settings.store.url.value()
+        await prepare_store(url)
+        headrace = Headrace(
+            settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True)
+        )
+        stop_on_signals(headrace.stop)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked through again and again
+        gc.set_threshold(_GC_THRESHOLD)
+        await headrace.run(listening, companions)
 
 
 def _listen(host: str, port: int) -> socket.socket:
