@@ -21,6 +21,12 @@ from storage.private_files import make_private
 _LOOKS = 50
 _LOOK_PAUSE_SECONDS = 0.1
 _MIGRATION_LOCK = 0x4865_6164_7261_6365  # "Headrace"
+_INDEX_PROGRESS = """
+SELECT CASE WHEN index_relid > 0 THEN index_relid::regclass::text END, relid::regclass::text,
+       CASE WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END,
+       CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END
+FROM pg_stat_progress_create_index WHERE datname = current_database()
+"""
 
 
 class SchemaBehind(HeadraceError):
@@ -43,6 +49,11 @@ async def migrate(database: Database) -> tuple[str | None, str]:
         await database.write(_copy_sqlite, f"before-{newest}")
     await database.alter(_upgrade)
     return before, newest
+
+
+async def index_progress(database: Database) -> str | None:
+    """Return which index PostgreSQL is building, and how far it is; None where it builds none, or is SQLite."""
+    return await database.read(_index_progress) if database.dialect == "postgresql" else None
 
 
 async def require_newest(database: Database) -> None:
@@ -110,6 +121,14 @@ def _upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _index_progress(connection: Connection) -> str | None:
+    found = bulk.run(connection, _INDEX_PROGRESS)
+    if not found:
+        return None
+    index, table, done, total = found[0]
+    return f"building {index or 'an index'} on {table}" + (f", {done * 100 // total} %" if total else "")
 
 
 def _copy_sqlite(connection: Connection, suffix: str) -> None:

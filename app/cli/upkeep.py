@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from rich.console import Console
 
@@ -14,8 +17,11 @@ from app.cli.output import show, show_table
 from app.cli.store import opened, sqlite_file
 from app.handlers import check
 from app.settings import Settings, describe, recommendations
-from ingest.errors import ConfigurationError
-from storage.migrate import migrate, newest_revision, revision
+from ingest.errors import ConfigurationError, StoreUnavailable
+from storage.database import Database
+from storage.migrate import index_progress, migrate, newest_revision, revision
+
+_TELL_SECONDS = 10.0
 
 
 def show_configuration(settings: Settings, *, connect: bool) -> None:
@@ -38,17 +44,31 @@ def show_configuration(settings: Settings, *, connect: bool) -> None:
 
 def migrate_store(settings: Settings) -> None:
     """Bring the database to the newest schema and say from which. Raises Fault where the store cannot be used."""
-    with Console(file=sys.stderr).status("Bringing the database to the newest schema"):
-        before, after = asyncio.run(_migrated(settings))
+    console = Console(file=sys.stderr)
+    with console.status("Bringing the database to the newest schema"):
+        before, after = asyncio.run(_migrated(settings, console.print))
     if before == after:
         show(f"The database is at schema {after}, the newest already.")
     else:
         show(f"The database went from schema {before or 'none'} to {after}.")
 
 
-async def _migrated(settings: Settings) -> tuple[str | None, str]:
+async def _migrated(settings: Settings, tell: Callable[[str], None]) -> tuple[str | None, str]:
     async with opened(settings) as database:
-        return await migrate(database)
+        return await migrate_telling(database, tell)
+
+
+async def migrate_telling(
+    database: Database, tell: Callable[[str], None], every_seconds: float = _TELL_SECONDS
+) -> tuple[str | None, str]:
+    """Migrate, which may take hours, and tell now and then that it goes on. Returns and raises as `migrate`."""
+    began = time.monotonic()
+    migrating = asyncio.create_task(migrate(database))
+    while not (await asyncio.wait([migrating], timeout=every_seconds))[0]:
+        with suppress(StoreUnavailable):  # it is about the progress only
+            step = await index_progress(database)
+            tell(f"{time.monotonic() - began:.0f} s so far{f': {step}' if step else ''}")
+    return await migrating
 
 
 async def _store_state(settings: Settings) -> str:
