@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from storage import bulk
 from storage.database import P, T, Work, translated
@@ -72,14 +73,16 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """See Database."""
-        await self._let_go()
+        for engine in (self._writer, self._reader):
+            await engine.dispose()
 
     async def _run(
         self, engine: Callable[[], AsyncEngine], work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        used = engine()
         try:
             try:
-                async with engine().begin() as connection:
+                async with used.begin() as connection:
                     return await connection.run_sync(work, *args, **kwargs)
             except DBAPIError as error:  # nothing was committed: only a statement can be forgotten, and no COMMIT is
                 if _state_of(error) not in _FORGOTTEN:
@@ -88,9 +91,12 @@ class PostgresDatabase:
                 async with engine().begin() as connection:
                     return await connection.run_sync(work, *args, **kwargs)
         except (SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
-            if _state_of(error) == _READ_ONLY:
-                await self._let_go()
+            if _state_of(error) == _READ_ONLY and used is engine():
+                await self._connect_anew()
             raise translated(error) from error
+        finally:
+            if used is not engine():
+                await _empty(used)
 
     async def _prepare_no_more(self) -> None:
         """Go on with statements that are forgotten after use: slower, and no pooler can mix them up."""
@@ -101,15 +107,19 @@ class PostgresDatabase:
                 consequence="every statement is prepared anew",
                 hint="pgbouncer can from 1.21 on, with max_prepared_statements above 0",
             )
-            before = self._writer, self._reader
-            self._make_engines()
-            for engine in before:
-                await engine.dispose()
+            await self._connect_anew()
 
-    async def _let_go(self) -> None:
-        """Connect anew: whoever cannot write is a server that another one took over from, or has defaults of before."""
-        for engine in (self._writer, self._reader):
-            await engine.dispose()
+    async def _connect_anew(self) -> None:
+        """Whoever cannot write is a server that another one took over from, or has defaults of before."""
+        before = self._writer, self._reader
+        self._make_engines()
+        for engine in before:
+            await _empty(engine)
+
+
+async def _empty(engine: AsyncEngine) -> None:
+    """Close the connections that nobody uses; those that somebody does are left to whoever does."""
+    await greenlet_spawn(engine.pool.dispose)
 
 
 def _with(connection: Connection, settings: str, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

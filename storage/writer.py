@@ -30,6 +30,7 @@ _LENGTH = Struct("<I")
 _STOP_SECONDS = 10
 _KILL_SECONDS = 1
 _SILENCE_SECONDS = 10.0  # longer than SQLite waits for a lock, which it answers
+_LOOKS = 10  # within that time: looks count and not seconds, for where we are suspended nobody is silent
 _PROGRAM = "from storage.writer import main; main()"
 
 _Transaction = tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]
@@ -89,7 +90,7 @@ class _Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._unanswered: deque[asyncio.Future[object]] = deque()
-        self._asked_or_heard_at = 0.0  # when the oldest question became the next to be answered
+        self._silent_looks = 0  # since the oldest question became the next to be answered
         self._timer: asyncio.TimerHandle | None = None  # while anything is unanswered
         self._received = bytearray()
         self._closed = asyncio.Event()
@@ -120,10 +121,10 @@ class _Line(asyncio.Protocol):
         question = pickle.dumps(transaction, pickle.HIGHEST_PROTOCOL)
         self._transport.write(_LENGTH.pack(len(question)) + question)
         if not self._unanswered:
-            self._asked_or_heard_at = self._loop.time()
+            self._silent_looks = 0
         self._unanswered.append(answer)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._silence_seconds, self._judge_silence)
+            self._look_later()
         return answer
 
     async def close(self) -> None:
@@ -147,14 +148,17 @@ class _Line(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _judge_silence(self) -> None:
-        """Kill a process that should have answered by now, else look again when that would be due."""
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_later(self._silence_seconds / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Kill a process that should have answered by now."""
         self._timer = None
         if not self._unanswered:
             return
-        left = self._asked_or_heard_at + self._silence_seconds - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._judge_silence)
+        self._silent_looks += 1
+        if self._silent_looks <= _LOOKS:
+            self._look_later()
             return
         log.error("writer_killed", silent_seconds=self._silence_seconds, unanswered=len(self._unanswered))
         self._kill()
@@ -165,7 +169,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        self._asked_or_heard_at = self._loop.time()
+        self._silent_looks = 0
         self._received += data
         while len(self._received) >= _LENGTH.size:
             end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]

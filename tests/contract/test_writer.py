@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -125,6 +126,39 @@ async def test_a_writer_that_is_slow_but_answers_is_left_alone(tmp_path: Path) -
     slow = await asyncio.gather(*(database.write(pid_after, 1.0) for _ in range(5)))
     assert {first, await database.write(pid_of_writer), *slow} == {first}
     await database.close()
+
+
+_ASKS = """
+import asyncio, sys, uvloop
+from sqlalchemy import make_url
+from storage.sqlite import SqliteDatabase
+from storage.writer import WriterProcess
+from tests.support.written_apart import pid_after, pid_of_writer
+
+async def ask():
+    url = make_url(sys.argv[1])
+    database = SqliteDatabase(url, WriterProcess(url, silence_seconds=2.0))
+    first = await database.write(pid_of_writer)
+    asked = asyncio.create_task(database.write(pid_after, 1.0))
+    await asyncio.sleep(0.1)
+    print("asked", flush=True)
+    print(await asked == first, flush=True)
+    await database.close()
+
+uvloop.run(ask())
+"""
+
+
+def test_a_service_that_was_suspended_blames_no_writer(tmp_path: Path) -> None:
+    """Time in which the service itself did not run, as the machine slept, is nobody's silence."""
+    command = [sys.executable, "-c", _ASKS, f"sqlite:///{tmp_path}/test.db"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == "asked\n"
+        service.send_signal(signal.SIGSTOP)
+        time.sleep(3.0)  # longer than the writer may be silent
+        service.send_signal(signal.SIGCONT)
+        assert service.stdout.readline() == "True\n"
 
 
 async def test_signals_to_the_group_leave_the_writer_to_the_service(database: Database) -> None:
