@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 _LARGEST_RESERVE = 512  # descriptors that are left to the store, handlers, streams, and connections not accepted yet
+_FRESH_SECONDS = 1.0
 
 
 class Connection(Protocol):
@@ -27,15 +28,17 @@ class Connection(Protocol):
 def make_room(connections: Collection[Connection]) -> None:
     """Cut the longest idle connection where there are more than two thirds of the descriptors, or all but 512.
 
-    One in the middle of a body goes only where no other is idle.
+    One in the middle of a body goes only where no other is idle but newcomers, who may be about to speak.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or len(connections) <= limit - min(limit // 3, _LARGEST_RESERVE):
         return
+    fresh = asyncio.get_running_loop().time() - _FRESH_SECONDS
     idle = [
-        (since, id(one), one.transport)
+        (in_body or since > fresh, since, id(one), one.transport)
         for one in connections
-        if (since := one.idle) is not None and not one.transport.is_closing()
+        if one.idle is not None and not one.transport.is_closing()
+        for in_body, since in (one.idle,)
     ]
     if idle:
-        min(idle)[2].abort()
+        min(idle)[-1].abort()
