@@ -117,7 +117,9 @@ async def test_a_stop_under_load_costs_no_committed_message_its_acknowledgement(
         assert len(rig.proxy.acknowledged) == len(stored)
         assert set(rig.proxy.acknowledged.values()) == {1}
         untold = rig.proxy.delivered.keys() - rig.proxy.acknowledged.keys() - rig.proxy.given_back.keys()
-        assert len(untold) == rig.counts()["deferred"], "offered while the inbox closed: their leases run out"
+        # Leases run out of those offered while the inbox closed, and of an answer on its way as the stream ends.
+        on_its_way = len(untold) - rig.counts()["deferred"]
+        assert 0 <= on_its_way <= 100, f"{on_its_way} are untold"
         assert rig.running.done()
         assert rig.proxy.open_streams == 0
 
