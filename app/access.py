@@ -52,7 +52,7 @@ class AccessRules(Protocol):
 
     @property
     def action_token(self) -> Token | None:
-        """Who may read and act in this run, where no admin token is configured."""
+        """Return who may read and act in this run, where no admin token is configured."""
         ...
 
     @property

@@ -12,13 +12,13 @@ _FRESH_SECONDS = 1.0
 
 
 class Connection(Protocol):
-    """What can be idle."""
+    """A connection that can be idle."""
 
     transport: asyncio.Transport
 
     @property
     def idle(self) -> tuple[bool, float] | None:
-        """Whether it waits for the rest of a body, not of a head or for a request, and since when; None if it does not.
+        """Return whether it waits for the rest of a body (not of a head) and since when; None if it does not wait.
 
         By the loop's clock.
         """
@@ -35,10 +35,9 @@ def make_room(connections: Collection[Connection]) -> None:
         return
     fresh = asyncio.get_running_loop().time() - _FRESH_SECONDS
     idle = [
-        (in_body or since > fresh, since, id(one), one.transport)
+        (waits[0] or waits[1] > fresh, waits[1], id(one), one.transport)  # in a body, or a newcomer; since when
         for one in connections
-        if one.idle is not None and not one.transport.is_closing()
-        for in_body, since in (one.idle,)
+        if (waits := one.idle) is not None and not one.transport.is_closing()
     ]
     if idle:
         min(idle)[-1].abort()

@@ -78,7 +78,7 @@ def dead_json(row: DeadLetterRow) -> dict[str, Any]:
 
 
 def reason_json(reason: str | None) -> str | None:
-    """Why a source is down; the secrets in the URLs of a library's error are masked."""
+    """Return why a source is down; the secrets in the URLs of a library's error are masked."""
     return None if reason is None else masked_text(reason)
 
 

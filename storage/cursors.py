@@ -57,7 +57,7 @@ class _Move:
 
 
 class _Refused(NamedTuple):
-    """Why the row is not the one that was saved, though no other process has it; where the store ends."""
+    """Return why the row is not the one that was saved, though no other process has it; where the store ends."""
 
     head: int
     evidence: str
@@ -192,7 +192,7 @@ def _acquire(
 
 
 def _free(holder: str, now: int) -> ColumnElement[bool]:
-    """Whether nobody has the cursor: also where its lease ends later than any that was made by now can.
+    """Return whether nobody has the cursor: also where its lease ends later than any that was made by now can.
 
     The database's clock was ahead then. A margin of another lease is for a clock that is set back a little.
     """

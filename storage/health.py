@@ -53,7 +53,7 @@ class WatchedStore:
             return await self._store.commit(records)
 
     def fault(self) -> str | None:
-        """Why nothing can be written now; None where it can."""
+        """Return why nothing can be written now; None where it can."""
         if self._failed is not None:
             return self._failed
         for began in self._under_way.values():

@@ -123,7 +123,7 @@ class _Complaints:
         self._last = -math.inf
 
     def is_due(self) -> bool:
-        """Whether a minute has passed; it begins anew then."""
+        """Return whether a minute has passed; it begins anew then."""
         now = time.monotonic()
         due = now >= self._last + _COMPLAINT_SECONDS
         if due:
@@ -132,7 +132,7 @@ class _Complaints:
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether the store is, so that trying again later may help."""
+    """Return whether the store is away, so that trying again later may help."""
     return isinstance(error, StoreUnavailable) and not isinstance(error, StoreFault)
 
 

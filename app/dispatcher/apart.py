@@ -41,14 +41,14 @@ class Apart:
 
     @property
     def state(self) -> HandlerState:
-        """What this process does for the handler."""
+        """Return what this process does for the handler."""
         if self._runner is None:
             return HandlerState.STOPPED
         return HandlerState.FAILING if self.fault else self._runner.state
 
     @property
     def fault(self) -> str | None:
-        """Why the handler is failing where its code is to blame."""
+        """Return why the handler is failing where its code is to blame."""
         if self._unanswered >= _BLOCKED_LOOKS:
             return "its code blocks the event loop that it runs in"
         return None if self._runner is None else self._runner.fault

@@ -74,7 +74,7 @@ class Deadline:
         self._timer = self._loop.call_at(self._ends, self._ring)
 
     def _is_cancelled(self) -> bool:
-        """Whether the task was asked to stop by whoever runs it."""
+        """Return whether the task was asked to stop by whoever runs it."""
         return self._task is not None and self._task.cancelling() > self._expired and self._ending()
 
     async def _go_on(self, task: asyncio.Task[None]) -> None:

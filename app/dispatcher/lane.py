@@ -44,7 +44,7 @@ class Lane:
         return self.resting or (self.parked_to is None and not self.queue and not self.retries)
 
     def is_held_back(self) -> bool:
-        """Whether something is parked here, so that it goes on with that."""
+        """Return whether something is parked here, so that it goes on with that."""
         return self.parked_to is not None or bool(self.retries)
 
     def hold_back(self, position: int) -> None:

@@ -43,13 +43,13 @@ class AllLeftBehindError(Exception):
 
 @dataclass(slots=True)
 class LeftBehind:
-    """How many calls of a handler's code never returned, of `bound` that may: each still has a thread or a task."""
+    """Calls of a handler's code that never returned, of `bound` that may: each still has a thread or a task."""
 
     bound: int
     calls: int = 0
 
     def is_full(self) -> bool:
-        """Whether no more calls can be made."""
+        """Return whether no more calls can be made."""
         return self.calls >= self.bound
 
 

@@ -42,13 +42,13 @@ def find_function(key: str, call: str, folder: Path) -> Callable[[Event], Any]:
 
 
 def is_beside(call: str, folder: Path) -> bool:
-    """Whether the module that `call` names is beside the configuration file."""
+    """Return whether the module that `call` names is beside the configuration file."""
     top = folder / call.partition(":")[0].partition(".")[0]
     return top.is_dir() or top.with_suffix(".py").is_file()
 
 
 def is_async(function: Callable[[Event], Any]) -> bool:
-    """Whether calling the function gives a coroutine."""
+    """Return whether calling the function gives a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 

@@ -49,7 +49,7 @@ class HandlerSettings(BaseModel):
 
     @property
     def runs_apart(self) -> bool:
-        """Whether its code is the operator's, which may block, raise anything, or end a loop."""
+        """Return whether its code is the operator's, which may block, raise anything, or end a loop."""
         return self.type == "python"
 
     @field_validator("call")

@@ -92,7 +92,7 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
 
 
 def recommendations(settings: Settings) -> Iterator[str]:
-    """What would do better, though nothing is at fault; each names its key."""
+    """Return what would do better, though nothing is at fault; each names its key."""
     for label, source in settings.sources.items():
         has_id = source.fields is not None and source.fields.id is not None
         if source.format == "generic" and source.modes == (Mode.SSE,) and not has_id:

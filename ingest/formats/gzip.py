@@ -32,12 +32,12 @@ class Gzip:
 
     @property
     def in_member(self) -> bool:
-        """Whether a member has begun and not ended."""
+        """Return whether a member has begun and not ended."""
         return self._member_bytes > 0
 
     @property
     def pending(self) -> bool:
-        """Whether bytes came that have not become output, of a sender that flushes what it sends or ends a member.
+        """Return whether bytes have not become output yet, of a sender that flushes what it sends or ends a member.
 
         The header alone, which some senders write ahead of what they will say, stands for nothing.
         """
