@@ -57,7 +57,7 @@ class _Move:
 
 
 class _Refused(NamedTuple):
-    """Return why the row is not the one that was saved, though no other process has it; where the store ends."""
+    """The evidence that the row is not the one that was saved, though no other process has it; where the store ends."""
 
     head: int
     evidence: str

@@ -110,7 +110,7 @@ class PostgresDatabase:
             await self._connect_anew()
 
     async def _connect_anew(self) -> None:
-        """Whoever cannot write is a server that another one took over from, or has defaults of before."""
+        """Leave all connections: a server that cannot write was taken over from, or its defaults are of before."""
         before = self._writer, self._reader
         self._make_engines()
         for engine in before:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from app.dispatcher.turn import TURN_SECONDS
+from app.dispatcher.turn import Turn
 from ingest.event import Event
 from ingest.ports import LEASE_SECONDS, Cursor, Cursors, Feed, Parked, Seen, Standing
 
@@ -122,21 +122,16 @@ class HomeCursor:
             self._renewed_at = asked
 
 
-class HomeTurn:
+class HomeTurn(Turn):
     """As Turn, for workers in another loop: after two milliseconds they let the home loop have a round without them.
 
     The threads share one interpreter lock, for which the home loop would otherwise wait at each of its system calls.
     """
 
     def __init__(self, home: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self._home = home
-        self._ends = 0.0
         self._begun = asyncio.Event()
-        self._asked = False
-
-    def is_over(self, now: float) -> bool:
-        """See Turn."""
-        return now >= self._ends
 
     async def step_back(self) -> None:
         """See Turn."""
@@ -148,11 +143,10 @@ class HomeTurn:
 
     def _answer(self, asker: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):  # it is over
-            asker.call_soon_threadsafe(self._begin, asker)
+            asker.call_soon_threadsafe(self._begin)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._asked = False
-        self._ends = loop.time() + TURN_SECONDS
+    def _begin(self) -> None:
+        super()._begin()
         self._begun.set()
 
 

@@ -16,7 +16,6 @@ import structlog
 
 from app.dispatcher.backoff import Backoff
 from app.dispatcher.cancelling import is_cancelled, wait_at_most
-from app.dispatcher.crossing import HomeTurn
 from app.dispatcher.pace import Pace
 from app.dispatcher.place import Place
 from app.dispatcher.retry import Retry
@@ -63,7 +62,7 @@ class Post:
     feed: Feed
     cursors: Cursors
     tally: Tally
-    turn: Turn | HomeTurn
+    turn: Turn
     clock: Callable[[], datetime]
     random: Random
     pace: Pace

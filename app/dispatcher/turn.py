@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-TURN_SECONDS = 0.002
+_TURN_SECONDS = 0.002
 
 
 class Turn:
@@ -27,4 +27,4 @@ class Turn:
 
     def _begin(self) -> None:
         self._asked = False
-        self._ends = asyncio.get_running_loop().time() + TURN_SECONDS
+        self._ends = asyncio.get_running_loop().time() + _TURN_SECONDS

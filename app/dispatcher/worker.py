@@ -9,7 +9,6 @@ from datetime import datetime
 import structlog
 
 from app.dispatcher.cancelling import is_cancelled
-from app.dispatcher.crossing import HomeTurn
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
 from app.dispatcher.lane import Delivery, Lane
 from app.dispatcher.place import Place
@@ -41,7 +40,7 @@ class Worker:
         place: Place,
         retry: Retry,
         tally: Tally,
-        turn: Turn | HomeTurn,
+        turn: Turn,
         clock: Callable[[], datetime],
     ) -> None:
         self._label = label
