@@ -37,8 +37,8 @@ from ingest.event import Mode, Origin
 from ingest.inbox import Inbox
 from ingest.metrics import Metrics
 from ingest.reconnect import OpenBudget
-from ingest.sources.unfinished import UnfinishedBodies
-from ingest.sources.webhook import WebhookSource
+from ingest.sources.webhook.source import WebhookSource
+from ingest.sources.webhook.unfinished import UnfinishedBodies
 from ingest.supervisor import Supervised, Supervisor
 from storage import queries
 from storage.coverage import SqlCoverage

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.event_json import encodable, event_json
 from app.settings import masked_text
-from ingest.ports import Gap
+from ingest.protocols import Gap
 from ingest.times import rfc3339
 from storage.queries import DeadLetterRow, GapRow, HandlerRow, RejectRow
 
@@ -50,17 +50,17 @@ def open_gap_json(gap: Gap, seconds: float) -> dict[str, Any]:
 
 def handler_json(row: HandlerRow, failing: Container[str] = ()) -> dict[str, Any]:
     """How far a handler is; lag in events and seconds. `failing`: those that this process knows to be."""
-    standing = row.standing
+    lag = row.lag
     state = "running" if row.running else "stopped"
     return {
-        "handler": standing.handler,
-        "state": "failing" if standing.handler in failing else state,
-        "position": standing.position,
-        "head": standing.head,
-        "lag_events": max(standing.head - standing.position, 0),
+        "handler": lag.handler,
+        "state": "failing" if lag.handler in failing else state,
+        "position": lag.position,
+        "head": lag.head,
+        "lag_events": max(lag.head - lag.position, 0),
         "lag_seconds": row.lag_seconds,
-        "retries": standing.waiting,
-        "dead": standing.dead,
+        "retries": lag.waiting,
+        "dead": lag.dead,
         "holder": row.holder,
         "lease_expires_at": time_json(row.lease_expires_at),
     }

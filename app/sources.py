@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.settings import AuthSettings, SourceSettings
-from ingest import credentials
 from ingest.decoding import DecodingThread
 from ingest.event import Mode, Origin
 from ingest.formats.generic import Fields, GenericFormat
@@ -16,12 +15,13 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import Coverage, Source
+from ingest.protocols import Coverage, Source
 from ingest.reconnect import OpenBudget
-from ingest.signing_keys import SigningKeys
-from ingest.sources.sse import SseRules, SseSource
-from ingest.sources.unfinished import UnfinishedBodies
-from ingest.sources.webhook import WebhookRules, WebhookSource
+from ingest.sources.sse.source import SseRules, SseSource
+from ingest.sources.webhook import credentials
+from ingest.sources.webhook.signing_keys import SigningKeys
+from ingest.sources.webhook.source import WebhookRules, WebhookSource
+from ingest.sources.webhook.unfinished import UnfinishedBodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def make_sse(label: str, settings: SourceSettings, parts: SourceParts) -> SseSou
 
 def make_pubsub(label: str, settings: SourceSettings, parts: SourceParts) -> Source:
     """The subscription of a label."""
-    from ingest.pull.pull import PullRules  # Google's client takes a second to import: only where it is used
-    from ingest.sources.pubsub import PubsubSource
+    from ingest.sources.pubsub.pull import PullRules  # Google's client takes a second to import: only where it is used
+    from ingest.sources.pubsub.source import PubsubSource
 
     origin = Origin(settings.product, label, Mode.PUBSUB)
     pubsub = settings.pubsub
@@ -121,7 +121,7 @@ def make_format(origin: Origin, settings: SourceSettings) -> ParticleFormat | Ge
     return GenericFormat(origin, settings.ignore, Fields(**given))
 
 
-def make_credentials(auth: AuthSettings) -> tuple[credentials.Credentials, credentials.Upkeep | None]:
+def make_credentials(auth: AuthSettings) -> tuple[credentials.Credentials, credentials.KeyRefresher | None]:
     """How the source's senders prove who they are, and what must run for that."""
     if auth.type == "google-oidc":
         return _make_oidc(auth)
@@ -140,8 +140,8 @@ def make_credentials(auth: AuthSettings) -> tuple[credentials.Credentials, crede
     return makers[auth.type](), None
 
 
-def _make_oidc(auth: AuthSettings) -> tuple[credentials.Credentials, credentials.Upkeep]:
-    from ingest.oidc import GoogleOidc  # google-auth takes 40 ms to import: only where it is used
+def _make_oidc(auth: AuthSettings) -> tuple[credentials.Credentials, credentials.KeyRefresher]:
+    from ingest.sources.webhook.oidc import GoogleOidc  # google-auth takes 40 ms to import: only where it is used
 
     keys = SigningKeys()
     return GoogleOidc(auth.audience, auth.email, keys, time.time), keys

@@ -8,14 +8,14 @@ import structlog
 
 from ingest.event import Cause, Mode, Origin
 from ingest.metrics import Metrics
-from ingest.ports import Coverage, Gap, Opened
+from ingest.protocols import Coverage, Gap, Opened
 from ingest.times import rfc3339
 
 log = structlog.get_logger(__name__)
 
 
 class CountedCoverage:
-    """ports.Coverage around another one."""
+    """protocols.Coverage around another one."""
 
     def __init__(self, coverage: Coverage, metrics: Metrics) -> None:
         self._coverage = coverage
@@ -33,7 +33,7 @@ class CountedCoverage:
         return self._open.get((source, mode))
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         opened = await self._coverage.open(origin, stream, ago)
         self._origins[opened.interval] = origin
         for gap in opened.ended:
@@ -45,11 +45,11 @@ class CountedCoverage:
         return opened
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         await self._coverage.extend(interval, ago)
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         gaps = await self._coverage.end(interval, cause, ago)
         if (origin := self._origins.pop(interval, None)) is not None:
             for gap in gaps:

@@ -80,7 +80,7 @@ def sender_value(sender_id: str) -> bytes:
     return b" id:" + sender_id.encode("utf-8", "surrogatepass")
 
 
-def described(data: bytes | None) -> tuple[bytes, str | None]:
+def canonicalize(data: bytes | None) -> tuple[bytes, str | None]:
     """Canonical data, and the media type that data shows by itself (None where there is none).
 
     Canonical data is the form that all ways of sending it share. A base64 data URL stands for its bytes, for another
@@ -103,8 +103,8 @@ def _canonical(text: bytes) -> tuple[bytes, str]:
 
 
 def canonical(data: bytes | None) -> bytes:
-    """The first of what `described` says."""
-    return described(data)[0]
+    """The first of what `canonicalize` says."""
+    return canonicalize(data)[0]
 
 
 def _type_of(text: bytes) -> str:

@@ -11,12 +11,12 @@ from ingest.event import Mode, Outcome, Record
 from ingest.inbox import Inbox
 from ingest.intake_metrics import IntakeMetrics
 from ingest.metrics import Metrics
-from ingest.ports import LastSeen
+from ingest.protocols import LastSeen
 from ingest.submission import Submission
 
 
 class SourceIntake:
-    """ports.Intake of one source and mode."""
+    """protocols.Intake of one source and mode."""
 
     def __init__(self, inbox: Inbox, metrics: Metrics, source: str, mode: Mode) -> None:
         self._inbox = inbox
@@ -44,7 +44,7 @@ class SourceIntake:
         return LastSeen(None if event_at is None else datetime.fromtimestamp(event_at, UTC), self._last_byte_at)
 
     async def settle(self, records: Sequence[Record]) -> Sequence[Outcome]:
-        """See ports.Intake."""
+        """See protocols.Intake."""
         if not records:
             return ()
         submission = self._receive(records, held=False)
@@ -53,7 +53,7 @@ class SourceIntake:
         return await submission.settled
 
     async def offer(self, records: Sequence[Record]) -> asyncio.Future[Sequence[Outcome]]:
-        """See ports.Intake."""
+        """See protocols.Intake."""
         if not records:
             return _settled_already()
         submission = self._receive(records, held=True)

@@ -14,7 +14,7 @@ import structlog
 
 from ingest.event import Origin
 from ingest.metrics import Metrics
-from ingest.ports import Source, StreamState
+from ingest.protocols import Source, StreamState
 from ingest.reconnect import Draw
 
 _FIRST_PAUSE_SECONDS = 1.0

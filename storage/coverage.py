@@ -17,11 +17,11 @@ from sqlalchemy import Case, Connection, case, func, insert, select, update
 
 from ingest.errors import IntervalLost
 from ingest.event import Cause, Origin
-from ingest.ports import Gap, Opened
+from ingest.protocols import Gap, Opened
 from ingest.times import elapsed
 from storage.clock import database_now
 from storage.engine import Database
-from storage.gaps import Way, add_gaps, begin_gap, close_gaps, known_gaps
+from storage.gaps import SourceKey, add_gaps, begin_gap, close_gaps, known_gaps
 from storage.ledger import SEAM_MICROS, Stretch, after, subtract, uncovered
 from storage.tables import coverage
 
@@ -30,13 +30,13 @@ class _Row(NamedTuple):
     """An interval as it was when this process last wrote it."""
 
     id: int
-    way: Way
+    key: SourceKey
     since: int
     until: int
 
 
 class SqlCoverage:
-    """ports.Coverage. Its intervals have numbers of its own: a database that was put back gives ids a second time."""
+    """protocols.Coverage. Its intervals have numbers of its own: a database that was put back gives ids twice."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -44,27 +44,27 @@ class SqlCoverage:
         self._known: dict[int, _Row] = {}  # the intervals whose end is not written
         self._held: set[int] = set()  # those of them that were not asked to end
         # Where it is certain that no other interval was left open, by a process that died or an answer that was lost.
-        self._certain: set[Way] = set()
-        self._turns: defaultdict[Way, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._certain: set[SourceKey] = set()
+        self._turns: defaultdict[SourceKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
-        """See ports.Coverage."""
-        way = _way_of(origin)
-        async with self._turns[way]:
-            held = tuple(self._known[number].id for number in self._held if self._known[number].way == way)
-            certain = way in self._certain
-            self._certain.discard(way)
+        """See protocols.Coverage."""
+        key = _source_key(origin)
+        async with self._turns[key]:
+            held = tuple(self._known[number].id for number in self._held if self._known[number].key == key)
+            certain = key in self._certain
+            self._certain.discard(key)
             row, ended, found = await self._database.write(
                 _open, origin, stream, elapsed() - ago, None if certain else held
             )
-            self._certain.add(way)
+            self._certain.add(key)
             number = next(self._numbers)
             self._known[number] = row
             self._held.add(number)
         return Opened(number, ended, found)
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         row = self._known[interval]
         until = await self._database.write(_extend, row, elapsed() - ago, interval in self._held)
         if until is None:
@@ -72,13 +72,13 @@ class SqlCoverage:
         self._known[interval] = row._replace(until=until)
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
-        """See ports.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
+        """See protocols.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
         row = self._known.get(interval)
         if row is None:  # it has ended already
             return ()
         self._held.discard(interval)
-        async with self._turns[row.way]:
-            certain = self._certain & {row.way}
+        async with self._turns[row.key]:
+            certain = self._certain & {row.key}
             self._certain -= certain
             gaps = await self._database.write(_end, row, cause, elapsed() - ago)
             if gaps is None:
@@ -91,8 +91,8 @@ class SqlCoverage:
         """Forget an interval that is not there; others may have been left open in the copy that was put back."""
         row = self._known.pop(interval)
         self._held.discard(interval)
-        self._certain.discard(row.way)
-        return IntervalLost(f"{row.way.source} has no interval {row.id} any more that reaches as far as was written")
+        self._certain.discard(row.key)
+        return IntervalLost(f"{row.key.source} has no interval {row.id} any more that reaches as far as was written")
 
 
 def _open(
@@ -102,16 +102,16 @@ def _open(
 
     What lasts of a gap ends; what nobody wrote down is a gap with cause DOWN.
     """
-    way = _way_of(origin)
-    _take_turn(connection, way)
+    key = _source_key(origin)
+    _take_turn(connection, key)
     now = database_now(connection)
     since = now - _micros_since(at)
-    start = (since if held is None else _take_over(connection, way, held, since)) - SEAM_MICROS
-    row = _Row(_insert(connection, way, stream, since), way, since, since)
-    ended = close_gaps(connection, way, since)
-    intervals, _ = _intervals(connection, way, start, now)
-    found = _unknown(connection, way, intervals, start)
-    return row, ended, add_gaps(connection, way, found, ended[0].cause if ended else Cause.DOWN)
+    start = (since if held is None else _take_over(connection, key, held, since)) - SEAM_MICROS
+    row = _Row(_insert(connection, key, stream, since), key, since, since)
+    ended = close_gaps(connection, key, since)
+    intervals, _ = _intervals(connection, key, start, now)
+    found = _unknown(connection, key, intervals, start)
+    return row, ended, add_gaps(connection, key, found, ended[0].cause if ended else Cause.DOWN)
 
 
 def _extend(connection: Connection, row: _Row, at: float, held: bool) -> int | None:
@@ -130,20 +130,20 @@ def _end(connection: Connection, row: _Row, cause: Cause, at: float) -> list[Gap
 
     None where the interval is lost.
     """
-    way = row.way
-    _take_turn(connection, way)
+    key = row.key
+    _take_turn(connection, key)
     now = database_now(connection)
     until = _move(connection, row, {"until": _at_least(now - _micros_since(at)), "ended": True})
     if until is None:
         return None
     start = until - SEAM_MICROS
-    intervals, listening = _intervals(connection, way, start, now)
-    gaps = add_gaps(connection, way, _unknown(connection, way, intervals, start), cause)
-    known = known_gaps(connection, way, start)
+    intervals, listening = _intervals(connection, key, start, now)
+    gaps = add_gaps(connection, key, _unknown(connection, key, intervals, start), cause)
+    known = known_gaps(connection, key, start)
     if listening or known.open_since is not None:
         return gaps
     since = max(stretch.until for stretch in (*intervals, *known.closed))
-    return [*gaps, begin_gap(connection, way, since, cause)]
+    return [*gaps, begin_gap(connection, key, since, cause)]
 
 
 def _move(connection: Connection, row: _Row, values: dict[str, object]) -> int | None:
@@ -152,43 +152,43 @@ def _move(connection: Connection, row: _Row, values: dict[str, object]) -> int |
     Another one may have its id since.
     """
     same = (
-        *(coverage.c.id == row.id, coverage.c.source == row.way.source, coverage.c.mode == row.way.mode),
+        *(coverage.c.id == row.id, coverage.c.source == row.key.source, coverage.c.mode == row.key.mode),
         *(coverage.c.since == row.since, coverage.c.until >= row.until),
     )
     moved = update(coverage).where(*same).values(values).returning(coverage.c.until)
     return connection.execute(moved).scalar_one_or_none()
 
 
-def _take_turn(connection: Connection, way: Way) -> None:
+def _take_turn(connection: Connection, key: SourceKey) -> None:
     """Wait until no other transaction works on the source and mode: two that end at once must see each other.
 
     A process that freezes in its turn is cut off, as in every transaction that writes.
     """
     if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
         return
-    name = "\0".join(("coverage", *way)).encode()
+    name = "\0".join(("coverage", *key)).encode()
     lock = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
     connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
-def _take_over(connection: Connection, way: Way, held: tuple[int, ...], since: int) -> int:
+def _take_over(connection: Connection, key: SourceKey, held: tuple[int, ...], since: int) -> int:
     """End what is neither ended nor held where it last listened; return since when something may be missing."""
-    ours = coverage.c.source == way.source, coverage.c.mode == way.mode
+    ours = coverage.c.source == key.source, coverage.c.mode == key.mode
     left = update(coverage).where(*ours, ~coverage.c.ended, coverage.c.id.not_in(held)).values(ended=True)
     instants: list[int] = [since, *connection.execute(left.returning(coverage.c.until)).scalars()]
     last: int | None = connection.execute(select(func.max(coverage.c.until)).where(*ours)).scalar()
     return min(instants if last is None else [*instants, last])
 
 
-def _insert(connection: Connection, way: Way, stream: int, since: int) -> int:
-    row = {"source": way.source, "mode": way.mode, "stream": stream, "since": since, "until": since}
+def _insert(connection: Connection, key: SourceKey, stream: int, since: int) -> int:
+    row = {"source": key.source, "mode": key.mode, "stream": stream, "since": since, "until": since}
     return int(connection.execute(insert(coverage).values(row).returning(coverage.c.id)).scalar_one())
 
 
-def _intervals(connection: Connection, way: Way, start: int, now: int) -> tuple[list[Stretch], bool]:
+def _intervals(connection: Connection, key: SourceKey, start: int, now: int) -> tuple[list[Stretch], bool]:
     """The intervals that reach beyond `start`, and whether one of them still listens: it covers until now."""
     tail = select(coverage.c.since, coverage.c.until).where(
-        coverage.c.source == way.source, coverage.c.mode == way.mode
+        coverage.c.source == key.source, coverage.c.mode == key.mode
     )
     # Two questions, each with an index of its own: an OR would be answered by reading all that there ever was.
     ended = connection.execute(tail.where(coverage.c.ended, coverage.c.until >= start)).all()
@@ -198,12 +198,12 @@ def _intervals(connection: Connection, way: Way, start: int, now: int) -> tuple[
     return stretches, bool(listening)
 
 
-def _unknown(connection: Connection, way: Way, intervals: Sequence[Stretch], start: int) -> list[Stretch]:
+def _unknown(connection: Connection, key: SourceKey, intervals: Sequence[Stretch], start: int) -> list[Stretch]:
     """What is uncovered behind `start` and stands in no gap row yet."""
     holes = after(uncovered(intervals), start)
     if not holes:
         return []
-    known = known_gaps(connection, way, start)
+    known = known_gaps(connection, key, start)
     lasting = [] if known.open_since is None else [Stretch(known.open_since, holes[-1].until)]
     return subtract(holes, [*known.closed, *lasting])
 
@@ -213,8 +213,8 @@ def _at_least(instant: int) -> Case[int]:
     return case((coverage.c.until < instant, instant), else_=coverage.c.until)
 
 
-def _way_of(origin: Origin) -> Way:
-    return Way(origin.source, origin.mode.value)
+def _source_key(origin: Origin) -> SourceKey:
+    return SourceKey(origin.source, origin.mode.value)
 
 
 def _micros_since(at: float) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy.sql import ColumnElement
 
 from ingest.errors import LeaseLost, StoreRewound
 from ingest.event import Event
-from ingest.ports import LEASE_SECONDS, Parked, Seen, Standing
+from ingest.protocols import LEASE_SECONDS, HandlerLag, Parked, Seen
 from storage import bulk, deliveries
 from storage.clock import database_now
 from storage.engine import Database
@@ -64,7 +64,7 @@ class _Refused(NamedTuple):
 
 
 class SqlCursors:
-    """ports.Cursors on SQLite or PostgreSQL; redriving needs no lease."""
+    """protocols.Cursors on SQLite or PostgreSQL; redriving needs no lease."""
 
     def __init__(self, database: Database, rewinds: Rewinds | None = None) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class SqlCursors:
         self._taken: set[str] = set()
 
     async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> SqlCursor | None:
-        """See ports.Cursors.
+        """See protocols.Cursors.
 
         On SQLite there is one process, and one that was killed must not be waited for: the first time, the cursor is
         taken from whoever has it. A second time would be two living processes robbing each other by turns.
@@ -105,7 +105,7 @@ class SqlCursors:
 
 
 class SqlCursor:
-    """ports.Cursor, as long as its epoch is the row's.
+    """protocols.Cursor, as long as its epoch is the row's.
 
     Where an answer was lost the row is somewhere between `position` and where the cursor `tried` to go.
     """
@@ -120,13 +120,13 @@ class SqlCursor:
 
     @property
     def position(self) -> int:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return self._position
 
     async def advance(
         self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
     ) -> None:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         if self._rewinds.number != self._began.number:
             raise StoreRewound(f"the cursor of {self._handler} is of before")
         self._tried = max(self._tried, position)
@@ -140,26 +140,26 @@ class SqlCursor:
     async def due(
         self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
     ) -> Sequence[tuple[Parked, Event]]:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return await self._database.read(deliveries.due, self._handler, now, limit, by_device=by_device, beyond=beyond)
 
     async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return await self._database.read(deliveries.behind, self._handler, device, limit)
 
     async def waiting_devices(self) -> Sequence[str]:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return await self._database.read(deliveries.waiting_devices, self._handler)
 
-    async def standing(self) -> Standing:
-        """See ports.Cursor."""
-        found = await self._database.read(deliveries.standing, self._handler)
+    async def lag(self) -> HandlerLag:
+        """See protocols.Cursor."""
+        found = await self._database.read(deliveries.lag, self._handler)
         if found is None:
             raise LeaseLost(f"the cursor of {self._handler} is gone")
         return found
 
     async def release(self) -> None:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         await self._database.write(_release, self._handler, self._epoch)
 
 
@@ -210,7 +210,7 @@ def _advance(
     if connection.execute(_ADVANCE, row).rowcount != 1:
         return _refused(connection, move)
     deliveries.write(connection, move.whose, parked)
-    deliveries.strike(connection, move.whose, delivered)
+    deliveries.delete_rows(connection, move.whose, delivered)
     return None
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, or_, select, update
 
 from ingest.event import Event
-from ingest.ports import Parked, Standing
+from ingest.protocols import HandlerLag, Parked
 from storage import bulk
-from storage.rows import event_of, micros, moment
+from storage.rows import event_of, from_micros, to_micros
 from storage.tables import cursors, deliveries, events, head
 
 _COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error")
@@ -29,7 +29,7 @@ def write(connection: Connection, handler: str, parked: Sequence[Parked]) -> Non
     bulk.insert(connection, deliveries, _COLUMNS, [_row(handler, row) for row in parked], _REPLACE)
 
 
-def strike(connection: Connection, handler: str, positions: Sequence[int]) -> None:
+def delete_rows(connection: Connection, handler: str, positions: Sequence[int]) -> None:
     """Delete the rows of delivered events."""
     for start in range(0, len(positions), _CHUNK):
         some = positions[start : start + _CHUNK]
@@ -45,10 +45,10 @@ def due(
     by_device: bool,
     beyond: datetime | None = None,
 ) -> list[tuple[Parked, Event]]:
-    """See ports.Cursor.due."""
-    is_due = deliveries.c.due_at <= micros(now)
+    """See protocols.Cursor.due."""
+    is_due = deliveries.c.due_at <= to_micros(now)
     statement = _parked(handler).where(
-        is_due if beyond is None else or_(is_due, deliveries.c.due_at > micros(beyond)),
+        is_due if beyond is None else or_(is_due, deliveries.c.due_at > to_micros(beyond)),
     )
     if by_device:
         first = (
@@ -67,13 +67,13 @@ def due(
 
 
 def behind(connection: Connection, handler: str, device: str, limit: int) -> list[tuple[Parked, Event]]:
-    """See ports.Cursor.behind."""
+    """See protocols.Cursor.behind."""
     statement = _parked(handler).where(deliveries.c.device == device, deliveries.c.due_at.is_not(None))
     return _pairs(connection, statement.limit(limit))
 
 
 def waiting_devices(connection: Connection, handler: str) -> list[str]:
-    """See ports.Cursor.waiting_devices."""
+    """See protocols.Cursor.waiting_devices."""
     waiting = select(deliveries.c.device).where(
         deliveries.c.handler == handler, deliveries.c.due_at.is_not(None), deliveries.c.device.is_not(None)
     )
@@ -105,7 +105,7 @@ def delete_dead(connection: Connection, handler: str, positions: Sequence[int] |
     return sum(connection.execute(gone.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
 
 
-def standing(connection: Connection, handler: str) -> Standing | None:
+def lag(connection: Connection, handler: str) -> HandlerLag | None:
     """How far a handler is; None where it never ran."""
     position = connection.execute(select(cursors.c.position).where(cursors.c.handler == handler)).scalar_one_or_none()
     if position is None:
@@ -114,11 +114,11 @@ def standing(connection: Connection, handler: str) -> Standing | None:
     oldest = connection.execute(next_event).scalar_one_or_none()
     counts = select(func.count(), func.count(deliveries.c.due_at)).where(deliveries.c.handler == handler)
     parked, waiting = connection.execute(counts).one()
-    return Standing(
+    return HandlerLag(
         handler=handler,
         position=position,
         head=connection.execute(select(head.c.position)).scalar_one(),
-        oldest=None if oldest is None else moment(oldest),
+        oldest=None if oldest is None else from_micros(oldest),
         waiting=waiting,
         dead=parked - waiting,
     )
@@ -142,11 +142,11 @@ def _pairs(connection: Connection, statement: Select[Any]) -> list[tuple[Parked,
 def _row(handler: str, parked: Parked) -> tuple[Any, ...]:
     """A row in the order of _COLUMNS."""
     failed, at = parked.first_failed_at, parked.due_at
-    times = (None if failed is None else micros(failed), None if at is None else micros(at))
+    times = (None if failed is None else to_micros(failed), None if at is None else to_micros(at))
     return (handler, parked.position, parked.device, parked.attempts, *times, parked.error)
 
 
 def _parked_of(row: Any) -> Parked:
     position, device, attempts, failed, at, error = row
-    times = (None if failed is None else moment(failed), None if at is None else moment(at))
+    times = (None if failed is None else from_micros(failed), None if at is None else from_micros(at))
     return Parked(position, device, attempts, *times, error)

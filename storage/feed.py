@@ -30,7 +30,7 @@ _HEAD = select(head.c.position)
 
 
 class SqlFeed:
-    """ports.Feed, told of this process's commits by `publish`."""
+    """protocols.Feed, told of this process's commits by `publish`."""
 
     def __init__(self, database: Database, rewinds: Rewinds | None = None) -> None:
         self._database = database
@@ -57,7 +57,7 @@ class SqlFeed:
         arrival.set()
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """See ports.Feed."""
+        """See protocols.Feed."""
         self._forget_rewound()
         if self._recent:
             start = after + 1 - self._first()
@@ -73,7 +73,7 @@ class SqlFeed:
         return found
 
     async def wait(self, after: int) -> None:
-        """See ports.Feed."""
+        """See protocols.Feed."""
         if self._recent and self._last() > after:
             return
         try:
@@ -83,7 +83,7 @@ class SqlFeed:
             return
 
     async def head(self) -> int:
-        """See ports.Feed."""
+        """See protocols.Feed."""
         return await self._database.read(_head)
 
     def _first(self) -> int:

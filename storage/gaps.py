@@ -12,9 +12,9 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from ingest.event import Cause, Outcome
-from ingest.ports import Gap
+from ingest.protocols import Gap
 from storage.ledger import Stretch
-from storage.rows import moment
+from storage.rows import from_micros
 from storage.tables import coverage, gaps, tallies
 
 _USUAL_MICROS = 24 * 3600 * 1_000_000  # the time before a gap that says how much usually comes
@@ -24,7 +24,7 @@ _MINUTE_MICROS = 60_000_000
 _ARRIVALS = (Outcome.STORED.value, Outcome.REDELIVERY.value, Outcome.OVERLAP.value)
 
 
-class Way(NamedTuple):
+class SourceKey(NamedTuple):
     """Whose gaps: a source and one of its modes."""
 
     source: str
@@ -39,48 +39,48 @@ class Known:
     open_since: int | None
 
 
-def known_gaps(connection: Connection, way: Way, start: int) -> Known:
+def known_gaps(connection: Connection, key: SourceKey, start: int) -> Known:
     """The gap rows of a source and mode that reach beyond `start`."""
-    query = select(gaps.c.since, gaps.c.until).where(*_reaching(way, start)).order_by(gaps.c.since)
+    query = select(gaps.c.since, gaps.c.until).where(*_reaching(key, start)).order_by(gaps.c.since)
     rows = connection.execute(query).all()
     still_open = [since for since, until in rows if until is None]
     closed = [Stretch(since, until) for since, until in rows if until is not None]
     return Known(closed, still_open[0] if still_open else None)
 
 
-def begin_gap(connection: Connection, way: Way, since: int, cause: Cause) -> Gap:
+def begin_gap(connection: Connection, key: SourceKey, since: int, cause: Cause) -> Gap:
     """Write a gap that lasts."""
-    connection.execute(insert(gaps).values(_row(way, since, None, cause, 0.0)))
-    return Gap(moment(since), None, cause, 0.0)
+    connection.execute(insert(gaps).values(_row(key, since, None, cause, 0.0)))
+    return Gap(from_micros(since), None, cause, 0.0)
 
 
-def add_gaps(connection: Connection, way: Way, stretches: Iterable[Stretch], cause: Cause) -> list[Gap]:
+def add_gaps(connection: Connection, key: SourceKey, stretches: Iterable[Stretch], cause: Cause) -> list[Gap]:
     """Write gaps that are over already."""
     added = []
     for stretch in stretches:
-        suspected = _suspected(connection, way, stretch)
-        connection.execute(insert(gaps).values(_row(way, stretch.since, stretch.until, cause, suspected)))
-        added.append(Gap(moment(stretch.since), moment(stretch.until), cause, suspected))
+        suspected = _suspected(connection, key, stretch)
+        connection.execute(insert(gaps).values(_row(key, stretch.since, stretch.until, cause, suspected)))
+        added.append(Gap(from_micros(stretch.since), from_micros(stretch.until), cause, suspected))
     return added
 
 
-def close_gaps(connection: Connection, way: Way, until: int) -> list[Gap]:
+def close_gaps(connection: Connection, key: SourceKey, until: int) -> list[Gap]:
     """End the gap that lasts, if there is one; never before it began."""
-    query = select(gaps.c.id, gaps.c.since, gaps.c.cause).where(*_of(way), gaps.c.until.is_(None))
+    query = select(gaps.c.id, gaps.c.since, gaps.c.cause).where(*_of(key), gaps.c.until.is_(None))
     ended = []
     for id_, since, cause in connection.execute(query).all():
         stretch = Stretch(since, max(since, until))
-        suspected = _suspected(connection, way, stretch)
+        suspected = _suspected(connection, key, stretch)
         closing = update(gaps).where(gaps.c.id == id_).values(until=stretch.until, suspected=suspected)
         connection.execute(closing)
-        ended.append(Gap(moment(stretch.since), moment(stretch.until), Cause(cause), suspected))
+        ended.append(Gap(from_micros(stretch.since), from_micros(stretch.until), Cause(cause), suspected))
     return ended
 
 
-def _row(way: Way, since: int, until: int | None, cause: Cause, suspected: float) -> dict[str, object]:
+def _row(key: SourceKey, since: int, until: int | None, cause: Cause, suspected: float) -> dict[str, object]:
     return {
-        "source": way.source,
-        "mode": way.mode,
+        "source": key.source,
+        "mode": key.mode,
         "since": since,
         "until": until,
         "cause": cause.value,
@@ -88,32 +88,32 @@ def _row(way: Way, since: int, until: int | None, cause: Cause, suspected: float
     }
 
 
-def _of(way: Way) -> tuple[ColumnElement[bool], ...]:
-    return gaps.c.source == way.source, gaps.c.mode == way.mode
+def _of(key: SourceKey) -> tuple[ColumnElement[bool], ...]:
+    return gaps.c.source == key.source, gaps.c.mode == key.mode
 
 
-def _reaching(way: Way, start: int) -> tuple[ColumnElement[bool], ...]:
+def _reaching(key: SourceKey, start: int) -> tuple[ColumnElement[bool], ...]:
     """As rows do not overlap, of those that began before `start` only the last one can reach beyond it."""
-    before = select(func.max(gaps.c.since)).where(*_of(way), gaps.c.since <= start).scalar_subquery()
-    return *_of(way), gaps.c.since >= func.coalesce(before, start)
+    before = select(func.max(gaps.c.since)).where(*_of(key), gaps.c.since <= start).scalar_subquery()
+    return *_of(key), gaps.c.since >= func.coalesce(before, start)
 
 
-def _suspected(connection: Connection, way: Way, gap: Stretch) -> float:
+def _suspected(connection: Connection, key: SourceKey, gap: Stretch) -> float:
     """Its length times the arrivals per covered second in the 24 hours before; 0 where nothing is known of these."""
-    start = _usual_start(connection, way, gap.since)
+    start = _usual_start(connection, key, gap.since)
     if start is None:
         return 0.0
-    covered = gap.since - start - _gap_micros(connection, way, Stretch(start, gap.since))
+    covered = gap.since - start - _gap_micros(connection, key, Stretch(start, gap.since))
     if covered < _LEAST_MICROS:
         return 0.0
-    return (gap.until - gap.since) * _arrivals(connection, way, Stretch(start, gap.since)) / covered
+    return (gap.until - gap.since) * _arrivals(connection, key, Stretch(start, gap.since)) / covered
 
 
-def _usual_start(connection: Connection, way: Way, until: int) -> int | None:
+def _usual_start(connection: Connection, key: SourceKey, until: int) -> int | None:
     """24 hours before, or when the oldest interval began; None where there is none."""
     oldest = (
         select(coverage.c.since)
-        .where(coverage.c.source == way.source, coverage.c.mode == way.mode)
+        .where(coverage.c.source == key.source, coverage.c.mode == key.mode)
         .order_by(coverage.c.until)
         .limit(1)
     )
@@ -121,20 +121,20 @@ def _usual_start(connection: Connection, way: Way, until: int) -> int | None:
     return None if since is None else max(since, until - _USUAL_MICROS)
 
 
-def _gap_micros(connection: Connection, way: Way, within: Stretch) -> int:
+def _gap_micros(connection: Connection, key: SourceKey, within: Stretch) -> int:
     """How much of a stretch lies in gaps that are over. Summed up here: SQLite and PostgreSQL name `least` unlike."""
     query = select(gaps.c.since, gaps.c.until).where(
-        *_reaching(way, within.since), gaps.c.since < within.until, gaps.c.until.is_not(None)
+        *_reaching(key, within.since), gaps.c.since < within.until, gaps.c.until.is_not(None)
     )
     rows = connection.execute(query)
     return sum(max(min(until, within.until) - max(since, within.since), 0) for since, until in rows)
 
 
-def _arrivals(connection: Connection, way: Way, within: Stretch) -> int:
+def _arrivals(connection: Connection, key: SourceKey, within: Stretch) -> int:
     """What arrived in the minutes that a stretch touches."""
     query = select(func.sum(tallies.c.count)).where(
-        tallies.c.source == way.source,
-        tallies.c.mode == way.mode,
+        tallies.c.source == key.source,
+        tallies.c.mode == key.mode,
         tallies.c.minute.between(within.since // _MINUTE_MICROS, within.until // _MINUTE_MICROS),
         tallies.c.outcome.in_(_ARRIVALS),
     )

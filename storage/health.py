@@ -11,7 +11,7 @@ import structlog
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Record
-from ingest.ports import Commit, Store
+from ingest.protocols import Commit, Store
 from storage.engine import Database
 from storage.store import touch_head
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class WatchedStore:
-    """ports.Store that knows how its commits do.
+    """protocols.Store that knows how its commits do.
 
     The store is at fault when the last commit failed, or when one has been under way for `stuck_seconds` and none has
     succeeded meanwhile. While none succeeds a commit of its own is tried every `probe_seconds`: it locks the head and
@@ -48,7 +48,7 @@ class WatchedStore:
         self._failed: str | None = "it was not written to yet"
 
     async def commit(self, records: Sequence[Record]) -> Commit:
-        """See ports.Store."""
+        """See protocols.Store."""
         with self._watched():
             return await self._store.commit(records)
 

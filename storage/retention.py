@@ -17,7 +17,7 @@ from ingest.errors import StoreUnavailable
 from storage import bulk
 from storage.database import P, T
 from storage.engine import Database, Work
-from storage.rows import micros
+from storage.rows import to_micros
 from storage.store import ADD_UP, TALLY_COLUMNS
 from storage.tables import coverage, cursors, deliveries, events, gaps, rejects, sightings, tallies
 
@@ -74,16 +74,16 @@ class Retention:
         """Forget now and again until cancelled."""
         while True:
             try:
-                forgotten = await self.forget()
+                forgotten = await self.purge()
                 if forgotten:
                     log.info("retention", events=forgotten)
             except StoreUnavailable as error:
                 log.warning("retention_failed", error=str(error))
             await asyncio.sleep(self._every_seconds)
 
-    async def forget(self) -> int:
+    async def purge(self) -> int:
         """Forget all that is due now, in steps; return how many events went."""
-        now = micros(self._clock())
+        now = to_micros(self._clock())
         before = now - int(self._keep.total_seconds() * 1_000_000)
         await self._go_through(self._rejects, before, now)
         while await self._write(_forget_others, before):

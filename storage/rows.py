@@ -21,13 +21,13 @@ _write_json = msgspec.json.Encoder().encode
 _read_attributes = msgspec.json.Decoder(dict[str, str]).decode
 
 
-def micros(at: datetime) -> int:
+def to_micros(at: datetime) -> int:
     """Microseconds since 1970 of an aware datetime."""
     since = at - EPOCH
     return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
 
 
-def moment(microseconds: int) -> datetime:
+def from_micros(microseconds: int) -> datetime:
     """The aware UTC datetime of microseconds since 1970."""
     return EPOCH + timedelta(microseconds=microseconds)
 
@@ -47,8 +47,8 @@ def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
         event.name,
         event.data,
         event.content_type,
-        None if event.published_at is None else micros(event.published_at),
-        micros(event.received_at),
+        None if event.published_at is None else to_micros(event.published_at),
+        to_micros(event.received_at),
         event.source,
         event.mode._value_,  # `value` is a property in Python, and this is made for every event
         _attributes_text(event.attributes),
@@ -67,8 +67,8 @@ def event_of(row: Any) -> Event:
         name=name,
         data=data,
         content_type=content_type,
-        published_at=None if published_at is None else moment(published_at),
-        received_at=moment(received_at),
+        published_at=None if published_at is None else from_micros(published_at),
+        received_at=from_micros(received_at),
         source=source,
         mode=Mode(mode),
         attributes={} if attributes == "{}" else _attributes_of(attributes),
@@ -82,7 +82,7 @@ def reject_row(reject: Reject) -> tuple[Any, ...]:
     return (
         reject.source,
         reject.mode.value,
-        micros(reject.received_at),
+        to_micros(reject.received_at),
         reject.reason.value,
         reject.body,
         _attributes_text(reject.attributes) if reject.attributes else None,
@@ -96,7 +96,7 @@ def reject_of(row: Any) -> Reject:
     return Reject(
         source=row.source,
         mode=Mode(row.mode),
-        received_at=moment(row.received_at),
+        received_at=from_micros(row.received_at),
         reason=Reason(row.reason),
         body=row.body,
         attributes=None if row.attributes is None else _attributes_of(row.attributes),

@@ -23,11 +23,11 @@ from sqlalchemy import Connection, select
 
 from ingest.errors import StoreFault, StoreUnavailable
 from ingest.event import Event, Ignored, Mode, Outcome, Reason, Record, Reject
-from ingest.ports import Commit
+from ingest.protocols import Commit
 from storage import bulk
 from storage.engine import Database
 from storage.rewinds import Rewinds
-from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, micros, reject_row
+from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, reject_row, to_micros
 from storage.tables import events, rejects, sightings, tallies, writers
 
 _SIGHTING_COLUMNS = ("position", "source", "mode", "received_at")
@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 
 class SqlStore:
-    """ports.Store on SQLite or PostgreSQL."""
+    """protocols.Store on SQLite or PostgreSQL."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime], rewinds: Rewinds | None = None) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class SqlStore:
         self._complaints = _Complaints()
 
     async def commit(self, records: Sequence[Record]) -> Commit:
-        """See ports.Store."""
+        """See protocols.Store."""
         try:
             return await self._commit_once(records)
         except Exception as error:  # whatever it is, it must not be the end of all that is committed together
@@ -143,7 +143,7 @@ class _Batch:
 
     def __init__(self, records: Sequence[Record], now: datetime, writer: str, number: int) -> None:
         self._records = records
-        self._now = micros(now)
+        self._now = to_micros(now)
         self._writer = writer
         self._number = number
 
@@ -224,7 +224,7 @@ def _sort_out(records: Sequence[Record], known: dict[int, _First], position: int
                 rows.outcomes.append(Outcome.STORED)
             else:
                 rows.outcomes.append(_duplicate(record, first))
-                rows.sightings.append((first[0], record.source, record.mode.value, micros(record.received_at)))
+                rows.sightings.append((first[0], record.source, record.mode.value, to_micros(record.received_at)))
         elif isinstance(record, Reject):
             rows.rejects.append(record)
             rows.outcomes.append(Outcome.REJECTED)

@@ -72,7 +72,7 @@ def _letters(count: int) -> str:
 
 async def _handlers(database: Database, wanted: str | None) -> list[str]:
     """Every handler that ever ran, or only `wanted`."""
-    names = [row.standing.handler for row in await database.read(queries.handler_rows)]
+    names = [row.lag.handler for row in await database.read(queries.handler_rows)]
     if wanted is None:
         return names
     if wanted not in names:

@@ -9,7 +9,7 @@ from app.settings import Settings
 from app.settings.sources import PubsubSettings, SseSettings
 from ingest.errors import ConfigurationError
 from ingest.event import Mode
-from ingest.signing_keys import SigningKeys
+from ingest.sources.webhook.signing_keys import SigningKeys
 
 
 def try_sources(settings: Settings) -> Iterator[str]:
@@ -32,7 +32,7 @@ def _try_signing_keys(key: str) -> str:
 
 
 def _try_stream(key: str, sse: SseSettings) -> str:
-    from ingest.stream.probe import probe
+    from ingest.sources.sse.probe import probe
 
     refused = asyncio.run(probe(sse.url, None if sse.token is None else sse.token.value()))
     if refused is not None:
@@ -41,7 +41,7 @@ def _try_stream(key: str, sse: SseSettings) -> str:
 
 
 def _try_subscription(key: str, pubsub: PubsubSettings) -> str:
-    from ingest.pull.probe import probe  # Google's client takes a second to import: only where it is used
+    from ingest.sources.pubsub.probe import probe  # Google's client takes a second to import: only where it is used
 
     fault = probe(pubsub.subscription or "")  # settings.rules: it is there
     if fault is not None:

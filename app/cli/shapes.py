@@ -82,7 +82,7 @@ def source_cells(json: dict[str, Any]) -> tuple[object, ...]:
 def configured_handler_json(row: HandlerRow, settings: Settings) -> dict[str, Any]:
     """A handler as the API shows it. State `removed`: it has a cursor, and the configuration does not name it."""
     json = handler_json(row)
-    if not row.running and row.standing.handler not in settings.handlers:
+    if not row.running and row.lag.handler not in settings.handlers:
         json["state"] = "removed"
     return json
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.dispatcher.dispatcher import Dispatcher
-from app.dispatcher.pace import Pace
+from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.runner import HandlerState
 
-__all__ = ["Dispatcher", "HandlerState", "Pace"]
+__all__ = ["DispatchLimits", "Dispatcher", "HandlerState"]

@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 
 from app.dispatcher.cancelling import is_cancelled, wait_at_most
-from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTurn
+from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTimeSlice
+from app.dispatcher.lease_session import LAST_SAVE_SECONDS, HandlerContext
 from app.dispatcher.own_loop import OwnLoop
 from app.dispatcher.runner import HandlerState, Runner
-from app.dispatcher.tenure import LAST_SAVE_SECONDS, Post
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 
 _BLOCKED_LOOKS = 4  # looks and not seconds: a process that was suspended has blocked nothing
@@ -31,8 +31,8 @@ class Apart:
     While it blocks, the home loop keeps the lease, shows the lag, and says which handler it is and where it stands.
     """
 
-    def __init__(self, post: Post, holder: str, stopping: asyncio.Event) -> None:
-        self._post = post
+    def __init__(self, context: HandlerContext, holder: str, stopping: asyncio.Event) -> None:
+        self._context = context
         self._holder = holder
         self._stopping = stopping
         self._runner: Runner | None = None
@@ -60,20 +60,22 @@ class Apart:
         self._runner = None
 
     async def _run_once(self) -> None:
-        post, home = self._post, asyncio.get_running_loop()
-        cursors, stopping = HomeCursors(post.cursors, home), asyncio.Event()
-        there = replace(post, feed=HomeFeed(post.feed, home), cursors=cursors, turn=HomeTurn(home))
+        context, home = self._context, asyncio.get_running_loop()
+        cursors, stopping = HomeCursors(context.cursors, home), asyncio.Event()
+        there = replace(context, feed=HomeFeed(context.feed, home), cursors=cursors, time_slice=HomeTimeSlice(home))
         self._runner = runner = Runner(there, self._holder, stopping)
         self._unanswered, self._asked = 0, False
-        loop = OwnLoop(f"handler-{post.label}", runner.run)
+        loop = OwnLoop(f"handler-{context.label}", runner.run)
         done = asyncio.wrap_future(loop.done)
         asked_to_stop: asyncio.Future[Any] = asyncio.create_task(self._stopping.wait())
         try:
             while not done.done() and not self._stopping.is_set():
-                await asyncio.wait((done, asked_to_stop), timeout=post.pace.look_seconds, return_when=FIRST_COMPLETED)
+                await asyncio.wait(
+                    (done, asked_to_stop), timeout=context.limits.look_seconds, return_when=FIRST_COMPLETED
+                )
                 await self._look(loop, cursors)
             loop.call(stopping.set)
-            await asyncio.wait([done], timeout=post.pace.drain_seconds + LAST_SAVE_SECONDS)
+            await asyncio.wait([done], timeout=context.limits.drain_seconds + LAST_SAVE_SECONDS)
         except asyncio.CancelledError:
             loop.cancel()
             await asyncio.wait([done], timeout=LAST_SAVE_SECONDS)
@@ -88,18 +90,18 @@ class Apart:
         """See whether the loop has answered since the last look; do what it cannot do while it is blocked."""
         if not self._asked:
             if self._unanswered >= _BLOCKED_LOOKS:
-                log.info("handler_goes_on", handler=self._post.label)
+                log.info("handler_goes_on", handler=self._context.label)
             self._unanswered, self._asked = 0, True
             loop.call(self._answer)
             return
         self._unanswered += 1
         if self._unanswered % _SAY_LOOKS == _BLOCKED_LOOKS:
-            log.error("handler_blocks", handler=self._post.label, at=loop.where(), consequence="it delivers nothing")
+            log.error("handler_blocks", handler=self._context.label, at=loop.where(), consequence="it delivers nothing")
         if self._unanswered >= _BLOCKED_LOOKS and cursors.held is not None:
             # What goes wrong here the handler's own loop will see.
             with contextlib.suppress(LeaseLost, StoreRewound, StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_STORE_SECONDS):
-                    self._post.tally.stands(await cursors.held.keep(), self._post.clock())
+                    self._context.metrics.show_lag(await cursors.held.keep(), self._context.clock())
 
     def _answer(self) -> None:
         """Show that the loop runs; called in that loop."""
@@ -107,7 +109,7 @@ class Apart:
 
     def _report(self, loop: OwnLoop, done: asyncio.Future[None]) -> None:
         if not done.done():
-            log.error("handler_not_stopped", handler=self._post.label, at=loop.where(), consequence="redelivery")
+            log.error("handler_not_stopped", handler=self._context.label, at=loop.where(), consequence="redelivery")
         elif not self._stopping.is_set() and not is_cancelled():
             error = "" if done.cancelled() else repr(done.exception())
-            log.error("handler_ended", handler=self._post.label, error=error, consequence="it begins again")
+            log.error("handler_ended", handler=self._context.label, error=error, consequence="it begins again")

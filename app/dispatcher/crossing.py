@@ -8,15 +8,15 @@ from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from app.dispatcher.turn import Turn
+from app.dispatcher.time_slice import TimeSlice
 from ingest.event import Event
-from ingest.ports import LEASE_SECONDS, Cursor, Cursors, Feed, Parked, Seen, Standing
+from ingest.protocols import LEASE_SECONDS, Cursor, Cursors, Feed, HandlerLag, Parked, Seen
 
 T = TypeVar("T")
 
 
 class HomeFeed:
-    """ports.Feed for another loop. `wait` brings along what came, so that the next `read` has it already."""
+    """protocols.Feed for another loop. `wait` brings along what came, so that the next `read` has it already."""
 
     def __init__(self, feed: Feed, home: asyncio.AbstractEventLoop) -> None:
         self._feed = feed
@@ -25,7 +25,7 @@ class HomeFeed:
         self._brought: Sequence[Event] = ()
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """See ports.Feed."""
+        """See protocols.Feed."""
         self._limit = limit
         brought, self._brought = self._brought, ()
         if brought and brought[0].position == after + 1:
@@ -33,11 +33,11 @@ class HomeFeed:
         return await _at(self._home, self._feed.read(after, limit))
 
     async def wait(self, after: int) -> None:
-        """See ports.Feed."""
+        """See protocols.Feed."""
         self._brought = await _at(self._home, self._wait_and_read(after))
 
     async def head(self) -> int:
-        """See ports.Feed."""
+        """See protocols.Feed."""
         return await _at(self._home, self._feed.head())
 
     async def _wait_and_read(self, after: int) -> Sequence[Event]:
@@ -46,7 +46,7 @@ class HomeFeed:
 
 
 class HomeCursors:
-    """ports.Cursors for another loop. `held` is the cursor that was taken last."""
+    """protocols.Cursors for another loop. `held` is the cursor that was taken last."""
 
     def __init__(self, cursors: Cursors, home: asyncio.AbstractEventLoop) -> None:
         self._cursors = cursors
@@ -54,14 +54,14 @@ class HomeCursors:
         self.held: HomeCursor | None = None
 
     async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> HomeCursor | None:
-        """See ports.Cursors."""
+        """See protocols.Cursors."""
         cursor = await _at(self._home, self._cursors.acquire(handler, holder=holder, begin=begin))
         self.held = None if cursor is None else HomeCursor(cursor, self._home)
         return self.held
 
 
 class HomeCursor:
-    """ports.Cursor for another loop, whose lease the home loop can keep while that one is blocked."""
+    """protocols.Cursor for another loop, whose lease the home loop can keep while that one is blocked."""
 
     def __init__(self, cursor: Cursor, home: asyncio.AbstractEventLoop) -> None:
         self._cursor = cursor
@@ -71,42 +71,42 @@ class HomeCursor:
 
     @property
     def position(self) -> int:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return self._cursor.position
 
     async def advance(
         self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
     ) -> None:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         await _at(self._home, self._advance(position, parked, delivered, seen))
 
     async def due(
         self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
     ) -> Sequence[tuple[Parked, Event]]:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return await _at(self._home, self._cursor.due(now, limit, by_device=by_device, beyond=beyond))
 
     async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return await _at(self._home, self._cursor.behind(device, limit))
 
     async def waiting_devices(self) -> Sequence[str]:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         return await _at(self._home, self._cursor.waiting_devices())
 
-    async def standing(self) -> Standing:
-        """See ports.Cursor."""
-        return await _at(self._home, self._cursor.standing())
+    async def lag(self) -> HandlerLag:
+        """See protocols.Cursor."""
+        return await _at(self._home, self._cursor.lag())
 
     async def release(self) -> None:
-        """See ports.Cursor."""
+        """See protocols.Cursor."""
         await _at(self._home, self._cursor.release())
 
-    async def keep(self) -> Standing:
+    async def keep(self) -> HandlerLag:
         """Renew the lease in time, from the home loop; return how far the handler is. Raises as `advance`."""
         if self._home.time() > self._renewed_at + LEASE_SECONDS / 3:
             await self._advance(None)
-        return await self._cursor.standing()
+        return await self._cursor.lag()
 
     async def _advance(
         self,
@@ -122,8 +122,8 @@ class HomeCursor:
             self._renewed_at = asked
 
 
-class HomeTurn(Turn):
-    """As Turn, for workers in another loop: after two milliseconds they let the home loop have a round without them.
+class HomeTimeSlice(TimeSlice):
+    """As TimeSlice, for workers in another loop: after two milliseconds the home loop has a round.
 
     The threads share one interpreter lock, for which the home loop would otherwise wait at each of its system calls.
     """
@@ -134,7 +134,7 @@ class HomeTurn(Turn):
         self._begun = asyncio.Event()
 
     async def step_back(self) -> None:
-        """See Turn."""
+        """See TimeSlice."""
         if not self._asked:
             self._asked = True
             self._begun.clear()

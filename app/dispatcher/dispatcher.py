@@ -8,14 +8,14 @@ from datetime import datetime
 from random import Random
 
 from app.dispatcher.apart import Apart
-from app.dispatcher.pace import Pace
+from app.dispatcher.handler_metrics import HandlerMetrics
+from app.dispatcher.lease_session import HandlerContext, LeftBehind
+from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.runner import HandlerState, Runner
-from app.dispatcher.tally import Tally
-from app.dispatcher.tenure import LeftBehind, Post
-from app.dispatcher.turn import Turn
+from app.dispatcher.time_slice import TimeSlice
 from app.settings import HandlerSettings
 from ingest.metrics import Metrics
-from ingest.ports import Cursors, Feed, Handler
+from ingest.protocols import Cursors, Feed, Handler
 
 
 class Dispatcher:
@@ -31,24 +31,24 @@ class Dispatcher:
         holder: str,
         clock: Callable[[], datetime],
         random: Random,
-        pace: Pace | None = None,
+        limits: DispatchLimits | None = None,
     ) -> None:
-        turn = Turn()
+        time_slice = TimeSlice()
         metrics.declare_handlers(handlers)
         self._stopping = asyncio.Event()
         self._runners = {
             label: (Apart if settings.runs_apart else Runner)(
-                Post(
+                HandlerContext(
                     label=label,
                     handler=handler,
                     settings=settings,
                     feed=feed,
                     cursors=cursors,
-                    tally=Tally(label, metrics),
-                    turn=turn,
+                    metrics=HandlerMetrics(label, metrics),
+                    time_slice=time_slice,
                     clock=clock,
                     random=random,
-                    pace=pace or Pace(),
+                    limits=limits or DispatchLimits(),
                     left_behind=LeftBehind(settings.concurrency),
                 ),
                 holder,

@@ -8,7 +8,7 @@ from random import Random
 from app.settings import RetrySettings
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from ingest.ports import Parked
+from ingest.protocols import Parked
 
 _ERROR_CHARACTERS = 500
 _DOUBLINGS = 60

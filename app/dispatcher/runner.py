@@ -9,7 +9,7 @@ import structlog
 
 from app.dispatcher.backoff import Backoff
 from app.dispatcher.cancelling import is_cancelled, wait_at_most
-from app.dispatcher.tenure import Post, Tenure
+from app.dispatcher.lease_session import HandlerContext, LeaseSession
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 
 _STANDBY_SECONDS = 2.0
@@ -28,17 +28,17 @@ class HandlerState(StrEnum):
 
 
 class Runner:
-    """One handler: tenure after tenure."""
+    """One handler: session after session."""
 
-    def __init__(self, post: Post, holder: str, stopping: asyncio.Event) -> None:
+    def __init__(self, context: HandlerContext, holder: str, stopping: asyncio.Event) -> None:
         self.state = HandlerState.STOPPED
         self.fault: str | None = None
-        self._post = post
+        self._context = context
         self._holder = holder
         self._stopping = stopping
-        self._backoff = Backoff(post.random)
+        self._backoff = Backoff(context.random)
         # After a fault, other than an outage, delivering again what cannot be saved would be a loop without end.
-        self._setback = Backoff(post.random, _LONGEST_SETBACK_SECONDS)
+        self._setback = Backoff(context.random, _LONGEST_SETBACK_SECONDS)
 
     async def run(self) -> None:
         """Work until stopped, then close the handler."""
@@ -47,48 +47,48 @@ class Runner:
                 await self._survive()
         finally:
             self.state = HandlerState.STOPPED
-            await self._post.handler.close()
+            await self._context.handler.close()
 
     async def _survive(self) -> None:
-        """One tenure, or one try to get one, and a pause where it failed."""
+        """One session, or one try to get one, and a pause where it failed."""
         backoff = self._backoff
         try:
             await self._serve()
             return
         except* LeaseLost:
-            log.warning("lease_lost", handler=self._post.label)
+            log.warning("lease_lost", handler=self._context.label)
             self.state = HandlerState.STANDBY
         except* StoreRewound as group:
-            log.warning("handler_rewound", handler=self._post.label, error=str(group.exceptions[0]))
+            log.warning("handler_rewound", handler=self._context.label, error=str(group.exceptions[0]))
             self.state = HandlerState.FAILING
         except* StoreFault as group:
-            log.error("cursor_cannot_be_saved", handler=self._post.label, error=str(group.exceptions[0]))
+            log.error("cursor_cannot_be_saved", handler=self._context.label, error=str(group.exceptions[0]))
             self.state, backoff = HandlerState.FAILING, self._setback
         except* StoreUnavailable as group:
-            log.warning("store_unavailable", handler=self._post.label, error=str(group.exceptions[0]))
+            log.warning("store_unavailable", handler=self._context.label, error=str(group.exceptions[0]))
             self.state = HandlerState.FAILING
         except* Exception:  # the other handlers and the ingestion go on; this one begins again at its cursor
-            log.exception("handler_interrupted", handler=self._post.label)
+            log.exception("handler_interrupted", handler=self._context.label)
             self.state, backoff = HandlerState.FAILING, self._setback
         await self._pause(backoff.next_seconds())
 
     async def _serve(self) -> None:
-        post = self._post
-        if post.left_behind.is_full():
+        context = self._context
+        if context.left_behind.is_full():
             await self._give_up()
             return
         asked_at = asyncio.get_running_loop().time()
-        cursor = await post.cursors.acquire(post.label, holder=self._holder, begin=post.settings.start)
+        cursor = await context.cursors.acquire(context.label, holder=self._holder, begin=context.settings.start)
         if cursor is None:
             self.state = HandlerState.STANDBY
-            await self._pause(post.random.uniform(_STANDBY_SECONDS / 2, _STANDBY_SECONDS))
+            await self._pause(context.random.uniform(_STANDBY_SECONDS / 2, _STANDBY_SECONDS))
             return
         waiting = await cursor.waiting_devices()
         self.state = HandlerState.RUNNING
         self._backoff.reset()
         began_at = cursor.position
         try:
-            await Tenure(post, cursor, waiting, asked_at).run(self._stopping)
+            await LeaseSession(context, cursor, waiting, asked_at).run(self._stopping)
         finally:
             if cursor.position > began_at:
                 self._setback.reset()
@@ -97,9 +97,9 @@ class Runner:
         """Fail until the process is started again: any more calls would each cost one more thread for ever."""
         self.state = HandlerState.FAILING
         self.fault = (
-            f"{self._post.left_behind.calls} calls of its code never returned; it delivers again after a restart"
+            f"{self._context.left_behind.calls} calls of its code never returned; it delivers again after a restart"
         )
-        log.error("handler_given_up", handler=self._post.label, error=self.fault)
+        log.error("handler_given_up", handler=self._context.label, error=self.fault)
         await self._stopping.wait()
 
     async def _pause(self, seconds: float) -> None:

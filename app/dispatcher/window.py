@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from app.dispatcher.lane import Delivery, Key, Lane
-from app.dispatcher.pace import Pace
+from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.ready import Ready
 from ingest.event import Event
-from ingest.ports import Parked
+from ingest.protocols import Parked
 
 Pairs = Sequence[tuple[Parked, Event]]
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -27,14 +27,16 @@ class Window:
     much to save.
     """
 
-    def __init__(self, position: int, waiting: Iterable[str], pace: Pace, *, by_device: bool, workers: int) -> None:
+    def __init__(
+        self, position: int, waiting: Iterable[str], limits: DispatchLimits, *, by_device: bool, workers: int
+    ) -> None:
         self.read_to = position
         self.ready = Ready(workers)
         self.plenty = asyncio.Event()
         self.closed = False
         self._settled = 0
         self._room = asyncio.Event()
-        self._pace = pace
+        self._limits = limits
         self._by_device = by_device
         self._ahead: deque[Delivery] = deque()
         self._ahead_bytes = 0
@@ -161,7 +163,7 @@ class Window:
 
     def _count(self) -> None:
         self._settled += 1
-        if self._settled == self._pace.save_events:
+        if self._settled == self._limits.save_events:
             self.plenty.set()
 
     def _settle_ahead(self, delivery: Delivery) -> None:
@@ -206,11 +208,11 @@ class Window:
         return 2 * self._ahead_settled > len(self._ahead) and self._is_full()
 
     def _is_full(self) -> bool:
-        pace = self._pace
+        limits = self._limits
         return (
-            len(self._ahead) > pace.window_events - pace.read_events
-            or self._ahead_bytes > pace.window_bytes
-            or len(self._rows) > 2 * pace.window_events
+            len(self._ahead) > limits.window_events - limits.read_events
+            or self._ahead_bytes > limits.window_bytes
+            or len(self._rows) > 2 * limits.window_events
         )
 
     def _make_room(self) -> None:

@@ -9,15 +9,15 @@ from datetime import datetime
 import structlog
 
 from app.dispatcher.cancelling import is_cancelled
+from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
+from app.dispatcher.handler_metrics import HandlerMetrics
 from app.dispatcher.lane import Delivery, Lane
-from app.dispatcher.place import Place
 from app.dispatcher.retry import Retry
-from app.dispatcher.tally import Tally
-from app.dispatcher.turn import Turn
+from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from ingest.errors import StoreUnavailable
-from ingest.ports import Handler
+from ingest.protocols import Handler
 
 _IN_A_ROW = 64  # of one lane while others wait
 
@@ -28,7 +28,7 @@ class Worker:
     """One of a handler's `concurrency` workers.
 
     `gone` is done when its call did not return though it was cancelled: that delivery failed, and another worker has
-    to take this one's place. A thread cannot be stopped, nor a coroutine that swallows its cancellation.
+    to take this one's checkpointer. A thread cannot be stopped, nor a coroutine that swallows its cancellation.
     """
 
     def __init__(
@@ -37,20 +37,20 @@ class Worker:
         handler: Handler,
         timeout_seconds: float,
         window: Window,
-        place: Place,
+        checkpointer: Checkpointer,
         retry: Retry,
-        tally: Tally,
-        turn: Turn,
+        metrics: HandlerMetrics,
+        time_slice: TimeSlice,
         clock: Callable[[], datetime],
     ) -> None:
         self._label = label
         self._handler = handler
         self._timeout_seconds = timeout_seconds
         self._window = window
-        self._place = place
+        self._checkpointer = checkpointer
         self._retry = retry
-        self._tally = tally
-        self._turn = turn
+        self._metrics = metrics
+        self._time_slice = time_slice
         self._clock = clock
         loop = asyncio.get_running_loop()
         self._time = loop.time
@@ -90,11 +90,11 @@ class Worker:
     async def _leave(self) -> float:
         """Wait until a delivery may begin; return the loop's time."""
         now = self._time()
-        if self._turn.is_over(now):
-            await self._turn.step_back()
+        if self._time_slice.is_over(now):
+            await self._time_slice.step_back()
             now = self._time()
-        if not self._place.is_sure(now):
-            await self._place.wait_until_sure()
+        if not self._checkpointer.is_sure(now):
+            await self._checkpointer.wait_until_sure()
             now = self._time()
         return now
 
@@ -103,16 +103,16 @@ class Worker:
         error = await deadline.attempt(self._handler.deliver, delivery.event, now)
         if self.gone.done():  # what it came to was settled long ago
             return
-        self._tally.took(self._time() - now)
+        self._metrics.took(self._time() - now)
         if error is None:
-            self._tally.delivered += 1
+            self._metrics.delivered += 1
             self._window.delivered(delivery)
         else:
             self._fail(delivery, error)
 
     def _fail(self, delivery: Delivery, error: BaseException) -> None:
         row = self._retry.park(delivery.event, delivery.row, error, self._clock())
-        self._tally.failed(row)
+        self._metrics.failed(row)
         self._window.failed(delivery, row)
 
     def _give_up(self) -> None:
@@ -129,6 +129,6 @@ class Worker:
 
     async def _refill(self, lane: Lane) -> None:
         try:
-            await self._place.refill(lane)
+            await self._checkpointer.refill(lane)
         except StoreUnavailable:  # its rows come again when they are fetched as due
             self._window.rest(lane)

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.handlers import log, python
 from app.handlers.callables import is_beside
 from app.settings import HandlerSettings
-from ingest.ports import Handler
+from ingest.protocols import Handler
 
 _BUILDERS: Mapping[str, Callable[[str, HandlerSettings, Path], Handler]] = {
     "log": log.build,

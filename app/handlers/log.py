@@ -14,13 +14,13 @@ _DATA_CHARACTERS = 200
 
 
 class LogHandler:
-    """ports.Handler that writes events into the log."""
+    """protocols.Handler that writes events into the log."""
 
     def __init__(self, label: str) -> None:
         self._log = structlog.get_logger(__name__).bind(handler=label)
 
     async def deliver(self, event: Event) -> None:
-        """See ports.Handler."""
+        """See protocols.Handler."""
         self._log.info(
             "device_event",
             id=str(event.id),
@@ -35,7 +35,7 @@ class LogHandler:
         )
 
     async def close(self) -> None:
-        """See ports.Handler."""
+        """See protocols.Handler."""
 
 
 def build(label: str, _settings: HandlerSettings, _folder: Path) -> LogHandler:

@@ -16,29 +16,29 @@ import msgspec
 from app.handlers.callables import find_function, is_async, require_run
 from app.settings import HandlerSettings
 from ingest.event import Event
-from ingest.ports import Handler
+from ingest.protocols import Handler
 
 Returned = tuple[Any, BaseException | None]
 
 
 class AsyncHandler:
-    """ports.Handler around `async def on_event(event)`."""
+    """protocols.Handler around `async def on_event(event)`."""
 
     def __init__(self, function: Callable[[Event], Any]) -> None:
         self._function = function
 
     async def deliver(self, event: Event) -> None:
-        """See ports.Handler."""
+        """See protocols.Handler."""
         result = await self._function(_own(event))
         if result is not None:
             await _finish(result)
 
     async def close(self) -> None:
-        """See ports.Handler."""
+        """See protocols.Handler."""
 
 
 class ThreadHandler:
-    """ports.Handler around `def on_event(event)`, called in a thread for each call at a time.
+    """protocols.Handler around `def on_event(event)`, called in a thread for each call at a time.
 
     A thread cannot be stopped: a call that is cancelled lasts until it has returned, and is cancelled then. The threads
     do not keep the process alive.
@@ -50,7 +50,7 @@ class ThreadHandler:
         self._idle: list[_Caller] = []
 
     async def deliver(self, event: Event) -> None:
-        """See ports.Handler."""
+        """See protocols.Handler."""
         caller = self._idle.pop() if self._idle else _Caller(self._function, self._name)
         returned = caller.call(_own(event))
         cancelled = False
@@ -69,7 +69,7 @@ class ThreadHandler:
             await _finish(result)
 
     async def close(self) -> None:
-        """See ports.Handler."""
+        """See protocols.Handler."""
         while self._idle:
             self._idle.pop().close()
 

@@ -101,7 +101,7 @@ class Fleet:
         await self._deliver(client, hook)
 
     async def _deliver(self, client: httpx.AsyncClient, hook: Hook) -> None:
-        """Post a hook as the cloud does: what is not accepted, or not answered, is tried a few times."""
+        """HandlerContext a hook as the cloud does: what is not accepted, or not answered, is tried a few times."""
         for attempt in range(_ATTEMPTS):
             wait = await self._post(client, hook, attempt)
             if wait is None:

@@ -12,10 +12,10 @@ import msgspec
 
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
+from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, parse_place, resolve
-from ingest.formats.reading import Reading, in_message, record, with_surroundings
 from ingest.formats.slices import SPACE
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
@@ -23,7 +23,7 @@ from ingest.times import Instant, parse_epoch, parse_rfc3339
 
 _PAYLOAD = b"payload"
 
-Complete = Callable[[Reading, int | None], Reading]  # with what stands beside a body; the element's number in it
+Complete = Callable[[DecodedElement, int | None], DecodedElement]  # with what stands beside a body; the element
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Fields:
 
 
 class GenericFormat:
-    """ports.Format and MessageFormat for any sender of JSON or forms, FrameFormat for JSON. `ignore`: as for Particle.
+    """protocols.Format and MessageFormat for any JSON or forms, FrameFormat for JSON. `ignore`: as for Particle.
 
     Where `fields.id` is configured it stands for the data in the event's identity. An id in a header names the request:
     the elements of a batch get its number behind it. Raises ConfigurationError for a place that cannot be read.
@@ -59,16 +59,16 @@ class GenericFormat:
         self.headers = {"content-type", *(place.name for place in places if isinstance(place, Header))}
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
-        """See ports.Format."""
+        """See protocols.Format."""
         return self._decode(body, headers, received_at, lambda found, number: found)
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
-        """See ports.FrameFormat."""
+        """See protocols.FrameFormat."""
         origin, ignore = self._origin, self._ignore
         return [record(self._read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
 
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
-        """See ports.MessageFormat: a message is read as a request, its attributes as headers."""
+        """See protocols.MessageFormat: a message is read as a request, its attributes as headers."""
         headers = {name.lower(): value for name, value in message.attributes.items()}
         decoded = self._decode(
             message.data, headers, received_at, lambda found, number: in_message(found, message, number)
@@ -80,7 +80,7 @@ class GenericFormat:
     ) -> Sequence[Record]:
         elements = _elements(body, headers.get("content-type", ""))
 
-        def read(number: int | None, part: Element) -> Reading:
+        def read(number: int | None, part: Element) -> DecodedElement:
             return complete(self._read(headers, number, part), number)
 
         return [
@@ -91,7 +91,7 @@ class GenericFormat:
             for number, part in enumerate(elements)
         ]
 
-    def _read_frame(self, frame: Frame) -> Reading:
+    def _read_frame(self, frame: Frame) -> DecodedElement:
         """The frame's data is one element; the `event:` line is its name where the pointer finds none."""
         if frame.oversized:
             raise Undecodable(Reason.TOO_LARGE)
@@ -102,14 +102,14 @@ class GenericFormat:
         found = self._read(beside, None, part)
         return found if found.name else msgspec.structs.replace(found, name=utf8(frame.event))
 
-    def _read(self, headers: Mapping[str, str], number: int | None, part: Element) -> Reading:
+    def _read(self, headers: Mapping[str, str], number: int | None, part: Element) -> DecodedElement:
         if isinstance(part, Broken):
             raise Undecodable(part.reason)
         find = partial(_find, part, headers)
         sender_id = _scalar(find(self._id), Reason.BAD_ID)
         if sender_id and number is not None and isinstance(self._id, Header):
             sender_id = f"{sender_id}#{number}"
-        return Reading(
+        return DecodedElement(
             name=_text(find(self._name), Reason.BAD_NAME),
             device=_scalar(find(self._device), Reason.BAD_DEVICE),
             instant=_instant(_scalar(find(self._time), Reason.BAD_TIME)),

@@ -13,10 +13,10 @@ from msgspec.structs import astuple
 
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
+from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.push import is_push, pushed_message
-from ingest.formats.reading import Reading, in_message, record, with_surroundings
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.undecodable import Undecodable
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
@@ -72,7 +72,7 @@ _NONE_FURTHER = [None] * len(_FURTHER)
 
 
 class ParticleFormat:
-    """ports.Format, FrameFormat and MessageFormat for Particle.
+    """protocols.Format, FrameFormat and MessageFormat for Particle.
 
     `ignore`: name prefixes, also after one leading `<device>/`.
     """
@@ -84,35 +84,35 @@ class ParticleFormat:
         self._ignore = tuple(ignore)
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
-        """See ports.Format."""
+        """See protocols.Format."""
         return [
             record(_read, part, part.text, self._origin, self._ignore, received_at)
             for part in split(body, headers.get("content-type", ""), _opened)
         ]
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
-        """See ports.FrameFormat."""
+        """See protocols.FrameFormat."""
         origin, ignore = self._origin, self._ignore
         return [record(_read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
 
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
-        """See ports.MessageFormat."""
+        """See protocols.MessageFormat."""
         decoded = record(_read_message, message, message.data, self._origin, self._ignore, received_at)
         return with_surroundings([decoded], attributes=message.attributes)
 
 
 def reading(
     *, name: str | None, device: str | None, published_at: str | None, data: bytes | None, attributes: dict[str, str]
-) -> Reading:
-    """A Reading of what Particle sent, by any mode. Raises Undecodable(BAD_TIME)."""
+) -> DecodedElement:
+    """A DecodedElement of what Particle sent, by any mode. Raises Undecodable(BAD_TIME)."""
     for theirs, ours in _WEBHOOK_NAMES:
         if theirs in attributes:
             attributes[ours] = attributes.pop(theirs)
-    return Reading(name=name, device=device, instant=_instant(published_at), data=data, attributes=attributes)
+    return DecodedElement(name=name, device=device, instant=_instant(published_at), data=data, attributes=attributes)
 
 
-def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) -> Reading:
-    """A Reading of Particle's JSON; `name` where it does not stand in there. Raises Undecodable."""
+def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) -> DecodedElement:
+    """A DecodedElement of Particle's JSON; `name` where it does not stand in there. Raises Undecodable."""
     device = published_at = data = None
     attributes = {}
     for key, value in members.items():
@@ -143,7 +143,7 @@ def _opened(text: bytes) -> _Usual | Document:
     return _Usual(text, members)
 
 
-def _read(part: _Usual | Element) -> Reading:
+def _read(part: _Usual | Element) -> DecodedElement:
     if isinstance(part, _Usual):
         return _read_usual(part.members, None)
     if isinstance(part, Document):
@@ -153,7 +153,7 @@ def _read(part: _Usual | Element) -> Reading:
     return _read_fields(part.fields)
 
 
-def _read_frame(frame: Frame) -> Reading:
+def _read_frame(frame: Frame) -> DecodedElement:
     """The stream has the name on the frame's `event:` line only, and everything else in the JSON of its data."""
     if frame.oversized:
         raise Undecodable(Reason.TOO_LARGE)
@@ -165,9 +165,9 @@ def _read_frame(frame: Frame) -> Reading:
     return read_members(part.members, utf8(frame.event))
 
 
-def _read_usual(members: _UsualWithText | _UsualWithJson, name: str | None) -> Reading:
+def _read_usual(members: _UsualWithText | _UsualWithJson, name: str | None) -> DecodedElement:
     event, device, published_at, *further, data = astuple(members)
-    return Reading(
+    return DecodedElement(
         name=name or event,
         device=device,
         instant=_instant(published_at),
@@ -185,7 +185,7 @@ def _texts(further: Sequence[str | int | None]) -> dict[str, str]:
     }
 
 
-def _read_message(message: Message) -> Reading:
+def _read_message(message: Message) -> DecodedElement:
     """The data is the value alone."""
     attributes = dict(message.attributes)
     name, device = attributes.pop("event", None), attributes.pop("device_id", None)
@@ -196,7 +196,7 @@ def _read_message(message: Message) -> Reading:
     return in_message(found, message)
 
 
-def _read_fields(fields: Mapping[bytes, bytes]) -> Reading:
+def _read_fields(fields: Mapping[bytes, bytes]) -> DecodedElement:
     data = fields.get(b"data")
     if data is not None and data.startswith(b"data:") and b";base64," in data:
         data = data.replace(b" ", b"+")  # base64 has no spaces: a sender forgot to escape its "+"

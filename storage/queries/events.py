@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, literal, select, true
 
 from ingest.event import Event, Mode
 from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import event_of, micros, moment
+from storage.rows import event_of, from_micros, to_micros
 from storage.tables import BLOCK_BITS, block, events, head, sightings
 
 # Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
@@ -76,7 +76,9 @@ def event_by_id(connection: Connection, id_: UUID) -> tuple[Event, list[Sighting
         .where(sightings.c.position == row.position)
         .order_by(sightings.c.id)
     )
-    return event_of(row), [Sighting(source, Mode(mode), moment(at)) for source, mode, at in connection.execute(further)]
+    return event_of(row), [
+        Sighting(source, Mode(mode), from_micros(at)) for source, mode, at in connection.execute(further)
+    ]
 
 
 def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:
@@ -110,19 +112,19 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
     if wanted.name:  # neither LIKE (SQLite's knows no case) nor a range (a collation may sort otherwise) is a prefix
         conditions.append(func.substr(events.c.name, 1, len(wanted.name)) == wanted.name)
     if wanted.since is not None:
-        conditions.append(events.c.published_at >= micros(wanted.since))
+        conditions.append(events.c.published_at >= to_micros(wanted.since))
     if wanted.until is not None:
-        conditions.append(events.c.published_at < micros(wanted.until))
+        conditions.append(events.c.published_at < to_micros(wanted.until))
     return conditions
 
 
 def _id_stretch(wanted: EventFilter) -> list[ColumnElement[bool]]:
     """The ids that events of the asked time can have: ids begin with published_at in milliseconds, 0 before 1970."""
     stretch: list[ColumnElement[bool]] = []
-    if wanted.since is not None and (since := micros(wanted.since) // 1000) > 0:
+    if wanted.since is not None and (since := to_micros(wanted.since) // 1000) > 0:
         stretch.append(events.c.id >= UUID(int=since << 80))
     if wanted.until is not None:
-        stretch.append(events.c.id < UUID(int=(max(micros(wanted.until) // 1000, 0) + 1) << 80))
+        stretch.append(events.c.id < UUID(int=(max(to_micros(wanted.until) // 1000, 0) + 1) << 80))
     return stretch
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ingest.event import Cause, Mode
-from ingest.ports import Gap
+from ingest.protocols import Gap
 from storage.clock import database_now
 from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import moment
+from storage.rows import from_micros
 from storage.tables import gaps
 
 
@@ -45,11 +45,11 @@ def open_gaps(connection: Connection) -> list[GapRow]:
 
 
 def _gap_row(row: Any, now: int) -> GapRow:
-    until = None if row.until is None else moment(row.until)
+    until = None if row.until is None else from_micros(row.until)
     return GapRow(
         id=row.id,
         source=row.source,
         mode=Mode(row.mode),
-        gap=Gap(moment(row.since), until, Cause(row.cause), row.suspected),
+        gap=Gap(from_micros(row.since), until, Cause(row.cause), row.suspected),
         seconds=max((now if row.until is None else row.until) - row.since, 0) / 1_000_000,
     )

@@ -11,24 +11,24 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from ingest.event import Event
-from ingest.ports import Standing
+from ingest.protocols import HandlerLag
 from storage.clock import database_now
-from storage.deliveries import standing as standing_of
+from storage.deliveries import lag as lag_of
 from storage.queries.events import CONTENTS
 from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import event_of, micros, moment
+from storage.rows import event_of, from_micros, to_micros
 from storage.tables import cursors, deliveries, events
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerRow:
-    """One handler's standing. `lag_seconds` is the age of the oldest event behind its cursor; 0.0 where there is none.
+    """One handler's lag. `lag_seconds` is the age of the oldest event behind its cursor; 0.0 where there is none.
 
     `holder` is the process that has its lease, until `lease_expires_at`; `running` says whether that is still to come
     by the database's clock.
     """
 
-    standing: Standing
+    lag: HandlerLag
     lag_seconds: float
     running: bool
     holder: str | None
@@ -52,14 +52,14 @@ def handler_rows(connection: Connection) -> list[HandlerRow]:
     rows = connection.execute(select(cursors).order_by(cursors.c.handler)).all()
     return [
         HandlerRow(
-            standing=standing,
-            lag_seconds=0.0 if standing.oldest is None else max(now - micros(standing.oldest), 0) / 1_000_000,
+            lag=lag,
+            lag_seconds=0.0 if lag.oldest is None else max(now - to_micros(lag.oldest), 0) / 1_000_000,
             running=row.holder is not None and row.expires_at is not None and row.expires_at > now,
             holder=row.holder,
-            lease_expires_at=None if row.expires_at is None else moment(row.expires_at),
+            lease_expires_at=None if row.expires_at is None else from_micros(row.expires_at),
         )
         for row in rows
-        if (standing := standing_of(connection, row.handler)) is not None
+        if (lag := lag_of(connection, row.handler)) is not None
     ]
 
 
@@ -101,6 +101,6 @@ def _dead_letter(position: int, attempts: int, first_failed_at: int | None, erro
         position=position,
         event=None if event[0] is None else event_of(event),
         attempts=attempts,
-        first_failed_at=None if first_failed_at is None else moment(first_failed_at),
+        first_failed_at=None if first_failed_at is None else from_micros(first_failed_at),
         error=error,
     )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, func, select
 
 from ingest.event import Mode
 from storage.clock import database_now
-from storage.rows import moment
+from storage.rows import from_micros
 from storage.tables import coverage, gaps, tallies
 
 _Way = tuple[str, str]  # a source and one of its modes
@@ -83,9 +83,9 @@ def _covered(connection: Connection) -> dict[_Way, Covered]:
     last_gaps, open_ = _last_gaps(connection), _open_intervals(connection)
     return {
         (source, mode): Covered(
-            moment(since),
-            moment(until),
-            moment(max(since, last_gaps.get((source, mode), since))),
+            from_micros(since),
+            from_micros(until),
+            from_micros(max(since, last_gaps.get((source, mode), since))),
             open_.get((source, mode), ()),
         )
         for source, mode, since, until in connection.execute(ends)
@@ -106,10 +106,10 @@ def _open_intervals(connection: Connection) -> dict[_Way, list[OpenInterval]]:
     now = database_now(connection)
     for row in rows:
         silent = max(now - row.until, 0) / 1_000_000
-        interval = OpenInterval(row.stream, moment(row.since), moment(row.until), silent)
+        interval = OpenInterval(row.stream, from_micros(row.since), from_micros(row.until), silent)
         found.setdefault((row.source, row.mode), []).append(interval)
     return found
 
 
 def _minute(minute: int | None) -> datetime | None:
-    return None if minute is None else moment(minute * _MICROSECONDS_PER_MINUTE)
+    return None if minute is None else from_micros(minute * _MICROSECONDS_PER_MINUTE)

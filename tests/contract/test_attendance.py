@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingest.event import Mode, Origin
-from ingest.sources.attendance import Attendance, AttendanceRules
+from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from storage.coverage import SqlCoverage
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
@@ -18,7 +18,7 @@ from tests.support.server import PATIENCE_SECONDS
 from tests.support.stored import rows
 
 FLEET = Origin("tracker", "fleet", Mode.WEBHOOK)
-QUICK = AttendanceRules(extend=0.01)
+QUICK = EndpointCoverageRules(extend=0.01)
 INTERVALS = "SELECT since, until FROM coverage ORDER BY id"
 GAPS = "SELECT since, until, cause FROM gaps ORDER BY id"
 
@@ -30,13 +30,13 @@ class Clocks:
         self.wall = datetime(2026, 7, 28, tzinfo=UTC)
         self.seconds = 0.0
 
-    def attendance(self, database: Database) -> Attendance:
+    def attendance(self, database: Database) -> EndpointCoverage:
         """Of a new process."""
-        return Attendance(SqlCoverage(database), FLEET, QUICK, lambda: self.wall, lambda: self.seconds)
+        return EndpointCoverage(SqlCoverage(database), FLEET, QUICK, lambda: self.wall, lambda: self.seconds)
 
 
 @asynccontextmanager
-async def running(attends: Attendance) -> AsyncIterator[None]:
+async def running(attends: EndpointCoverage) -> AsyncIterator[None]:
     """It runs inside the block; what comes after the block is as after kill -9."""
     task = asyncio.create_task(attends.run())
     try:

@@ -1,4 +1,4 @@
-"""What ingest.ports.Coverage promises: intervals of listening by the database's clock, and a gap row for all between.
+"""What protocols.Coverage promises: intervals of listening by the database's clock, a gap row for all between.
 
 A process that was killed is a SqlCoverage that nobody asks again. Times are made with `ago`, so nothing waits.
 """
@@ -14,11 +14,11 @@ import pytest
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Mode, Origin
-from ingest.ports import Gap
+from ingest.protocols import Gap
 from storage.clock import database_now
 from storage.coverage import SqlCoverage
 from storage.engine import Database, Work, open_database
-from storage.rows import micros
+from storage.rows import to_micros
 from tests.support.gated_database import GatedDatabase
 from tests.support.postgres_proxy import proxied
 from tests.support.stored import rows, run
@@ -57,7 +57,7 @@ async def gaps(database: Database) -> list[tuple[int, int | None, str]]:
 
 def told(*found: Gap) -> list[tuple[int, int | None, str]]:
     """Gaps as `gaps` shows the rows."""
-    return [(micros(g.since), None if g.until is None else micros(g.until), g.cause.value) for g in found]
+    return [(to_micros(g.since), None if g.until is None else to_micros(g.until), g.cause.value) for g in found]
 
 
 async def test_an_interval_begins_now_and_the_first_start_opens_no_gap(database: Database) -> None:
@@ -68,7 +68,7 @@ async def test_an_interval_begins_now_and_the_first_start_opens_no_gap(database:
 
     (row,) = await intervals(database)
     assert (row.id, row.source, row.mode, row.stream) == (opened.interval, "fleet", "sse", 1)
-    assert before - 100_000 <= row.since == row.until <= after  # the call was made a moment before its turn
+    assert before - 100_000 <= row.since == row.until <= after  # the call was made a from_micros before its turn
     assert (list(opened.ended), list(opened.found), await gaps(database)) == ([], [], [])
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from ingest.errors import IntervalLost
 from ingest.event import Cause, Mode, Origin
-from ingest.sources.attendance import Attendance, AttendanceRules
-from ingest.stream.listening import Listening
-from ingest.stream.recorder import Recorder
+from ingest.sources.sse.coverage_tracker import CoverageTracker
+from ingest.sources.sse.recorder import Recorder
+from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.times import elapsed
 from storage.coverage import SqlCoverage
 from storage.engine import Database
@@ -52,10 +52,10 @@ async def until_written(database: Database, *ended: bool) -> None:
             await asyncio.sleep(0.01)
 
 
-def prove(listening: Listening, ago: float) -> None:
+def prove(listening: CoverageTracker, ago: float) -> None:
     """A look so long ago, and a byte after it."""
-    listening.looked(elapsed() - ago, 0, latency=0.0)
-    listening.heard(1)
+    listening.sample(elapsed() - ago, 0, latency=0.0)
+    listening.confirm(1)
 
 
 @pytest.mark.parametrize("call", ["extend", "end"])
@@ -124,7 +124,7 @@ async def test_a_stream_goes_on_with_another_interval(database: Database) -> Non
     await take_copy(database)
     recorder = Recorder(FLEET, SqlCoverage(database), 0.02, elapsed)
     recording = asyncio.create_task(recorder.run())
-    listening = Listening(1, elapsed() - 100)
+    listening = CoverageTracker(1, elapsed() - 100)
     recorder.add(listening)
     try:
         prove(listening, ago=50)
@@ -147,8 +147,8 @@ async def test_a_stream_goes_on_with_another_interval(database: Database) -> Non
 async def test_an_endpoint_goes_on_with_another_interval(database: Database) -> None:
     """Its record is begun anew and ended by the stop, whichever of the two meets the copy."""
     await take_copy(database)
-    attendance = Attendance(
-        SqlCoverage(database), FLEET, AttendanceRules(extend=0.01), lambda: datetime.now(UTC), elapsed
+    attendance = EndpointCoverage(
+        SqlCoverage(database), FLEET, EndpointCoverageRules(extend=0.01), lambda: datetime.now(UTC), elapsed
     )
     attending = asyncio.create_task(attendance.run())
     try:

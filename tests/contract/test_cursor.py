@@ -1,4 +1,4 @@
-"""Every cursor keeps ports.Cursor, on SQLite and on PostgreSQL."""
+"""Every cursor keeps protocols.Cursor, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
-from ingest.ports import LEASE_SECONDS, Parked, Seen
+from ingest.protocols import LEASE_SECONDS, Parked, Seen
 from storage.clock import database_now
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import Database, DataRefused, Work, open_database
@@ -125,7 +125,7 @@ async def test_of_two_holders_the_older_changes_nothing(stage: Stage) -> None:
 
     await newer.advance(3)
     assert await rows(stage) == [("h", 1, 1)]
-    assert (await newer.standing()).position == 3
+    assert (await newer.lag()).position == 3
 
 
 async def test_a_held_cursor_is_not_given_away(stage: Stage) -> None:
@@ -159,7 +159,7 @@ async def test_a_cursor_that_was_put_back_is_not_moved_on(stage: Stage) -> None:
     with pytest.raises(StoreRewound):
         await cursor.advance(5, [parked(5)])
     assert await rows(stage) == []
-    assert (await cursor.standing()).position == 2
+    assert (await cursor.lag()).position == 2
 
 
 async def test_a_cursor_does_not_pass_the_last_position(stage: Stage) -> None:
@@ -168,7 +168,7 @@ async def test_a_cursor_does_not_pass_the_last_position(stage: Stage) -> None:
     for position, seen in ((7, None), (3, Seen(7, an_event(1).id))):
         with pytest.raises(StoreRewound):
             await (await taken(stage)).advance(position, seen=seen)
-    assert (await cursor.standing()).position == 0
+    assert (await cursor.lag()).position == 0
 
 
 async def test_a_cursor_does_not_pass_other_events_than_were_read(stage: Stage) -> None:
@@ -179,7 +179,7 @@ async def test_a_cursor_does_not_pass_other_events_than_were_read(stage: Stage) 
 
     with pytest.raises(StoreRewound):
         await cursor.advance(5, seen=Seen(5, an_event(99).id))
-    assert (await cursor.standing()).position == 3
+    assert (await cursor.lag()).position == 3
 
 
 async def test_an_advance_whose_answer_was_lost_can_be_repeated(stage: Stage) -> None:
@@ -193,7 +193,7 @@ async def test_an_advance_whose_answer_was_lost_can_be_repeated(stage: Stage) ->
     database.losing = False
 
     await holding.advance(3, [parked(2), parked(3)])
-    assert (await cursor.standing()).position == holding.position == 3
+    assert (await cursor.lag()).position == holding.position == 3
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ async def test_place_and_parked_rows_are_one_transaction(stage: Stage) -> None:
         await cursor.advance(3, [parked(1), parked(2**70)])
 
     assert await rows(stage) == []
-    assert (cursor.position, (await cursor.standing()).position) == (0, 0)
+    assert (cursor.position, (await cursor.lag()).position) == (0, 0)
 
 
 async def test_delivered_rows_are_struck_off_and_failed_ones_replaced(stage: Stage) -> None:
@@ -330,9 +330,9 @@ async def test_standing_says_how_far_a_handler_is(stage: Stage) -> None:
     cursor = await taken(stage)
     await cursor.advance(4, [parked(1, due_at=None), parked(2, "d2"), parked(3, None)])
 
-    behind = await cursor.standing()
+    behind = await cursor.lag()
     await cursor.advance(6)
-    done = await cursor.standing()
+    done = await cursor.lag()
 
     assert (behind.position, behind.head, behind.waiting, behind.dead) == (4, 6, 2, 1)
     assert behind.oldest == NOON + timedelta(seconds=4)

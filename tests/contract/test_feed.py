@@ -1,4 +1,4 @@
-"""What ingest.ports.Feed promises, on SQLite and on PostgreSQL: every committed event, once, in order."""
+"""What ingest.protocols.Feed promises, on SQLite and on PostgreSQL: every committed event, once, in order."""
 
 from __future__ import annotations
 

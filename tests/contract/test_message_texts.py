@@ -8,7 +8,7 @@ from ingest.event import Event, Mode, Origin, Outcome
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
-from ingest.ports import MessageFormat
+from ingest.protocols import MessageFormat
 from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed

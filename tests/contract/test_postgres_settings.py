@@ -110,7 +110,7 @@ async def test_two_servers_commit_whatever_the_default_isolation(
 async def test_a_connection_that_cannot_write_is_dropped(
     operator: Database, database: Database, postgres_url: str
 ) -> None:
-    """A server that takes no writes for a moment is written to when it does again; what reads connects anew too."""
+    """A server that takes no writes for a while is written to when it does again; what reads connects anew too."""
     await by_default(operator, postgres_url, default_transaction_read_only="on")
     reader = await database.read(backend)
     refused = await asyncio.gather(*(SqlStore(database, lambda: NOW).commit(numbered(1)) for _ in range(4)),

@@ -22,7 +22,7 @@ from storage.coverage import SqlCoverage
 from storage.engine import Database
 from storage.queries import EventFilter, Span
 from storage.queries import page as page_module
-from storage.rows import micros
+from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.tables import BLOCK_BITS, coverage, cursors, deliveries
 from tests.support.fresh import ALL
@@ -407,7 +407,7 @@ async def test_source_totals_outlive_the_process(database: Database) -> None:
     event = an_event()
     await commit(database, event, event, Ignored(source="fleet", mode=Mode.WEBHOOK, received_at=NOW))
     await commit(database, an_event(source="other", mode=Mode.SSE), clock=lambda: NOW + timedelta(minutes=3))
-    listened = {"source": "other", "mode": "sse", "since": micros(NOW), "until": micros(NOW + timedelta(hours=1))}
+    listened = {"source": "other", "mode": "sse", "since": to_micros(NOW), "until": to_micros(NOW + timedelta(hours=1))}
     await database.write(
         lambda connection: connection.execute(insert(coverage).values({"stream": 0} | listened)) and None
     )
@@ -431,28 +431,28 @@ async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> 
     await commit(database, *late)
     expires_at = now.replace(microsecond=0) + timedelta(minutes=10)
     rows = [
-        {"handler": "alerts", "position": 3, "epoch": 1, "holder": "me", "expires_at": micros(expires_at)},
+        {"handler": "alerts", "position": 3, "epoch": 1, "holder": "me", "expires_at": to_micros(expires_at)},
         {
             "handler": "rules",
             "position": 5,
             "epoch": 1,
             "holder": "me",
-            "expires_at": micros(NOW - timedelta(days=999)),
+            "expires_at": to_micros(NOW - timedelta(days=999)),
         },
         {"handler": "stopped", "position": 5, "epoch": 1, "holder": None, "expires_at": None},
     ]
     await database.write(lambda connection: connection.execute(insert(cursors), rows) and None)
-    await park(database, "alerts", 1, due_at=micros(NOW))
+    await park(database, "alerts", 1, due_at=to_micros(NOW))
     await park(database, "alerts", 2, due_at=None)
     await park(database, "gone", 2, due_at=None)
 
     alerts, rules, stopped = await database.read(queries.handler_rows)
 
-    assert (alerts.standing.handler, alerts.standing.position, alerts.standing.head) == ("alerts", 3, 5)
-    assert (alerts.standing.waiting, alerts.standing.dead) == (1, 1)
+    assert (alerts.lag.handler, alerts.lag.position, alerts.lag.head) == ("alerts", 3, 5)
+    assert (alerts.lag.waiting, alerts.lag.dead) == (1, 1)
     assert 90 <= alerts.lag_seconds < 150
     assert (alerts.running, alerts.holder, alerts.lease_expires_at) == (True, "me", expires_at)
-    assert (rules.lag_seconds, rules.running, rules.standing.waiting, rules.standing.dead) == (0.0, False, 0, 0)
+    assert (rules.lag_seconds, rules.running, rules.lag.waiting, rules.lag.dead) == (0.0, False, 0, 0)
     assert (stopped.running, stopped.holder, stopped.lease_expires_at) == (False, None, None)
     assert await database.read(queries.handler_exists, "alerts")
     assert not await database.read(queries.handler_exists, "nobody")
@@ -461,8 +461,8 @@ async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> 
 async def test_dead_letters_come_with_their_events(database: Database) -> None:
     """A dead letter shows event, error and attempts; it stays when retention took the event; retries are none."""
     stored = await commit(database, *numbered(4))
-    await park(database, "alerts", 2, due_at=None, first_failed_at=micros(NOW), error="refused: 410")
-    await park(database, "alerts", 3, due_at=micros(NOW))
+    await park(database, "alerts", 2, due_at=None, first_failed_at=to_micros(NOW), error="refused: 410")
+    await park(database, "alerts", 3, due_at=to_micros(NOW))
     await park(database, "alerts", 4, due_at=None)
     await park(database, "rules", 1, due_at=None)
     await database.write(lambda connection: connection.execute(text("DELETE FROM events WHERE position = 4")) and None)

@@ -63,7 +63,7 @@ async def test_a_question_without_an_end_is_stopped(tmp_path: Path) -> None:
         answers = await asyncio.gather(*(database.read(count_for_ever) for _ in range(10)), return_exceptions=True)
         assert {str(answer) for answer in answers} == {"no answer to a question for 0.5 s"}
         assert all(isinstance(answer, StoreUnavailable) for answer in answers)
-        while True:  # the thread may need a moment to hear of it
+        while True:  # the thread may need a from_micros to hear of it
             try:
                 assert await positions(database) == []
                 break

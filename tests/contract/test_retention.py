@@ -15,7 +15,7 @@ from ingest.event import Outcome
 from storage.cursors import SqlCursors
 from storage.engine import Database, Work
 from storage.retention import Retention
-from storage.rows import micros
+from storage.rows import to_micros
 from storage.store import SqlStore
 from tests.support.records import NOW, a_reject, an_event, numbered
 from tests.support.stored import positions, rows, run, tallies
@@ -80,7 +80,7 @@ async def test_the_old_goes_and_is_tallied(database: Database) -> None:
     await fill(database, old=5, new=3)
     await store.commit([*numbered(5, source="other"), a_reject(b"old", received_at=OLD), a_reject(b"new")])
 
-    assert await retention_of(database).forget() == 5
+    assert await retention_of(database).purge() == 5
 
     assert await positions(database) == [6, 7, 8]
     assert await rows(database, "SELECT body FROM rejects") == [(b"new",)]
@@ -94,7 +94,7 @@ async def test_the_old_goes_and_is_tallied(database: Database) -> None:
 
 async def test_coverage_and_gaps_go_when_they_are_over(database: Database) -> None:
     """Old intervals and gaps go; what lasts stays, and so does each source's newest interval: a gap may begin there."""
-    old, new = micros(OLD), micros(NOW)
+    old, new = to_micros(OLD), to_micros(NOW)
     intervals = [
         *[("fleet", old + number, old + number, "true") for number in range(1200)],
         ("fleet", old, old + 5000, "true"),
@@ -109,7 +109,7 @@ async def test_coverage_and_gaps_go_when_they_are_over(database: Database) -> No
     listed = ", ".join(f"('fleet', 'sse', {since}, {until}, 'down')" for since, until in stretches)
     await run(database, f"INSERT INTO gaps (source, mode, since, until, cause) VALUES {listed}")  # noqa: S608
 
-    assert await retention_of(database).forget() == 0
+    assert await retention_of(database).purge() == 0
 
     left = await rows(database, "SELECT source, since, until FROM coverage ORDER BY id")
     assert left == [("fleet", old, old), ("fleet", new, new), ("idle", old + 1, old + 1)]
@@ -121,7 +121,7 @@ async def test_it_forgets_in_steps_of_at_most_five_hundred(database: Database) -
     await fill(database, old=1700, new=1)
     left: list[int] = [1701]
 
-    assert await retention_of(Watched(database, left.append)).forget() == 1700
+    assert await retention_of(Watched(database, left.append)).purge() == 1700
 
     assert max(before - after for before, after in pairwise(left)) <= 500
     assert left[-1] == 1
@@ -132,7 +132,7 @@ async def test_the_ingestion_commits_between_the_steps(database: Database) -> No
     await fill(database, old=5000)
     store = SqlStore(database, lambda: NOW)
     begun = asyncio.Event()
-    forgetting = asyncio.create_task(retention_of(Watched(database, lambda _: begun.set())).forget())
+    forgetting = asyncio.create_task(retention_of(Watched(database, lambda _: begun.set())).purge())
     await begun.wait()
 
     await store.commit(numbered(1, 10_000))
@@ -149,11 +149,11 @@ async def test_what_a_handler_has_not_passed_stays(database: Database) -> None:
     await passed(database, "slow", 4)
     await passed(database, "gone", 0)
 
-    await retention_of(database, ["quick", "slow"]).forget()
+    await retention_of(database, ["quick", "slow"]).purge()
     assert await positions(database) == [5, 6, 7, 8, 9, 10]
 
     await run(database, "UPDATE cursors SET position = 10 WHERE handler = 'slow'")
-    await retention_of(database, ["quick", "slow"]).forget()
+    await retention_of(database, ["quick", "slow"]).purge()
     assert await positions(database) == [9, 10]
 
 
@@ -166,7 +166,7 @@ async def test_what_waits_for_a_retry_and_dead_letters_stay(database: Database) 
     await parked(database, "gone", 4, "NULL")
     await parked(database, "alerts", 6, "1")
 
-    await retention_of(database, ["alerts"]).forget()
+    await retention_of(database, ["alerts"]).purge()
 
     assert await positions(database) == [2, 4, 6, 7, 8, 9, 10]
     left = await rows(database, "SELECT position FROM deliveries ORDER BY position")
@@ -179,23 +179,23 @@ async def test_a_dead_letter_stays_until_it_is_redriven_or_deleted(database: Dat
     for position in range(1, 1101):
         await parked(database, "gone", position, "NULL")
     retention = retention_of(database)
-    assert await retention.forget() == 100
+    assert await retention.purge() == 100
     assert len(await positions(database)) == 1101
 
     assert await SqlCursors(database).delete_dead("gone", [3, 700, 1150]) == 2
-    assert await retention.forget() == 2
+    assert await retention.purge() == 2
     assert await SqlCursors(database).redrive("gone", [5]) == 1
-    assert await retention.forget() == 1
+    assert await retention.purge() == 1
     assert await SqlCursors(database).delete_dead("other") == 0
     assert await SqlCursors(database).delete_dead("gone") == 1097
-    assert await retention.forget() == 1097
+    assert await retention.purge() == 1097
     assert await positions(database) == [1201]
 
 
 async def test_an_emptied_store_does_not_begin_again(database: Database) -> None:
     """Positions go on where they were after everything was forgotten: no cursor is ever ahead of the store."""
     await fill(database, old=5)
-    assert await retention_of(database).forget() == 5
+    assert await retention_of(database).purge() == 5
 
     commit = await SqlStore(database, lambda: NOW).commit(numbered(2))
 
@@ -204,18 +204,18 @@ async def test_an_emptied_store_does_not_begin_again(database: Database) -> None
 
 
 async def test_two_processes_count_what_went_once(database: Database, another: Database) -> None:
-    """Replicas that forget at the same time do not tally the same event as expired twice."""
+    """Replicas that purge at the same time do not tally the same event as expired twice."""
     await fill(database, old=3000)
 
-    async def forget(database: Database) -> int:
+    async def purge(database: Database) -> int:
         for _ in range(10):  # PostgreSQL may end one of them in favour of the other
             try:
-                return await retention_of(database).forget()
+                return await retention_of(database).purge()
             except StoreUnavailable:
                 continue
         raise AssertionError("never got through")
 
-    await asyncio.gather(forget(database), forget(another))
+    await asyncio.gather(purge(database), purge(another))
 
     assert await positions(database) == []
     assert await tallies(database) == {"stored": 3000, "expired": 3000}
@@ -236,14 +236,14 @@ async def test_each_row_is_judged_alone(database: Database, ahead: datetime, cou
         [*numbered(600, count, received_at=OLD), *(a_reject(b"old", received_at=OLD) for _ in range(600))]
     )
     await store.commit(numbered(1, 5000))
-    old, new, far = micros(OLD), micros(ahead), micros(FUTURE)
+    old, new, far = to_micros(OLD), to_micros(ahead), to_micros(FUTURE)
     spans = [*[(new, far, "false")] * count, *[(old, old, "true")] * 600, (old, new, "true")]
     listed = ", ".join(f"('fleet', 'sse', 0, {since}, {until}, {ended})" for since, until, ended in spans)
     await run(database, f"INSERT INTO coverage (source, mode, stream, since, until, ended) VALUES {listed}")  # noqa: S608
     listed = ", ".join(f"('fleet', 'sse', {since}, {until}, 'down')" for since, until, _ in spans)
     await run(database, f"INSERT INTO gaps (source, mode, since, until, cause) VALUES {listed}")  # noqa: S608
 
-    assert await retention_of(database).forget() == 600
+    assert await retention_of(database).purge() == 600
 
     assert await positions(database) == [*range(1, count + 1), count + 601]
     assert await rows(database, "SELECT DISTINCT body FROM rejects") == [(b"new",)]
@@ -257,9 +257,9 @@ async def test_what_was_in_front_by_date_goes_in_its_time(database: Database) ->
     await store.commit(numbered(600, received_at=NOW + timedelta(days=1)))
     now = [NOW]
     retention = Retention(database, timedelta(days=30), (), lambda: now[0])
-    assert await retention.forget() == 0
+    assert await retention.purge() == 0
     now[0] = NOW + timedelta(days=32)
-    assert await retention.forget() == 600
+    assert await retention.purge() == 600
 
 
 async def test_a_sweep_goes_on_where_the_last_one_ended(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ async def test_a_sweep_goes_on_where_the_last_one_ended(database: Database, monk
     await store.commit(numbered(1, 2000, received_at=OLD))
     retention = retention_of(database)
 
-    assert [await retention.forget() for _ in range(6)] == [0, 0, 0, 0, 1, 0]
+    assert [await retention.purge() for _ in range(6)] == [0, 0, 0, 0, 1, 0]
 
 
 async def test_an_event_from_the_future_does_not_hold_the_others(database: Database) -> None:
@@ -279,7 +279,7 @@ async def test_an_event_from_the_future_does_not_hold_the_others(database: Datab
     await store.commit([an_event(received_at=NOW + timedelta(days=9999))])
     await store.commit(numbered(1200, 1, received_at=OLD))
 
-    assert await retention_of(database).forget() == 1200
+    assert await retention_of(database).purge() == 1200
     assert await positions(database) == [1]
 
 

@@ -1,4 +1,4 @@
-"""What ingest.ports.Source promises, for every delivery mode; real differences between the modes are declared."""
+"""What ingest.protocols.Source promises, for every delivery mode; real differences between the modes are declared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from ingest.event import Mode, Outcome, Record
 from ingest.metrics import Metrics
-from ingest.ports import Commit, Source, Store
+from ingest.protocols import Commit, Source, Store
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
@@ -229,7 +229,7 @@ class Hopeful:
         self._late: list[asyncio.Task[Commit]] = []
 
     async def commit(self, records: Sequence[Record]) -> Commit:
-        """Not what ports.Store says."""
+        """Not what protocols.Store says."""
         self._late.append(asyncio.create_task(self._store.commit(records)))
         return Commit([Outcome.STORED] * len(records))
 

@@ -1,4 +1,4 @@
-"""What ingest.ports.Store promises, on SQLite and on PostgreSQL; and that these tests notice when it does not."""
+"""What ingest.protocols.Store promises, on SQLite and on PostgreSQL; and that these tests notice when it does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
-from ingest.ports import Commit, Store
+from ingest.protocols import Commit, Store
 from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed
@@ -143,7 +143,7 @@ class Mutant:
         self._told = told
 
     async def commit(self, records: Sequence[Record]) -> Commit:
-        """Not what ports.Store says."""
+        """Not what protocols.Store says."""
         kept = self._records(records)
         commit = self._told(await self._store.commit(kept))
         missing = [Outcome.STORED] * (len(records) - len(kept))

@@ -43,10 +43,10 @@ class Nowhere:
 
 
 class Silent:
-    """ports.Store that never answers."""
+    """protocols.Store that never answers."""
 
     async def commit(self, records: object) -> None:
-        """See ports.Store."""
+        """See protocols.Store."""
         await asyncio.Event().wait()
 
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
-from ingest.ports import Gap, StreamState
+from ingest.protocols import Gap, StreamState
 from ingest.supervisor import State
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -143,7 +143,7 @@ async def test_a_source_that_listens_shows_its_streams(world: World, client: htt
 
 
 async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: httpx.AsyncClient) -> None:
-    """A handler's standing, and its dead letters with event, error and attempts."""
+    """A handler's lag, and its dead letters with event, error and attempts."""
     await world.commit(*(an_event(number) for number in range(3)))
     await world.give_up(1, 2)
 

@@ -14,11 +14,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
-from app.dispatcher import HandlerState, Pace
+from app.dispatcher import DispatchLimits, HandlerState
 from app.handlers.python import ThreadHandler
 from ingest.errors import DeadLetter, StoreUnavailable
 from ingest.event import Event
-from ingest.ports import Standing
+from ingest.protocols import HandlerLag
 from storage import deliveries as rows
 from storage.cursors import SqlCursors
 from storage.engine import Database, open_database
@@ -30,7 +30,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 AT_ONCE = {"base": "1ms", "cap": "5ms"}
-NARROW = Pace(window_events=24, read_events=4, save_seconds=0.01, save_events=8, round_seconds=0.01, retry_events=8)
+NARROW = DispatchLimits(
+    window_events=24, read_events=4, save_seconds=0.01, save_events=8, round_seconds=0.01, retry_events=8
+)
 
 
 class Interrupted:
@@ -90,19 +92,19 @@ async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield stage
 
 
-async def standing(stage: Stage, position: int, waiting: int) -> Standing:
+async def lag(stage: Stage, position: int, waiting: int) -> HandlerLag:
     """Wait until the handler passed `position` and so many rows wait; how far it is then."""
     async with asyncio.timeout(20):
         while True:
-            found = await stage.database.read(rows.standing, "h")
+            found = await stage.database.read(rows.lag, "h")
             if found is not None and found.position >= position and found.waiting == waiting:
                 return found
             await asyncio.sleep(0.002)
 
 
-async def passed(stage: Stage, position: int) -> Standing:
+async def passed(stage: Stage, position: int) -> HandlerLag:
     """Wait until the handler passed `position` and has nothing waiting."""
-    return await standing(stage, position, 0)
+    return await lag(stage, position, 0)
 
 
 def flaky(random: Random, share: float) -> Recorder:
@@ -258,7 +260,7 @@ async def test_retries_wait_for_their_time(tmp_path: Path) -> None:
         retry = {"base": "10m", "cap": "10m", "max_age": "1h"}
         async with running(stage.dispatcher(handler, retry=retry)):
             await until(lambda: handler.positions == [3])
-            await standing(stage, 3, 2)
+            await lag(stage, 3, 2)
             assert handler.tried == [1, 3]
 
             clock.forward(600)
@@ -283,7 +285,7 @@ async def test_a_clock_that_goes_back_holds_nothing_up(tmp_path: Path) -> None:
     async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), clock) as stage:
         await stage.commit([an_event(1), an_event(2)])
         async with running(stage.dispatcher(handler, retry={"base": "1m", "cap": "1m"})):
-            await standing(stage, 2, 2)
+            await lag(stage, 2, 2)
             failing = False
             clock.forward(-7200)
             await passed(stage, 2)
@@ -384,7 +386,7 @@ async def test_stopping_lets_what_is_in_flight_finish(stage: Stage) -> None:
 
     handler = Recorder(behave)
     await stage.commit([an_event(1), an_event(2)])
-    dispatcher = stage.dispatcher(handler, pace=Pace())
+    dispatcher = stage.dispatcher(handler, pace=DispatchLimits())
     async with running(dispatcher) as task:
         await entered.wait()
         dispatcher.stop()
@@ -406,7 +408,7 @@ async def test_stopping_does_not_wait_for_ever(stage: Stage) -> None:
         await asyncio.Event().wait()
 
     await stage.commit([an_event(1)])
-    dispatcher = stage.dispatcher(Recorder(hang), pace=Pace(drain_seconds=0.02))
+    dispatcher = stage.dispatcher(Recorder(hang), pace=DispatchLimits(drain_seconds=0.02))
     async with running(dispatcher) as task:
         await entered.wait()
         dispatcher.stop()

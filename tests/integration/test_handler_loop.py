@@ -166,7 +166,7 @@ async def blocked(stage: Stage, release: threading.Event) -> tuple[Dispatcher, R
         holder="here",
         clock=stage.clock,
         random=Random(7),
-        pace=replace(HURRY, drain_seconds=0.1),
+        limits=replace(HURRY, drain_seconds=0.1),
     )
     return dispatcher, stuck, other
 
@@ -252,7 +252,7 @@ async def test_cancelling_ends_the_loops_too(stage: Stage) -> None:
     await stage.database.write(lambda connection: connection.execute(update(cursors).values(expires_at=1)) and None)
     async with running(stage.dispatcher(AsyncHandler(again.deliver), **PYTHON)):
         await until(lambda: again.positions == [1])
-    assert (await stage.database.read(rows.standing, "h")) is not None
+    assert (await stage.database.read(rows.lag, "h")) is not None
 
 
 async def ended(name: str) -> None:

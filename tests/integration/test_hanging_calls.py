@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from app.dispatcher import HandlerState
 from app.handlers.python import AsyncHandler, ThreadHandler
 from ingest.event import Event
-from ingest.ports import Handler
+from ingest.protocols import Handler
 from storage.engine import open_database
 from storage.tables import deliveries
 from tests.support.dispatching import Stage, an_event, running, staged, until

@@ -8,7 +8,7 @@ import time
 import pytest
 from google.pubsub_v1.types import BigQueryConfig, PushConfig, Subscription
 
-from ingest.pull.probe import probe
+from ingest.sources.pubsub.probe import probe
 from tests.support.emulator import new_queue, session_emulator, subscriber
 from tests.support.guarded_queue import CONSUME, GET, SUBSCRIPTION, guarded_queue
 

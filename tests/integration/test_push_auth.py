@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from ingest.oidc import GoogleOidc
-from ingest.signing_keys import FetchRules, SigningKeys
+from ingest.sources.webhook.oidc import GoogleOidc
+from ingest.sources.webhook.signing_keys import FetchRules, SigningKeys
 from tests.support.google_keys import AUDIENCE, EMAIL, CertificateServer, SigningKey, signing_key
 from tests.support.stored import rows
 from tests.support.webhook_rig import Reply, WebhookRig, webhook_rig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.dispatcher import place
+from app.dispatcher import checkpointer
 from ingest.event import Event
 from storage.engine import open_database
 from storage.store import SqlStore
@@ -31,7 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def stage(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A process that renews its lease all the time: a save is then soon, also where nothing moved."""
-    monkeypatch.setattr(place, "_RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(checkpointer, "_RENEW_SECONDS", 0.05)
     async with staged(open_database(url), Clock()) as stage:
         yield stage
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from ingest.signing_keys import FetchRules, SigningKeys
+from ingest.sources.webhook.signing_keys import FetchRules, SigningKeys
 from tests.support.google_keys import CertificateServer, certificates
 
 QUICK = FetchRules(first_pause=0.01, longest_pause=0.02, timeout=5.0)

@@ -14,7 +14,7 @@ import pytest
 
 from app.server import IngestRouter, make_server
 from app.settings import ServerSettings
-from ingest import credentials
+from ingest.sources.webhook import credentials
 from tests.support.stored import rows
 from tests.support.webhook_rig import MAX_BODY, WebhookRig, webhook_rig
 

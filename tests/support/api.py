@@ -17,7 +17,7 @@ from app.api import Readiness, create_api
 from app.settings.secret import Secret
 from ingest.event import Event, Mode, Reject
 from ingest.metrics import Metrics
-from ingest.ports import Gap
+from ingest.protocols import Gap
 from ingest.supervisor import SourceStatus, State
 from storage.engine import Database
 from storage.store import SqlStore

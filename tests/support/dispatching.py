@@ -11,12 +11,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from app.dispatcher import Dispatcher, Pace
+from app.dispatcher import Dispatcher, DispatchLimits
 from app.settings import HandlerSettings
 from ingest.event import Event, Mode
 from ingest.identity import event_id
 from ingest.metrics import Metrics
-from ingest.ports import Handler
+from ingest.protocols import Handler
 from ingest.times import instant_of
 from storage.cursors import SqlCursors
 from storage.engine import Database
@@ -27,7 +27,7 @@ from storage.store import SqlStore
 from tests.support.server import PATIENCE_SECONDS
 
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
-HURRY = Pace(save_seconds=0.01, round_seconds=0.01, drain_seconds=5, look_seconds=0.02)
+HURRY = DispatchLimits(save_seconds=0.01, round_seconds=0.01, drain_seconds=5, look_seconds=0.02)
 
 
 def an_event(number: int, device: str | None = "d1", name: str = "temperature", product: str = "tracker") -> Event:
@@ -113,7 +113,7 @@ class Stage:
         return committed
 
     def dispatcher(
-        self, handler: Handler, *, pace: Pace = HURRY, begin: str = "beginning", **settings: Any
+        self, handler: Handler, *, pace: DispatchLimits = HURRY, begin: str = "beginning", **settings: Any
     ) -> Dispatcher:
         """A dispatcher of another process, so to say: it has a connection to cursors of its own."""
         return Dispatcher(
@@ -124,7 +124,7 @@ class Stage:
             holder=f"process-{id(handler)}",
             clock=self.clock,
             random=Random(7),
-            pace=pace,
+            limits=pace,
         )
 
     def metric(self, name: str, **labels: str) -> float:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ingest.event import Event, Ignored, Outcome, Record, Reject
-from ingest.ports import Commit
+from ingest.protocols import Commit
 
 Decide = Callable[[Sequence[Record]], Sequence[Outcome]]
 
@@ -24,7 +24,7 @@ def as_sent(records: Sequence[Record]) -> list[Outcome]:
 
 
 class GatedStore:
-    """ports.Store whose commits wait while the gate is closed. `decide` gives the outcomes, or raises."""
+    """protocols.Store whose commits wait while the gate is closed. `decide` gives the outcomes, or raises."""
 
     def __init__(self, decide: Decide = as_sent) -> None:
         self.decide = decide
@@ -47,7 +47,7 @@ class GatedStore:
         await self._begun.wait()
 
     async def commit(self, records: Sequence[Record]) -> Commit:
-        """See ports.Store."""
+        """See protocols.Store."""
         self.batches.append(len(records))
         self._begun.set()
         await self._open.wait()

@@ -17,10 +17,10 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import MessageFormat, Store, StreamState
-from ingest.pull.pull import PullRules
+from ingest.protocols import MessageFormat, Store, StreamState
 from ingest.reconnect import ReconnectRules
-from ingest.sources.pubsub import PubsubSource
+from ingest.sources.pubsub.pull import PullRules
+from ingest.sources.pubsub.source import PubsubSource
 from storage.engine import open_database
 from storage.migrate import migrate
 from storage.store import SqlStore
@@ -181,7 +181,9 @@ async def pubsub_rig(
             queue,
             proxy,
             database,
-            replace(PullRules(queue.subscription, linger=3.0, accepted=0.05, close=0.5, reconnect=HASTY), **rules),
+            replace(
+                PullRules(queue.subscription, drain_timeout=3.0, accepted=0.05, close=0.5, reconnect=HASTY), **rules
+            ),
             streams=streams,
             max_events=max_events,
             max_bytes=max_bytes,

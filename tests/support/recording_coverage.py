@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Origin
-from ingest.ports import Gap, Opened
+from ingest.protocols import Gap, Opened
 from ingest.times import elapsed
 
 
@@ -23,7 +23,7 @@ class Interval:
 
 @dataclass
 class RecordingCoverage:
-    """ports.Coverage without gaps: every interval as it was told."""
+    """protocols.Coverage without gaps: every interval as it was told."""
 
     clock: Callable[[], float] = elapsed
     away: bool = False
@@ -32,20 +32,20 @@ class RecordingCoverage:
     calls: list[str] = field(default_factory=list)
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         self._called("open")
         at = self.clock() - ago
         self.intervals.append(Interval(stream, at, at))
         return Opened(len(self.intervals) - 1, (), ())
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         self._called("extend")
         found = self.intervals[interval]
         found.until = max(found.until, self.clock() - ago)
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
-        """See ports.Coverage."""
+        """See protocols.Coverage."""
         self._called("end")
         found = self.intervals[interval]
         found.until, found.cause = max(found.until, self.clock() - ago), cause

@@ -16,9 +16,9 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import Store
+from ingest.protocols import Store
 from ingest.reconnect import OpenBudget
-from ingest.sources.sse import SseSource
+from ingest.sources.sse.source import SseSource
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate

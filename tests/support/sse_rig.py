@@ -14,10 +14,10 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import StreamState
+from ingest.protocols import StreamState
 from ingest.reconnect import OpenBudget, ReconnectRules
-from ingest.sources.sse import SseRules, SseSource
-from ingest.stream.rules import StreamRules
+from ingest.sources.sse.rules import StreamRules
+from ingest.sources.sse.source import SseRules, SseSource
 from ingest.times import elapsed
 from tests.support.gated_store import GatedStore, as_sent
 from tests.support.recording_coverage import RecordingCoverage

@@ -12,17 +12,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from ingest import credentials
 from ingest.decoding import DecodingThread
 from ingest.event import Mode, Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.ports import Store
-from ingest.sources.attendance import AttendanceRules
-from ingest.sources.unfinished import UnfinishedBodies
-from ingest.sources.webhook import WebhookRules, WebhookSource
+from ingest.protocols import Store
+from ingest.sources.webhook import credentials
+from ingest.sources.webhook.endpoint_coverage import EndpointCoverageRules
+from ingest.sources.webhook.source import WebhookRules, WebhookSource
+from ingest.sources.webhook.unfinished import UnfinishedBodies
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate
@@ -50,7 +50,7 @@ class WebhookRig:
         database: GatedDatabase,
         *,
         auth: credentials.Credentials,
-        upkeep: credentials.Upkeep | None,
+        upkeep: credentials.KeyRefresher | None,
         refuse_rejects: bool,
         forbids: Callable[[Mapping[str, str]], bool],
         spoil: Callable[[Store], Store],
@@ -70,7 +70,7 @@ class WebhookRig:
         origin = Origin("tracker", "fleet", Mode.WEBHOOK)
         self.source = WebhookSource(
             origin,
-            WebhookRules(max_body, refuse_rejects, forbids, DISCARDED, AttendanceRules(extend=0.01)),
+            WebhookRules(max_body, refuse_rejects, forbids, DISCARDED, EndpointCoverageRules(extend=0.01)),
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
             SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
@@ -117,7 +117,7 @@ async def webhook_rig(
     folder: Path,
     *,
     auth: credentials.Credentials | None = None,
-    upkeep: credentials.Upkeep | None = None,
+    upkeep: credentials.KeyRefresher | None = None,
     refuse_rejects: bool = False,
     forbids: Callable[[Mapping[str, str]], bool] = lambda headers: False,
     spoil: Callable[[Store], Store] = lambda store: store,

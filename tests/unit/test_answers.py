@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from ingest.event import Cause
-from ingest.stream.answers import explain, parse_retry_after
-from ingest.stream.inflate import Identity, inflater_for
+from ingest.sources.sse.answers import explain, parse_retry_after
+from ingest.sources.sse.inflate import Identity, inflater_for
 
 NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
 

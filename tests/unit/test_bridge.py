@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ingest.pull.bridge import Bridge
+from ingest.sources.pubsub.bridge import Bridge
 
 
 class Clock:
@@ -20,17 +20,17 @@ class Clock:
         return self.now
 
 
-def a_bridge(linger: float = 5.0, clock: Callable[[], float] = time.monotonic) -> Bridge:
+def a_bridge(drain_timeout: float = 5.0, clock: Callable[[], float] = time.monotonic) -> Bridge:
     """A bridge into the running loop."""
-    return Bridge(asyncio.get_running_loop(), linger, clock)
+    return Bridge(asyncio.get_running_loop(), drain_timeout, clock)
 
 
-async def lay_down(bridge: Bridge, *messages: Any) -> None:
+async def enqueue(bridge: Bridge, *messages: Any) -> None:
     """As the client does it, from a thread of its own."""
 
     def lay() -> None:
         for message in messages:
-            bridge.schedule(bridge.lay_down, message)
+            bridge.schedule(bridge.enqueue, message)
 
     await asyncio.to_thread(lay)
 
@@ -41,7 +41,7 @@ async def test_what_many_threads_lay_down_is_taken_once_and_in_each_ones_order()
 
     def lay(thread: int) -> None:
         for number in range(2000):
-            bridge.lay_down((thread, number))
+            bridge.enqueue((thread, number))
 
     threads = [threading.Thread(target=lay, args=(thread,)) for thread in range(4)]
     for thread in threads:
@@ -49,7 +49,7 @@ async def test_what_many_threads_lay_down_is_taken_once_and_in_each_ones_order()
     taken: list[Any] = []
     async with asyncio.timeout(20):
         while len(taken) < 8000:
-            taken += (await bridge.take()).messages
+            taken += (await bridge.next_batch()).messages
     for thread in threads:
         thread.join()
 
@@ -60,23 +60,23 @@ async def test_what_many_threads_lay_down_is_taken_once_and_in_each_ones_order()
 async def test_taking_waits_for_a_first_message_and_takes_all_there_are() -> None:
     """No message is left lying while the loop sleeps."""
     bridge = a_bridge()
-    taking = asyncio.create_task(bridge.take())
+    taking = asyncio.create_task(bridge.next_batch())
     await asyncio.wait([taking], timeout=0.05)
     assert not taking.done()
-    await lay_down(bridge, "a")
+    await enqueue(bridge, "a")
     assert list((await taking).messages) == ["a"]
 
-    await lay_down(bridge, "b", "c")
-    assert list((await bridge.take()).messages) == ["b", "c"]
+    await enqueue(bridge, "b", "c")
+    assert list((await bridge.next_batch()).messages) == ["b", "c"]
 
 
 async def test_the_end_waits_until_what_was_taken_is_settled() -> None:
     """Batch by batch and message by message, from any thread."""
     bridge = a_bridge()
-    await lay_down(bridge, "a", "b", "c")
-    batch = await bridge.take()
-    await lay_down(bridge, "d")
-    another = await bridge.take()
+    await enqueue(bridge, "a", "b", "c")
+    batch = await bridge.next_batch()
+    await enqueue(bridge, "d")
+    another = await bridge.next_batch()
     ending = asyncio.create_task(asyncio.to_thread(bridge.shutdown))
 
     await asyncio.to_thread(bridge.settled, batch, 2)
@@ -90,9 +90,9 @@ async def test_the_end_waits_until_what_was_taken_is_settled() -> None:
 
 async def test_the_end_waits_only_so_long() -> None:
     """What is never settled does not hold the process up."""
-    bridge = a_bridge(linger=0.05)
-    await lay_down(bridge, "a")
-    await bridge.take()
+    bridge = a_bridge(drain_timeout=0.05)
+    await enqueue(bridge, "a")
+    await bridge.next_batch()
     async with asyncio.timeout(5):
         assert await asyncio.to_thread(bridge.shutdown) == []
 
@@ -100,10 +100,10 @@ async def test_the_end_waits_only_so_long() -> None:
 async def test_what_was_not_taken_goes_back() -> None:
     """After `close` nothing is taken, and the end gives back what lay there and what came since."""
     bridge = a_bridge()
-    await lay_down(bridge, "a", "b")
+    await enqueue(bridge, "a", "b")
     bridge.close()
-    await lay_down(bridge, "c")
-    assert list((await bridge.take()).messages) == []
+    await enqueue(bridge, "c")
+    assert list((await bridge.next_batch()).messages) == []
     assert await asyncio.to_thread(bridge.shutdown) == ["a", "b", "c"]
 
 
@@ -111,8 +111,8 @@ async def test_what_comes_after_a_close_wakes_nobody() -> None:
     """A loop that has closed the bridge has nothing to do for it."""
     bridge = a_bridge()
     bridge.close()
-    await lay_down(bridge, "a")
-    taking = asyncio.create_task(bridge.take())
+    await enqueue(bridge, "a")
+    taking = asyncio.create_task(bridge.next_batch())
     await asyncio.wait([taking], timeout=0.05)
     assert not taking.done()
     taking.cancel()
@@ -124,11 +124,11 @@ async def test_the_age_is_that_of_the_oldest_message_here() -> None:
     clock = Clock()
     bridge = a_bridge(clock=clock)
     assert bridge.age() == 0.0
-    await lay_down(bridge, "a")
+    await enqueue(bridge, "a")
     clock.now += 1
-    first = await bridge.take()
-    await lay_down(bridge, "b")
-    second = await bridge.take()
+    first = await bridge.next_batch()
+    await enqueue(bridge, "b")
+    second = await bridge.next_batch()
     clock.now += 2
 
     assert bridge.age() == 3.0
@@ -145,6 +145,6 @@ async def test_the_age_counts_what_comes_after_a_close_from_then() -> None:
     clock = Clock()
     bridge = a_bridge(clock=clock)
     bridge.close()
-    await lay_down(bridge, "a")
+    await enqueue(bridge, "a")
     clock.now += 1
     assert bridge.age() == 1.0

@@ -15,7 +15,7 @@ import pytest
 
 from app.cli import run
 from ingest.event import Cause, Event, Mode, Origin, Reason, Record, Reject
-from ingest.ports import Parked
+from ingest.protocols import Parked
 from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import open_database

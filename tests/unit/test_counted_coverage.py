@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from ingest.counted_coverage import CountedCoverage
 from ingest.event import Cause, Mode, Origin
 from ingest.metrics import Metrics
-from ingest.ports import Gap
+from ingest.protocols import Gap
 from storage.coverage import SqlCoverage
 from storage.engine import Database, open_database
 from storage.migrate import migrate

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from ingest.credentials import (
+from ingest.sources.webhook.credentials import (
     MAX_CREDENTIAL_CHARACTERS,
     Anyone,
     Basic,

@@ -14,19 +14,19 @@ import pytest
 from app.dispatcher.backoff import Backoff
 from app.dispatcher.deadline import Deadline
 from app.dispatcher.lane import Lane
-from app.dispatcher.pace import Pace
+from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.ready import Ready
 from app.dispatcher.retry import Retry, text_of
-from app.dispatcher.turn import Turn
+from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from app.settings import RetrySettings
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from ingest.ports import Parked
+from ingest.protocols import Parked
 from tests.support.dispatching import NOON, an_event
 from tests.support.virtual_time import in_virtual_time, virtual_loop
 
-SMALL = Pace(window_events=6, read_events=1, save_events=3)
+SMALL = DispatchLimits(window_events=6, read_events=1, save_events=3)
 
 
 def at(position: int, device: str | None = "d1") -> Event:
@@ -480,7 +480,7 @@ async def test_a_worker_that_waits_is_woken() -> None:
 @in_virtual_time
 async def test_a_turn_is_shared_by_all_workers() -> None:
     """However many workers have something to do, others on the loop run in between: every two milliseconds."""
-    turn, loop, turns = Turn(), virtual_loop(), 0
+    turn, loop, turns = TimeSlice(), virtual_loop(), 0
     until = loop.time() + 0.1
 
     async def work() -> None:

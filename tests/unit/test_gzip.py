@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import TooLarge
 from ingest.formats.gzip import Gzip, MalformedGzip, gunzip
-from ingest.stream.inflate import inflater_for
+from ingest.sources.sse.inflate import inflater_for
 
 HEADER_BYTES = 10
 INFLATER = zlib.decompressobj

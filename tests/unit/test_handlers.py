@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from app.handlers import build
 from app.settings import HandlerSettings
 from ingest.errors import ConfigurationError, DeadLetter
-from ingest.ports import Handler
+from ingest.protocols import Handler
 from tests.support.dispatching import an_event
 
 MODULE = """

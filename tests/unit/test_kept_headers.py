@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.credentials import Anyone, Bearer, Header, Hmac, Query, github
-from ingest.kept_headers import MOST_CHARACTERS, kept_headers
+from ingest.sources.webhook.credentials import Anyone, Bearer, Header, Hmac, Query, github
+from ingest.sources.webhook.kept_headers import MOST_CHARACTERS, kept_headers
 
 SECRET = "s3cret/+ value"
 PLAIN = {"content-type": "application/json", "x-request-id": "r1", "host": "example.org", "user-agent": "hook/1"}

@@ -11,8 +11,8 @@ import pytest
 from app.settings import AuthSettings, Secret
 from app.settings.auth import AuthType
 from app.sources import make_credentials
-from ingest.oidc import GoogleOidc
-from ingest.signing_keys import GOOGLE_CERTIFICATES, SigningKeys
+from ingest.sources.webhook.oidc import GoogleOidc
+from ingest.sources.webhook.signing_keys import GOOGLE_CERTIFICATES, SigningKeys
 
 SECRETS = (Secret("dXNlcjpwYXNzd29yZA=="),)
 NEEDS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
 from ingest.formats.sse import FrameDecoder
-from ingest.ports import MessageFormat
+from ingest.protocols import MessageFormat
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 QUEUED = datetime(2026, 7, 28, 16, 53, 5, 650123, UTC)

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from ingest.collectors import LoopCounter, LoopHistogram
 from ingest.event import Cause, Mode, Reason
 from ingest.metrics import RECONNECT_CAUSES, WEBHOOK_CODES, Metrics
-from ingest.sources.answers import ANSWERS
+from ingest.sources.webhook.answers import ANSWERS
 
 SOURCE = {"source", "mode"}
 # Contract §6, as far as it exists.

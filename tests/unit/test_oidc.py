@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.credentials import MAX_CREDENTIAL_CHARACTERS
-from ingest.oidc import GoogleOidc
+from ingest.sources.webhook.credentials import MAX_CREDENTIAL_CHARACTERS
+from ingest.sources.webhook.oidc import GoogleOidc
 from tests.support.google_keys import AUDIENCE, EMAIL, certificates, jwt, signing_key
 
 OURS, OTHERS = signing_key("ours"), signing_key("others")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ingest.errors import TooLarge
 from ingest.event import Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.formats.decoded import record
 from ingest.formats.particle import ParticleFormat, reading
-from ingest.formats.reading import record
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 FORM = "application/x-www-form-urlencoded"

@@ -8,7 +8,7 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from grpc import StatusCode
 
 from ingest.event import Cause
-from ingest.pull.errors import ended, explain
+from ingest.sources.pubsub.errors import ended, explain
 
 EVERY_CODE = pytest.mark.parametrize("code", [*StatusCode, None])
 

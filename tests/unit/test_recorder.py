@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 from ingest.event import Cause, Mode, Origin, Outcome
-from ingest.stream.listening import Listening
-from ingest.stream.recorder import Recorder
+from ingest.sources.sse.coverage_tracker import CoverageTracker
+from ingest.sources.sse.recorder import Recorder
 from tests.support.recording_coverage import RecordingCoverage
 from tests.support.virtual_time import in_virtual_time
 
@@ -17,10 +17,10 @@ ORIGIN = Origin("tracker", "fleet", Mode.SSE)
 EVERY = 1.0
 
 
-def prove(listening: Listening, at: float) -> None:
+def prove(listening: CoverageTracker, at: float) -> None:
     """A look, and a byte after it."""
-    listening.looked(at, 0, latency=0.0)
-    listening.heard(1)
+    listening.sample(at, 0, latency=0.0)
+    listening.confirm(1)
 
 
 class Scene:
@@ -31,9 +31,9 @@ class Scene:
         self.coverage = RecordingCoverage(clock=lambda: self.now)
         self.recorder = Recorder(ORIGIN, self.coverage, EVERY, lambda: self.now)
 
-    def listen(self, stream: int = 1) -> Listening:
+    def listen(self, stream: int = 1) -> CoverageTracker:
         """A connection is answered now."""
-        listening = Listening(stream, self.now)
+        listening = CoverageTracker(stream, self.now)
         self.recorder.add(listening)
         return listening
 

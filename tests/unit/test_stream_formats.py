@@ -12,7 +12,7 @@ from ingest.formats.frame import Frame
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.particle import ParticleFormat
 from ingest.formats.sse import FrameDecoder
-from ingest.ports import FrameFormat
+from ingest.protocols import FrameFormat
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 STREAM = Origin("tracker", "fleet", Mode.SSE)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.event import Mode, Origin
 from ingest.metrics import Metrics
-from ingest.ports import Condition, LastSeen, StreamState
+from ingest.protocols import Condition, LastSeen, StreamState
 from ingest.reconnect import Draw
 from ingest.supervisor import State, Supervised, Supervisor
 from tests.support.records import NOW
@@ -23,7 +23,7 @@ LABELS = {"source": "fleet", "mode": "webhook"}
 
 
 class Scripted:
-    """ports.Source whose runs fail, end or last as the script says."""
+    """protocols.Source whose runs fail, end or last as the script says."""
 
     def __init__(self, *script: Exception | str) -> None:
         self._script = iter(script)
@@ -33,7 +33,7 @@ class Scripted:
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
-        """See ports.Source."""
+        """See protocols.Source."""
         self.runs += 1
         step = next(self._script, "last")
         if isinstance(step, Exception):
@@ -47,15 +47,15 @@ class Scripted:
             raise ConnectionError("closed by us")
 
     async def pause(self) -> None:
-        """See ports.Source."""
+        """See protocols.Source."""
         self.paused = True
 
     def last_seen(self) -> LastSeen:
-        """See ports.Source."""
+        """See protocols.Source."""
         return LastSeen(NOW, None)
 
     def condition(self) -> Condition:
-        """See ports.Source."""
+        """See protocols.Source."""
         return self.tells
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingest.stream.tap import BEHIND_BYTES, Tap
+from ingest.sources.sse.tap import BEHIND_BYTES, Tap
 
 
 class Wire:

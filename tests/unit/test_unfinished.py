@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingest.sources.unfinished import NoRoom, UnfinishedBodies
+from ingest.sources.webhook.unfinished import NoRoom, UnfinishedBodies
 
 
 class Reader:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from app.access import ingest_forbids
 from app.settings import AccessSettings
-from ingest import credentials
+from ingest.sources.webhook import credentials
 from tests.support.stored import rows
 from tests.support.webhook_rig import DISCARDED, MAX_BODY, Reply, WebhookRig, webhook_rig
 

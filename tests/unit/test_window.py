@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from app.dispatcher.lane import Delivery, Lane
-from app.dispatcher.pace import Pace
+from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.window import Window
 from ingest.event import Event
-from ingest.ports import Parked
+from ingest.protocols import Parked
 from tests.support.dispatching import an_event
 
 NOW = datetime(2026, 7, 28, tzinfo=UTC)
@@ -36,7 +36,7 @@ def taken(lane: Lane) -> Delivery:
 
 async def test_what_is_parked_while_rows_are_read_is_not_overtaken() -> None:
     """The rows of a device are read and there are none left; by then the cursor has parked later events of it."""
-    window = Window(0, (), Pace(), by_device=True, workers=2)
+    window = Window(0, (), DispatchLimits(), by_device=True, workers=2)
     first, other, parked, last = (committed(at, device) for at, device in enumerate("abaa", 1))
     window.admit([first, other, parked], 3)
     lane, other_lane = next_lane(window), next_lane(window)

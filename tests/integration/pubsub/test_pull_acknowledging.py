@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.event import Outcome, Record
-from ingest.ports import Commit, Store
+from ingest.protocols import Commit, Store
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
 
 LONG_ENOUGH = 0.5  # for an acknowledgement that should not be sent: one that should takes a tenth
@@ -44,7 +44,7 @@ class Hopeful:
         self._late: list[asyncio.Task[Commit]] = []
 
     async def commit(self, records: Sequence[Record]) -> Commit:
-        """Not what ports.Store says."""
+        """Not what protocols.Store says."""
         self._late.append(asyncio.create_task(self._store.commit(records)))
         return Commit([Outcome.STORED] * len(records))
 
@@ -153,7 +153,7 @@ async def test_a_source_that_is_cancelled_acknowledges_first(rig: PubsubRig) -> 
 
 async def test_a_stop_with_the_store_away_is_bounded_and_gives_nothing_back(tmp_path: Path) -> None:
     """What cannot be committed is let go, not nacked: it comes again when its lease is over."""
-    async with pubsub_rig(tmp_path, linger=5.0) as rig:
+    async with pubsub_rig(tmp_path, drain_timeout=5.0) as rig:
         await rig.until_up()
         rig.database.away = True
         await rig.publish(*(a_message(f"t{number}") for number in range(10)))
@@ -168,7 +168,7 @@ async def test_a_stop_with_the_store_away_is_bounded_and_gives_nothing_back(tmp_
 
 async def test_acknowledgements_that_do_not_get_through_hold_a_stop_up_only_so_long(tmp_path: Path) -> None:
     """Google may not answer; the process ends all the same, and the messages come again."""
-    async with pubsub_rig(tmp_path, linger=0.2, threads=0.2) as rig:
+    async with pubsub_rig(tmp_path, drain_timeout=0.2, threads=0.2) as rig:
         await rig.until_up()
         rig.proxy.exactly_once = True
         rig.proxy.hold_acknowledgements()

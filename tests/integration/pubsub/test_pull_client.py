@@ -12,7 +12,7 @@ from google.api_core.exceptions import Cancelled, ServiceUnavailable
 from google.cloud.pubsub_v1 import SubscriberClient
 from grpc import StatusCode
 
-from ingest.pull.client import WatchedClient
+from ingest.sources.pubsub.client import WatchedClient
 from tests.support.emulator import session_emulator
 from tests.support.pubsub_proxy import PubsubProxy, pubsub_proxy
 

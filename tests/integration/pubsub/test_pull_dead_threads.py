@@ -47,7 +47,7 @@ async def test_a_dead_thread_is_noticed_and_replaced(
     armed = threading.Event()
     monkeypatch.setattr(owner, method, once)
     monkeypatch.setattr(Heartbeater.__init__, "__defaults__", (0.05,))
-    async with pubsub_rig(tmp_path, look=0.1, linger=0.5, close=40.0) as rig:
+    async with pubsub_rig(tmp_path, look=0.1, drain_timeout=0.5, close=40.0) as rig:
         await rig.until_up()
         first = await rig.publish(a_message("first"))
         await rig.until_acknowledged(first)
@@ -64,7 +64,7 @@ async def test_a_dead_thread_is_noticed_and_replaced(
 
 async def test_an_ordinary_end_names_no_thread(tmp_path: Path) -> None:
     """The client's threads end with it: the reason is why it gave up."""
-    async with pubsub_rig(tmp_path, look=0.005, linger=0.5) as rig:
+    async with pubsub_rig(tmp_path, look=0.005, drain_timeout=0.5) as rig:
         await rig.until_up()
         rig.database.close_gate()
         await rig.publish(a_message())

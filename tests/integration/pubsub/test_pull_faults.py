@@ -14,8 +14,8 @@ import pytest
 from grpc import StatusCode
 
 from ingest.event import Cause
-from ingest.pull.bridge import Bridge
-from ingest.pull.client import WatchedClient
+from ingest.sources.pubsub.bridge import Bridge
+from ingest.sources.pubsub.client import WatchedClient
 from tests.support.emulator import make, session_emulator
 from tests.support.pubsub_proxy import Answer, PubsubProxy
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
@@ -115,7 +115,7 @@ async def test_a_stream_that_is_cut_while_messages_are_held_loses_and_doubles_no
 
 async def test_with_the_store_away_no_next_client_fills_the_inboxs_line(tmp_path: Path) -> None:
     """What a client that gave up had taken is in the inbox before another one takes more, and none of it is lost."""
-    async with pubsub_rig(tmp_path, max_events=10, linger=0.1) as rig:
+    async with pubsub_rig(tmp_path, max_events=10, drain_timeout=0.1) as rig:
         await rig.until_up()
         rig.database.away = True
         await rig.publish(*(a_message(f"t{number:02}") for number in range(30)))

@@ -201,7 +201,7 @@ async def test_a_message_that_we_stumble_over_ends_no_other_stream(
             raise ArithmeticError("no list of errors holds this one")
         return decode(*args)
 
-    async with pubsub_rig(tmp_path, streams=2, linger=0.1) as rig:
+    async with pubsub_rig(tmp_path, streams=2, drain_timeout=0.1) as rig:
         await rig.until(lambda: [state.state for state in rig.source.condition().streams] == ["listening"] * 2)
         monkeypatch.setattr(ParticleFormat, "decode_message", once)
         await rig.publish(a_message("odd"))

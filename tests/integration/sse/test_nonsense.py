@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ingest.event import Cause
-from ingest.stream.probe import probe
+from ingest.sources.sse.probe import probe
 from tests.support.sse_rig import hasty, sse_rig
 from tests.support.sse_upstream import CHUNKED, SseUpstream, an_answer
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingest.stream.probe import Refused, probe
+from ingest.sources.sse.probe import Refused, probe
 from tests.support.sse_upstream import SseUpstream, an_answer
 
 UNKNOWN_TOKEN = b'{"error":"invalid_token","error_description":"The access token provided is invalid."}'

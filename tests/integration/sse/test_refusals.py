@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from ingest.event import Cause
 from ingest.reconnect import ReconnectRules
-from ingest.sources.sse import SseRules
+from ingest.sources.sse.source import SseRules
 from tests.support.sse_rig import Token, hasty, sse_rig
 from tests.support.sse_upstream import SseUpstream, an_answer, frame
 

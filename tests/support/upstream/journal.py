@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from tests.support.upstream.rules import Fault, Pace
+from tests.support.upstream.rules import DispatchLimits, Fault
 
 
 class Listening(msgspec.Struct, frozen=True, tag="listening"):
@@ -79,7 +79,7 @@ class Paced(msgspec.Struct, frozen=True, tag="paced"):
     """Events are published at another pace from `at` on, or no more."""
 
     at: float
-    pace: Pace
+    pace: DispatchLimits
 
 
 Entry = Listening | Opened | Answered | Hears | Deaf | Closed | Sent | Struck | Paced

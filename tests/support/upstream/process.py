@@ -20,10 +20,10 @@ import msgspec
 from tests.support.numbered import Numbered
 from tests.support.upstream.flood import Flood
 from tests.support.upstream.journal import Journal, Paced, now
-from tests.support.upstream.rules import Fault, Pace, Rules
+from tests.support.upstream.rules import DispatchLimits, Fault, Rules
 from tests.support.upstream.server import Upstream
 
-Command = Fault | Pace
+Command = Fault | DispatchLimits
 
 
 class Scheduled(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Steady:
         self._random = random.Random(plan.seed)
         self._changed = asyncio.Event()
 
-    def change(self, pace: Pace) -> None:
+    def change(self, pace: DispatchLimits) -> None:
         """Go on at another pace; where that is none, nothing is published after the journal says so."""
         self.pause_seconds = pace.pause_seconds
         self._journal.add(Paced(now(), pace))
@@ -122,7 +122,7 @@ async def _obey(commands: asyncio.StreamReader, upstream: Upstream, steady: Stea
     """Carry out commands until there are no more."""
     async for line in commands:
         command: Command = msgspec.json.decode(line, type=Command)
-        if isinstance(command, Pace):
+        if isinstance(command, DispatchLimits):
             steady.change(command)
         else:
             await upstream.fault(command)

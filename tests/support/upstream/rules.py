@@ -57,7 +57,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
     resend: int = 0  # the next stream begins with the last so many events
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True, tag="pace"):
+class DispatchLimits(msgspec.Struct, frozen=True, kw_only=True, tag="pace"):
     """How fast events are published from now on: one after each pause of a random length. None is not at all."""
 
     pause_seconds: tuple[float, float] | None

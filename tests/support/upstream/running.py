@@ -16,7 +16,7 @@ import msgspec
 from tests.support.server import free_port, wait_until
 from tests.support.upstream.journal import Deaf, Entry, Follower, Hears, Opened, Paced, Sent
 from tests.support.upstream.process import Plan
-from tests.support.upstream.rules import Fault, Pace
+from tests.support.upstream.rules import DispatchLimits, Fault
 from tests.support.upstream.server import PATH
 
 _STOP_SECONDS = 10.0
@@ -83,7 +83,7 @@ class RunningUpstream:
     def pace(self, pause_seconds: tuple[float, float] | None) -> None:
         """Publish at another pace; None is not at all any more, from when this returns."""
         before = self._paced()
-        self._command(Pace(pause_seconds=pause_seconds))
+        self._command(DispatchLimits(pause_seconds=pause_seconds))
         self.wait_for(lambda: self._paced() > before, _STOP_SECONDS, "the pace does not change")
 
     def _paced(self) -> int:
@@ -105,7 +105,7 @@ class RunningUpstream:
         assert code == 0, f"the test upstream failed with {code}"
         return self.entries
 
-    def _command(self, command: Fault | Pace) -> None:
+    def _command(self, command: Fault | DispatchLimits) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(command) + b"\n")
         self._process.stdin.flush()

@@ -1,0 +1,95 @@
+"""A handler's position in the store: what its window settled is saved, and what was parked comes back from here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from app.dispatcher.cancelling import wait_at_most
+from app.dispatcher.lane import Lane
+from app.dispatcher.window import Window
+from ingest.protocols import LEASE_SECONDS, Cursor, Seen
+
+_RENEW_SECONDS = LEASE_SECONDS / 3
+_SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours
+_BEHIND_EVENTS = 100
+_LOOK_SECONDS = 0.5
+
+
+class Checkpointer:
+    """The cursor of a window. All methods that wait raise StoreUnavailable, LeaseLost and StoreRewound, and then
+    changed nothing. `seen` is the last event that was read, wanted or not.
+
+    The lease counts from the loop time at which it was asked for, at first `asked_at`: the answer may have come late.
+    Nothing is due later than `longest` from now, unless the clock was put back since; then it is due.
+    """
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        window: Window,
+        clock: Callable[[], datetime],
+        *,
+        asked_at: float,
+        by_device: bool,
+        longest: timedelta,
+    ) -> None:
+        self.seen: Seen | None = None
+        self._cursor = cursor
+        self._window = window
+        self._clock = clock
+        self._by_device = by_device
+        self._longest = longest
+        self._time = asyncio.get_running_loop().time
+        self._saved_at = asked_at
+        self._saved = asyncio.Event()
+        # What is just being saved must not be read as it was before: it would be delivered once more.
+        self._one_at_a_time = asyncio.Lock()
+
+    async def save(self) -> None:
+        """Save how far the window is, and renew the lease in time where there is nothing to save."""
+        async with self._one_at_a_time:
+            await self._save()
+
+    async def fetch_due(self, limit: int) -> bool:
+        """Take parked rows whose time has come into the window; return whether there may be more."""
+        async with self._one_at_a_time:
+            await self._save()
+            now = self._clock()
+            pairs = await self._cursor.due(now, limit, by_device=self._by_device, beyond=now + self._longest)
+            self._window.retry(pairs)
+        return len(pairs) == limit
+
+    async def refill(self, lane: Lane) -> None:
+        """Take what is parked next in a device's lane into the window."""
+        async with self._one_at_a_time:
+            await self._save()
+            pairs = await self._cursor.behind(str(lane.key), _BEHIND_EVENTS)
+            now = self._clock()
+            self._window.refill(lane, pairs, now, self._cursor.position, beyond=now + self._longest)
+
+    def is_sure(self, now: float) -> bool:
+        """Whether nobody else can hold the cursor yet, at loop time `now`."""
+        return now < self._saved_at + _SURE_SECONDS
+
+    async def wait_until_sure(self) -> None:
+        """Return when the lease was renewed, or the window is closed."""
+        while not self._window.closed and not self.is_sure(self._time()):
+            self._saved.clear()
+            await wait_at_most(_LOOK_SECONDS, self._saved)
+
+    async def _save(self) -> None:
+        asked = self._time()
+        position, rows = self._window.checkpoint()
+        if not rows and position == self._cursor.position and asked < self._saved_at + _RENEW_SECONDS:
+            return
+        parked = [row for row in rows.values() if row is not None]
+        delivered = [at for at, row in rows.items() if row is None]
+        try:
+            await self._cursor.advance(position, parked, delivered, seen=self.seen)
+        except BaseException:  # also when cancelled: the next save writes the same once more
+            self._window.give_back(rows)
+            raise
+        self._saved_at = asked
+        self._saved.set()

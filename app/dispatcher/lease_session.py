@@ -1,0 +1,228 @@
+"""One handler's work while it holds its cursor: read ahead, deliver in lanes, save the position, try again what failed.
+
+The cursor passes an event when it is delivered or parked, never before, so a crash can only repeat deliveries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import structlog
+
+from app.dispatcher.backoff import Backoff
+from app.dispatcher.cancelling import is_cancelled, wait_at_most
+from app.dispatcher.checkpointer import Checkpointer
+from app.dispatcher.handler_metrics import HandlerMetrics
+from app.dispatcher.limits import DispatchLimits
+from app.dispatcher.retry import Retry
+from app.dispatcher.time_slice import TimeSlice
+from app.dispatcher.window import Window
+from app.dispatcher.worker import Worker
+from app.settings import HandlerSettings
+from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
+from ingest.event import Event
+from ingest.protocols import Cursor, Cursors, Feed, Handler, Seen
+
+_MORE_SECONDS = 0.05
+_LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
+LAST_SAVE_SECONDS = 3.0
+_CLINGING_SECONDS = 1.0  # for code that does not let itself be cancelled
+
+log = structlog.get_logger(__name__)
+
+
+class AllLeftBehindError(Exception):
+    """As many calls as may be were left behind."""
+
+
+@dataclass(slots=True)
+class LeftBehind:
+    """Calls of a handler's code that never returned, of `bound` that may: each still has a thread or a task."""
+
+    bound: int
+    calls: int = 0
+
+    def is_full(self) -> bool:
+        """Return whether no more calls can be made."""
+        return self.calls >= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerContext:
+    """What all of a handler's sessions have in common."""
+
+    label: str
+    handler: Handler
+    settings: HandlerSettings
+    feed: Feed
+    cursors: Cursors
+    metrics: HandlerMetrics
+    time_slice: TimeSlice
+    clock: Callable[[], datetime]
+    random: Random
+    limits: DispatchLimits
+    left_behind: LeftBehind
+
+
+class LeaseSession:
+    """Delivers what follows `cursor`, in front of which the devices of `waiting` have parked events.
+
+    `asked_at`: the loop time at which the cursor was asked for.
+    """
+
+    def __init__(self, context: HandlerContext, cursor: Cursor, waiting: Iterable[str], asked_at: float) -> None:
+        self._context = context
+        self._cursor = cursor
+        by_device = context.settings.order == "device"
+        workers = context.settings.concurrency
+        devices = waiting if by_device else ()
+        self._window = Window(cursor.position, devices, context.limits, by_device=by_device, workers=workers)
+        longest = 2 * context.settings.retry.cap
+        self._checkpointer = Checkpointer(
+            cursor, self._window, context.clock, asked_at=asked_at, by_device=by_device, longest=longest
+        )
+        self._workers: set[asyncio.Task[Any]] = set()
+        self._names = tuple(context.settings.names)
+        self._products = frozenset(context.settings.products)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set, or all calls that may be left behind are.
+
+        Then what is in flight may finish, and the cursor is given back. Raises LeaseLost in an exception group if
+        another process took the cursor, StoreRewound if the database was put back. A cancelled session is like a crash.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                steps = (self._read, self._retry, self._show, self._save)
+                reading, retrying, showing, saving = [group.create_task(self._forever(step)) for step in steps]
+                for _ in range(self._context.settings.concurrency):
+                    self._workers.add(group.create_task(self._keep_at_work()))
+                try:
+                    await stopping.wait()
+                finally:
+                    self._window.closed = True
+                for task in (reading, retrying, showing):
+                    task.cancel()
+                await self._drain()
+                for task in (saving, *self._workers):
+                    task.cancel()
+        except* AllLeftBehindError:
+            log.error("calls_left_behind", handler=self._context.label, calls=self._context.left_behind.calls)
+        finally:
+            self._context.metrics.count()
+            self._context.metrics.stands_down()
+        await self._give_back()
+
+    async def _drain(self) -> None:
+        """Let the other workers finish what they have in hand, as long as a stop waits."""
+        self._window.close()
+        others = self._workers - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=self._context.limits.drain_seconds)
+
+    async def _keep_at_work(self) -> None:
+        """Have one worker at work, and another one when it does not come back from a call; raise what it raises."""
+        behind = self._context.left_behind
+        while not self._window.closed:
+            worker = self._worker()
+            work = asyncio.create_task(worker.run())
+            try:
+                await asyncio.wait((work, worker.gone), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                self._window.closed = True
+                work.cancel()
+                await asyncio.wait((work,), timeout=_CLINGING_SECONDS)
+                raise
+            if not worker.gone.done():
+                work.result()
+                return
+            behind.calls += 1
+            if behind.is_full() and not self._window.closed:
+                await self._drain()
+                raise AllLeftBehindError
+
+    def _worker(self) -> Worker:
+        context = self._context
+        retry = Retry(context.settings.retry, context.random)
+        timeout = context.settings.timeout.total_seconds()
+        return Worker(
+            context.label,
+            context.handler,
+            timeout,
+            self._window,
+            self._checkpointer,
+            retry,
+            context.metrics,
+            context.time_slice,
+            context.clock,
+        )
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step until cancelled; where the store is away, with growing pauses. What is no outage is raised."""
+        try:
+            await self._repeat(step)
+        except Exception:
+            self._window.closed = True  # what cancels the workers next is no handler of theirs
+            raise
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        backoff = Backoff(self._context.random)
+        while not is_cancelled():
+            try:
+                await step()
+                backoff.reset()
+            except StoreFault:
+                raise
+            except StoreUnavailable as error:
+                seconds = backoff.next_seconds()
+                log.warning(
+                    "store_unavailable", handler=self._context.label, error=str(error), again_in=round(seconds, 1)
+                )
+                await asyncio.sleep(seconds)
+
+    async def _read(self) -> None:
+        """Read on as soon as there is room and something to read."""
+        await self._window.wait_for_room()
+        after = self._window.read_to
+        events = await self._context.feed.read(after, self._context.limits.read_events)
+        if events:
+            last = events[-1]
+            self._window.admit(filter(self._wants, events), last.position or after)
+            self._checkpointer.seen = Seen(last.position or after, last.id)
+        else:
+            await self._context.feed.wait(after)
+
+    def _wants(self, event: Event) -> bool:
+        return (not self._names or event.name.startswith(self._names)) and (
+            not self._products or event.product in self._products
+        )
+
+    async def _retry(self) -> None:
+        """Take up parked rows that are due, also those another process gave back."""
+        started = asyncio.get_running_loop().time()
+        more = await self._checkpointer.fetch_due(self._context.limits.retry_events)
+        took = asyncio.get_running_loop().time() - started
+        pause = max(_MORE_SECONDS if more else self._context.limits.round_seconds, 3 * took)
+        await asyncio.sleep(min(pause, _LONGEST_ROUND_SECONDS))
+
+    async def _show(self) -> None:
+        self._context.metrics.count()
+        self._context.metrics.show_lag(await self._cursor.lag(), self._context.clock())
+        await asyncio.sleep(self._context.limits.round_seconds)
+
+    async def _save(self) -> None:
+        await wait_at_most(self._context.limits.save_seconds, self._window.plenty)
+        await self._checkpointer.save()
+
+    async def _give_back(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_SAVE_SECONDS):
+                await self._checkpointer.save()
+                await self._cursor.release()
+        except (StoreUnavailable, LeaseLost, StoreRewound, TimeoutError) as error:
+            log.warning("cursor_not_saved", handler=self._context.label, error=str(error), consequence="redelivery")

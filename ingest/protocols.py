@@ -1,0 +1,339 @@
+"""Every seam of Headrace as a Protocol. Read this first: the rooms on either side only know these shapes.
+
+Format  ->  Source  ->  Intake  ->  Inbox  ->  Store  ==>  Feed  ->  Handler (by a Cursor)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+from uuid import UUID
+
+from ingest.event import Cause, Event, Origin, Outcome, Record
+from ingest.formats.frame import Frame
+from ingest.formats.message import Message
+
+LEASE_SECONDS = 10
+
+
+class Format(Protocol):
+    """Bytes to records, pure: what one kind of sender writes. Made for one Origin (product, source, mode)."""
+
+    @property
+    def headers(self) -> Set[str]:
+        """The names of the headers that it reads, in lower case."""
+        ...
+
+    def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
+        """Every element of an inflated body, in order; `headers` have lower-case names.
+
+        An element that cannot be decoded is a Reject in its place. Never raises because of what was sent, except
+        TooLarge for more than 10,000 elements.
+        """
+        ...
+
+
+class FrameFormat(Protocol):
+    """As Format, for the frames of a stream."""
+
+    def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
+        """A record for each frame, in order; `stream` is the connection's number. Never raises for what was sent.
+
+        A frame that cannot be decoded is a Reject with its text, an oversized one a TOO_LARGE with its beginning.
+        """
+        ...
+
+
+class MessageFormat(Protocol):
+    """As Format, for the messages of a queue."""
+
+    def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
+        """What a message says: one record, or several where its sender puts many into one. Never raises for what was
+        sent, except TooLarge for more than 10,000.
+
+        A Reject keeps the message's data and attributes.
+        """
+        ...
+
+
+class Intake(Protocol):
+    """One source's way in."""
+
+    async def settle(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        """Commit the records together and return what became of each, in order. They are durable when this returns.
+
+        Outcome.DEFERRED: it was not stored in time, and the sender should send it again. Raises TooLarge where the
+        records are more than the inbox can ever hold. Cancelling the caller does not take the records back.
+        """
+        ...
+
+    async def offer(self, records: Sequence[Record]) -> asyncio.Future[Sequence[Outcome]]:
+        """As `settle`, where nobody will send the records again: they are held until they can be committed.
+
+        Returns when the inbox has room for them, so a reader that waits here reads no more meanwhile; the future has
+        the outcomes when they are settled. DEFERRED is among them only where the inbox closes before they are
+        committed, or fails by a fault of ours. Raises TooLarge.
+        """
+        ...
+
+
+class Source(Protocol):
+    """One delivery mode of one configured source. It is run by the supervisor and feeds an Intake."""
+
+    async def run(self) -> None:
+        """Receive until cancelled."""
+        ...
+
+    async def pause(self) -> None:
+        """Take nothing new any more; what was taken will still be settled."""
+        ...
+
+    def last_seen(self) -> LastSeen:
+        """When the source last heard something."""
+        ...
+
+    def condition(self) -> Condition:
+        """Whether the source can receive now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """When the last event and the last byte arrived; None: not yet."""
+
+    event_at: datetime | None
+    byte_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether a source can receive now; where it cannot, why. `since`: None is as long as it runs."""
+
+    up: bool
+    since: datetime | None = None
+    reason: str | None = None
+    streams: Sequence[StreamState] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One of a source's connections. `lost` and `reason`: why it last ended; `next_attempt_at`: while it waits.
+
+    `state`: connecting, listening, waiting, refused (trying again does not help by itself) or stopped.
+    """
+
+    stream: int
+    state: str
+    since: datetime
+    last_byte_at: datetime | None = None
+    lost: Cause | None = None
+    reason: str | None = None
+    next_attempt_at: datetime | None = None
+
+
+class Coverage(Protocol):
+    """The record of when a stream of a source was listening: what no interval covers is a gap.
+
+    `extend` and `end` raise IntervalLost where the database was put back to a time before what was written of the
+    interval: then nothing was changed, and another one has to be opened.
+    """
+
+    async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
+        """Begin an interval, `ago` seconds before now, by the database's clock. Raises StoreUnavailable.
+
+        The first interval of a source and mode in a process takes over from one that died: what its streams left open
+        ends where they last listened, and what no interval covers since then is a gap with cause DOWN.
+        """
+        ...
+
+    async def extend(self, interval: int, ago: float = 0.0) -> None:
+        """The stream listened until `ago` seconds before now; never moves an end back. Raises StoreUnavailable."""
+        ...
+
+    async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
+        """As `extend`, for the last time; returns the gaps that begin or show by it. Raises StoreUnavailable.
+
+        While another stream of the source and mode listens there is none, unless that one began less than a second
+        before this one ended, or is known by now to have been deaf itself.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch in which nothing of a source and mode was listening; `until` is None while it lasts.
+
+    `suspected` is how many events it may have cost: its length times the usual rate; 0 while it lasts.
+    """
+
+    since: datetime
+    until: datetime | None
+    cause: Cause
+    suspected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An interval that began, and what that did to the gaps: `ended` was open until now, `found` was not known."""
+
+    interval: int
+    ended: Sequence[Gap]
+    found: Sequence[Gap]
+
+
+class Store(Protocol):
+    """Durable, deduplicated, in order of commit."""
+
+    async def commit(self, records: Sequence[Record]) -> Commit:
+        """Write a batch in one transaction, fsynced, and say what became of each record.
+
+        Of equal ids the first is STORED. A record that cannot be stored is kept as a Reject; where not even that can be
+        stored it is DEFERRED, alone. Raises
+        StoreUnavailable if nothing was committed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction did: an outcome for each record, and the new events with their positions, ascending.
+
+    `events` makes them when it is called: without a handler nobody wants them, and they take a tenth of ingestion.
+    """
+
+    outcomes: Sequence[Outcome]
+    events: Callable[[], Sequence[Event]] = tuple
+
+
+class Feed(Protocol):
+    """The store's tail: committed events by position."""
+
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        """At most `limit` events with position > `after`, ascending; empty where there are none yet.
+
+        Raises StoreRewound where the store ends before `after` and did not before.
+        """
+        ...
+
+    async def wait(self, after: int) -> None:
+        """Return when an event behind `after` may be there; at the latest after five seconds."""
+        ...
+
+    async def head(self) -> int:
+        """The highest position that was ever given."""
+        ...
+
+
+class Seen(NamedTuple):
+    """An event that was read, so that it is known again."""
+
+    position: int
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An event that the cursor has passed and the handler does not have yet.
+
+    It failed (`attempts` ≥ 1), or waits behind an earlier one of its device (`attempts` = 0). `due_at` is when to try
+    next; None is a dead letter.
+    """
+
+    position: int
+    device: str | None
+    attempts: int
+    first_failed_at: datetime | None
+    due_at: datetime | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerLag:
+    """How far a handler is: `head` is the store's last position, `oldest` when the first event it has not passed came.
+
+    `waiting` and `dead` count its parked rows.
+    """
+
+    handler: str
+    position: int
+    head: int
+    oldest: datetime | None
+    waiting: int
+    dead: int
+
+
+class Cursor(Protocol):
+    """One handler's place in the feed, and what it left parked behind it. Held by one process at a time.
+
+    Every write is fenced by the epoch of the lease and raises LeaseLost, having changed nothing, if another process
+    took the cursor over. Everything here raises StoreUnavailable where the store is away.
+
+    A write raises StoreRewound, having changed nothing, if the database was put back since the cursor was acquired.
+    """
+
+    @property
+    def position(self) -> int:
+        """All events up to here are delivered, parked, or not for this handler."""
+        ...
+
+    async def advance(
+        self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
+    ) -> None:
+        """Move on, write parked rows and strike delivered positions off them, in one transaction; renew the lease.
+
+        `position` may be the present one, and `seen` is the last event that was read, by which a database that was put
+        back is known. The lease holds for LEASE_SECONDS.
+        """
+        ...
+
+    async def due(
+        self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
+    ) -> Sequence[tuple[Parked, Event]]:
+        """Parked rows whose time has come, the longest due first; `by_device` gives only the first row of each device.
+
+        A first row that is not due yet holds back the others of its device. Events without a device are independent.
+        A row that is due later than `beyond` is due now: a clock that has been put back since made its time.
+        """
+        ...
+
+    async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
+        """The first parked rows of a device that are not dead, in order of position, due or not."""
+        ...
+
+    async def waiting_devices(self) -> Sequence[str]:
+        """Devices that have parked rows which are not dead: their later events wait behind these."""
+        ...
+
+    async def lag(self) -> HandlerLag:
+        """How far the handler is, by what the store knows."""
+        ...
+
+    async def release(self) -> None:
+        """Let another process have the cursor at once; nothing happens where one has it already."""
+        ...
+
+
+class Cursors(Protocol):
+    """Where handlers' cursors are kept."""
+
+    async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> Cursor | None:
+        """The handler's cursor, leased to `holder`; None while another process has it.
+
+        A handler that has none yet begins behind the last event (`now`) or before the first (`beginning`).
+        """
+        ...
+
+
+class Handler(Protocol):
+    """What receives events after the store. At least once each; `event.id` is the idempotency key."""
+
+    async def deliver(self, event: Event) -> None:
+        """Return when the event is handled. Raise DeadLetter to give it up at once, anything else to be retried."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the handler holds open."""
+        ...

@@ -1,0 +1,45 @@
+"""How a source of one or several streams does: up while at least one of them listens, and else why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from ingest.event import Cause, Origin
+from ingest.metrics import Metrics
+from ingest.protocols import Condition, StreamState
+
+
+class SourceHealth:
+    """Is told what its streams do. `states` gives how they do, in their order; `now` is the time of day."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        states: Callable[[], Sequence[StreamState]],
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._labels = (origin.source, origin.mode.value)
+        self._states = states
+        self._metrics = metrics
+        self._now = now
+        self._up = False
+        self._since = now()
+        metrics.declare_stream(*self._labels)
+
+    def changed(self) -> None:
+        """A stream's state is another one now."""
+        up = any(state.state == "listening" for state in self._states())
+        if up is not self._up:
+            self._up, self._since = up, self._now()
+
+    def reconnecting(self, cause: Cause) -> None:
+        """A stream that was lost for this cause is being opened again."""
+        self._metrics.reconnects.labels(*self._labels, cause.value).inc()
+
+    def condition(self) -> Condition:
+        """Where the source is not up, the reason is that of its first stream."""
+        states = self._states()
+        reason = next((state.reason or state.state for state in states), "not started")
+        return Condition(self._up, self._since, None if self._up else reason, states)

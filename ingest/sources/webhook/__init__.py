@@ -1,0 +1,1 @@
+"""Webhooks: senders post to one path of ours."""

@@ -1,0 +1,118 @@
+"""Keeps the record that an endpoint listens: while it runs, until it stops, and not while the process was suspended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from ingest.errors import IntervalLost, StoreUnavailable
+from ingest.event import Cause, Origin
+from ingest.protocols import Coverage
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCoverageRules:
+    """How often the record is extended, which lateness is none of a busy machine, how long a stop may take. Seconds."""
+
+    extend: float = 2.0
+    suspended: float = 10.0  # a busy event loop may wake late, but not by so much
+    stop: float = 3.0  # a frozen store must not hold up the shutdown; unsaid, the stop shows as `down` later
+
+
+class EndpointCoverage:
+    """One interval of coverage, opened, extended and ended.
+
+    It looks at two clocks: a stopped process sees the time it lost on the monotonic one (seconds), a suspended
+    machine only on the wall clock.
+    """
+
+    def __init__(
+        self,
+        coverage: Coverage,
+        origin: Origin,
+        rules: EndpointCoverageRules,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._coverage = coverage
+        self._origin = origin
+        self._rules = rules
+        self._clock = clock
+        self._monotonic = monotonic
+        self._interval: int | None = None
+        self._extended_at = (clock(), monotonic())
+        self._was_suspended = False
+        self._stopped = False
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Record, until cancelled, that the endpoint is listening; a store that is away is asked again."""
+        while True:
+            try:
+                async with self._turn:
+                    await self._attend()
+            except (
+                Exception
+            ) as error:  # whatever it is, the endpoint takes events, and must not count as one that failed
+                fault = None if isinstance(error, StoreUnavailable) else error
+                log.warning("coverage_not_recorded", source=self._origin.source, error=str(error), exc_info=fault)
+            await self._rest()
+
+    async def stop(self) -> None:
+        """Record that the endpoint listens no more, on purpose; give up where that takes too long."""
+        self._stopped = True
+        silent = self._seconds_since(self._extended_at)  # long, where the process was suspended until just now
+        try:
+            async with asyncio.timeout(self._rules.stop), self._turn:
+                await self._end(Cause.STOPPED, silent if silent > self._rules.suspended else 0.0)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("stop_not_recorded", source=self._origin.source, error=str(error) or "no answer in time")
+
+    async def _attend(self) -> None:
+        if self._stopped:
+            return
+        if self._was_suspended:
+            await self._end(Cause.DOWN, ago=self._seconds_since(self._extended_at))
+            self._was_suspended = False
+        looked_at = self._clock(), self._monotonic()
+        if self._interval is not None:
+            try:
+                await self._coverage.extend(self._interval)
+            except IntervalLost as error:
+                self._forget(error)
+        if self._interval is None:
+            self._interval = (await self._coverage.open(self._origin, 0)).interval
+        self._extended_at = looked_at
+
+    async def _end(self, cause: Cause, ago: float = 0.0) -> None:
+        if self._interval is None:
+            return
+        try:
+            await self._coverage.end(self._interval, cause, ago)
+        except IntervalLost as error:
+            self._forget(error)
+            self._interval = (await self._coverage.open(self._origin, 0, ago)).interval
+            await self._coverage.end(self._interval, cause, ago)
+        self._interval = None
+
+    def _forget(self, error: IntervalLost) -> None:
+        log.warning("coverage_lost", source=self._origin.source, error=str(error))
+        self._interval = None
+
+    async def _rest(self) -> None:
+        """Wait; if that took far longer than asked, nobody can have listened meanwhile."""
+        before = self._clock(), self._monotonic()
+        await asyncio.sleep(self._rules.extend)
+        if self._seconds_since(before) > self._rules.extend + self._rules.suspended:
+            log.warning("suspended", source=self._origin.source, seconds=round(self._seconds_since(before), 1))
+            self._was_suspended = True
+
+    def _seconds_since(self, before: tuple[datetime, float]) -> float:
+        clock, monotonic = before
+        return max((self._clock() - clock).total_seconds(), self._monotonic() - monotonic)
