@@ -15,7 +15,7 @@ import structlog
 import structlog.tracebacks
 from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
-from app.settings.secret import masked_text
+from ingest.settings.secret import masked_text
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,

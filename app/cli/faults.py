@@ -20,7 +20,7 @@ def report(error: BaseException) -> tuple[int, str]:
 
 def without_secrets(text: str) -> str:
     """Return a text whose URLs show no secrets."""
-    from app.settings.secret import masked_text  # pydantic takes a while, and --help needs none of it
+    from ingest.settings.secret import masked_text  # pydantic takes a while, and --help needs none of it
 
     return masked_text(text)
 

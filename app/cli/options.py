@@ -28,7 +28,7 @@ def parse_time(text: str) -> datetime:
 
 def time_of(text: str, now: datetime) -> datetime:
     """An RFC 3339 time, or a duration before `now` such as "30m", "2h" or "3d". Raises ValueError."""
-    from app.settings.quantities import parse_duration
+    from ingest.settings.quantities import parse_duration
 
     try:
         return now - parse_duration(text)

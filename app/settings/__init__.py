@@ -7,10 +7,10 @@ from app.settings.describe import describe
 from app.settings.handlers import HandlerSettings, RetrySettings
 from app.settings.load import load
 from app.settings.model import AccessSettings, ServerSettings, Settings, StoreSettings, is_loopback
-from app.settings.quantities import format_duration, format_size
 from app.settings.rules import recommendations
-from app.settings.secret import Secret, masked_text, masked_url
 from app.settings.sources import FieldSettings, PubsubSettings, SourceSettings, SseSettings, WebhookSettings
+from ingest.settings.quantities import format_duration, format_size
+from ingest.settings.secret import Secret, masked_text, masked_url
 
 __all__ = [
     "AccessSettings",

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
-from app.settings.fields import STRICT
-from app.settings.secret import Secret
+from ingest.settings.fields import STRICT
+from ingest.settings.secret import Secret
 
 AuthType = Literal[
     "none", "header", "query", "bearer", "basic", "hmac", "github", "stripe", "standard-webhooks", "google-oidc"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.settings.model import Settings
-from app.settings.secret import masked_text
 from ingest.event import Mode
+from ingest.settings.secret import masked_text
 
 
 def describe(settings: Settings) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ Values stay the texts they are: guessing at JSON would make the token "1e5" a nu
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -39,16 +38,6 @@ def overridden(tree: Mapping[str, Any], key: tuple[str, ...], value: Any) -> dic
         return {**tree, name: value}
     inner = tree.get(name, {})
     return {**tree, name: overridden(inner, tuple(rest), value) if isinstance(inner, dict) else inner}
-
-
-def split_list(text: str) -> list[Any]:
-    """A JSON list, or texts with commas between them. Raises ValueError where it begins as JSON and is not a list."""
-    if not text.lstrip().startswith("["):
-        return [item.strip() for item in text.split(",") if item.strip()]
-    try:
-        return list(json.loads(text))
-    except ValueError:
-        raise ValueError("expected a JSON list, or texts with commas between them") from None
 
 
 def _is_service_link(name: str, value: str) -> bool:

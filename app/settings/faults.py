@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.settings.environment import variable
+from ingest.settings.fields import NOT_YET
 
 Key = tuple[str | int, ...]
-NOT_YET = "not_yet"
 
 _EXPECTED = {
     "missing": "required",

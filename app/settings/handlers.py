@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
-from app.settings.fields import STRICT, Texts, refuse_unbuilt
-from app.settings.quantities import Count, PositiveDuration
+from ingest.settings.fields import STRICT, Texts, refuse_unbuilt
+from ingest.settings.quantities import Count, PositiveDuration
 
 _CALL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.settings.environment import split_list
 from app.settings.faults import Fault, Key
-from app.settings.secret import Secret
 from ingest.errors import ConfigurationError
 from ingest.event import Mode
+from ingest.settings.fields import split_list
+from ingest.settings.secret import Secret
 
 RECHECK_SECONDS = 1.0
 SECRET_LISTS = frozenset({"read_tokens", "admin_tokens", "secrets"})

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, IPvAnyNetwork, PrivateAttr, model_validator
 
-from app.settings.fields import STRICT, Label, Text, split_text
 from app.settings.handlers import HandlerSettings
-from app.settings.quantities import Count, Duration, Retention, Size, parse_count
-from app.settings.secret import Secret, masked_url
 from app.settings.sources import SourceSettings
 from ingest.errors import ConfigurationError
+from ingest.settings.fields import STRICT, Label, Text, split_text
+from ingest.settings.quantities import Count, Duration, Retention, Size, parse_count
+from ingest.settings.secret import Secret, masked_url
 from storage.engine import read_url
 
 DATABASE_SCHEMES = ("sqlite:///", "postgres://", "postgresql://")

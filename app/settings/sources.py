@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from app.settings.auth import AuthSettings
-from app.settings.fields import STRICT, Text, Texts, split_text
-from app.settings.quantities import Count, PositiveDuration, Size
-from app.settings.secret import Secret
 from ingest.event import Mode
+from ingest.settings.fields import STRICT, Text, Texts, split_text
+from ingest.settings.quantities import Count, PositiveDuration, Size
+from ingest.settings.secret import Secret
 
 IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 

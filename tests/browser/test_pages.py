@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from app.server import make_server
 from app.settings import ServerSettings
-from app.settings.secret import Secret
 from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
+from ingest.settings.secret import Secret
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from app.settings.secret import Secret
 from ingest.event import Cause, Mode, Origin
+from ingest.settings.secret import Secret
 from storage.coverage import SqlCoverage
 from tests.support.api import EVENT, Rules, World, a_status, an_event, assert_problem
 

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import ServerSettings
-from app.settings.secret import Secret
+from ingest.settings.secret import Secret
 from tests.support.api import Rules, World, assert_problem
 
 WITH_TOKENS = Rules(read_tokens=(Secret("reader"),), admin_tokens=(Secret("admin"),))

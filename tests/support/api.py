@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from sqlalchemy import insert, select
 
 from app.api import Readiness, create_api
-from app.settings.secret import Secret
 from ingest.event import Event, Mode, Reject
 from ingest.metrics import Metrics
 from ingest.protocols import Gap
+from ingest.settings.secret import Secret
 from ingest.supervisor import SourceStatus, State
 from storage.engine import Database
 from storage.store import SqlStore

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.access import Refusal, ingest_forbids, refusal
-from app.settings.secret import Secret
+from ingest.settings.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)

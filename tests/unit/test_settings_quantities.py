@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.settings.quantities import (
+from ingest.settings.quantities import (
     MAX_DURATION,
     format_duration,
     format_retention,

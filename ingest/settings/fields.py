@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from app.settings.environment import split_list
-from app.settings.faults import NOT_YET
-
+NOT_YET = "not_yet"
 STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def split_list(text: str) -> list[Any]:
+    """A JSON list, or texts with commas between them. Raises ValueError where it begins as JSON and is not a list."""
+    if not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return list(json.loads(text))
+    except ValueError:
+        raise ValueError("expected a JSON list, or texts with commas between them") from None
 
 
 def split_text(value: Any) -> Any:
