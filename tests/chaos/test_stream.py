@@ -32,7 +32,8 @@ BOTH_WAYS_PAUSE_SECONDS = (0.0003, 0.0005)
 SIGHTED = 50
 ROOMY, NARROW = 20_000, 500  # events in the inbox: enough for an outage, or so few that reading must stop
 QUICK = [(SQLITE, 2, 10)]
-LONG = [(SQLITE, 201, 200), (POSTGRES, 202, 60)]
+SEEDS = range(211, 221)  # each kind of fault about once
+LONG = [(SQLITE, 201, 200), (POSTGRES, 202, 60), *((SQLITE, seed, 20) for seed in SEEDS)]
 
 
 @contextmanager
