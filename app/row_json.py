@@ -9,7 +9,7 @@ from typing import Any
 
 from app.event_json import encodable, event_json
 from app.settings import masked_text
-from ingest.protocols import Gap
+from ingest.coverage import Gap
 from ingest.times import rfc3339
 from storage.queries import DeadLetterRow, GapRow, HandlerRow, RejectRow
 

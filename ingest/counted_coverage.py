@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from ingest.coverage import Gap, Opened
 from ingest.event import Cause, Mode, Origin
 from ingest.metrics import Metrics
-from ingest.protocols import Coverage, Gap, Opened
+from ingest.protocols import Coverage
 from ingest.times import rfc3339
 
 log = structlog.get_logger(__name__)

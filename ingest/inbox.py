@@ -18,9 +18,9 @@ from typing import NamedTuple
 import structlog
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Event, Record
+from ingest.event import Commit, Event, Record
 from ingest.metrics import Metrics
-from ingest.protocols import Commit, Store
+from ingest.protocols import Store
 from ingest.submission import Submission, defer_all, settle_all
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster

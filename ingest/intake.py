@@ -11,7 +11,7 @@ from ingest.event import Mode, Outcome, Record
 from ingest.inbox import Inbox
 from ingest.intake_metrics import IntakeMetrics
 from ingest.metrics import Metrics
-from ingest.protocols import LastSeen
+from ingest.source_health import LastSeen
 from ingest.submission import Submission
 
 

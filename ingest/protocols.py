@@ -6,17 +6,16 @@ Format  ->  Source  ->  Intake  ->  Inbox  ->  Store  ==>  Feed  ->  Handler (by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
-from uuid import UUID
+from typing import Literal, Protocol
 
-from ingest.event import Cause, Event, Origin, Outcome, Record
+from ingest.coverage import Gap, Opened
+from ingest.deliveries import HandlerLag, Parked, Seen
+from ingest.event import Cause, Commit, Event, Origin, Outcome, Record
 from ingest.formats.frame import Frame
 from ingest.formats.message import Message
-
-LEASE_SECONDS = 10
+from ingest.source_health import Condition, LastSeen
 
 
 class Format(Protocol):
@@ -100,40 +99,6 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LastSeen:
-    """When the last event and the last byte arrived; None: not yet."""
-
-    event_at: datetime | None
-    byte_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Whether a source can receive now; where it cannot, why. `since`: None is as long as it runs."""
-
-    up: bool
-    since: datetime | None = None
-    reason: str | None = None
-    streams: Sequence[StreamState] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """One of a source's connections. `lost` and `reason`: why it last ended; `next_attempt_at`: while it waits.
-
-    `state`: connecting, listening, waiting, refused (trying again does not help by itself) or stopped.
-    """
-
-    stream: int
-    state: str
-    since: datetime
-    last_byte_at: datetime | None = None
-    lost: Cause | None = None
-    reason: str | None = None
-    next_attempt_at: datetime | None = None
-
-
 class Coverage(Protocol):
     """The record of when a stream of a source was listening: what no interval covers is a gap.
 
@@ -162,28 +127,6 @@ class Coverage(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stretch in which nothing of a source and mode was listening; `until` is None while it lasts.
-
-    `suspected` is how many events it may have cost: its length times the usual rate; 0 while it lasts.
-    """
-
-    since: datetime
-    until: datetime | None
-    cause: Cause
-    suspected: float
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An interval that began, and what that did to the gaps: `ended` was open until now, `found` was not known."""
-
-    interval: int
-    ended: Sequence[Gap]
-    found: Sequence[Gap]
-
-
 class Store(Protocol):
     """Durable, deduplicated, in order of commit."""
 
@@ -195,17 +138,6 @@ class Store(Protocol):
         StoreUnavailable if nothing was committed.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one transaction did: an outcome for each record, and the new events with their positions, ascending.
-
-    `events` makes them when it is called: without a handler nobody wants them, and they take a tenth of ingestion.
-    """
-
-    outcomes: Sequence[Outcome]
-    events: Callable[[], Sequence[Event]] = tuple
 
 
 class Feed(Protocol):
@@ -225,44 +157,6 @@ class Feed(Protocol):
     async def head(self) -> int:
         """The highest position that was ever given."""
         ...
-
-
-class Seen(NamedTuple):
-    """An event that was read, so that it is known again."""
-
-    position: int
-    id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """An event that the cursor has passed and the handler does not have yet.
-
-    It failed (`attempts` ≥ 1), or waits behind an earlier one of its device (`attempts` = 0). `due_at` is when to try
-    next; None is a dead letter.
-    """
-
-    position: int
-    device: str | None
-    attempts: int
-    first_failed_at: datetime | None
-    due_at: datetime | None
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerLag:
-    """How far a handler is: `head` is the store's last position, `oldest` when the first event it has not passed came.
-
-    `waiting` and `dead` count its parked rows.
-    """
-
-    handler: str
-    position: int
-    head: int
-    oldest: datetime | None
-    waiting: int
-    dead: int
 
 
 class Cursor(Protocol):

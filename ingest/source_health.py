@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from ingest.event import Cause, Origin
 from ingest.metrics import Metrics
-from ingest.protocols import Condition, StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """When the last event and the last byte arrived; None: not yet."""
+
+    event_at: datetime | None
+    byte_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether a source can receive now; where it cannot, why. `since`: None is as long as it runs."""
+
+    up: bool
+    since: datetime | None = None
+    reason: str | None = None
+    streams: Sequence[StreamState] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One of a source's connections. `lost` and `reason`: why it last ended; `next_attempt_at`: while it waits.
+
+    `state`: connecting, listening, waiting, refused (trying again does not help by itself) or stopped.
+    """
+
+    stream: int
+    state: str
+    since: datetime
+    last_byte_at: datetime | None = None
+    lost: Cause | None = None
+    reason: str | None = None
+    next_attempt_at: datetime | None = None
 
 
 class SourceHealth:

@@ -14,8 +14,9 @@ import structlog
 
 from ingest.event import Origin
 from ingest.metrics import Metrics
-from ingest.protocols import Source, StreamState
+from ingest.protocols import Source
 from ingest.reconnect import Draw
+from ingest.source_health import StreamState
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Case, Connection, case, func, insert, select, update
 
+from ingest.coverage import Gap, Opened
 from ingest.errors import IntervalLost
 from ingest.event import Cause, Origin
-from ingest.protocols import Gap, Opened
 from ingest.times import elapsed
 from storage.clock import database_now
 from storage.engine import Database

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 from sqlalchemy import Connection, bindparam, exists, or_, select, true, update
 from sqlalchemy.sql import ColumnElement
 
+from ingest.deliveries import LEASE_SECONDS, HandlerLag, Parked, Seen
 from ingest.errors import LeaseLost, StoreRewound
 from ingest.event import Event
-from ingest.protocols import LEASE_SECONDS, HandlerLag, Parked, Seen
 from storage import bulk, deliveries
 from storage.clock import database_now
 from storage.engine import Database

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, or_, select, update
 
+from ingest.deliveries import HandlerLag, Parked
 from ingest.event import Event
-from ingest.protocols import HandlerLag, Parked
 from storage import bulk
 from storage.rows import event_of, from_micros, to_micros
 from storage.tables import cursors, deliveries, events, head

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
+from ingest.coverage import Gap
 from ingest.event import Cause, Outcome
-from ingest.protocols import Gap
 from storage.ledger import Stretch
 from storage.rows import from_micros
 from storage.tables import coverage, gaps, tallies

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import structlog
 
 from ingest.errors import StoreUnavailable
-from ingest.event import Record
-from ingest.protocols import Commit, Store
+from ingest.event import Commit, Record
+from ingest.protocols import Store
 from storage.engine import Database
 from storage.store import touch_head
 

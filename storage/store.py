@@ -22,8 +22,7 @@ import structlog
 from sqlalchemy import Connection, select
 
 from ingest.errors import StoreFault, StoreUnavailable
-from ingest.event import Event, Ignored, Mode, Outcome, Reason, Record, Reject
-from ingest.protocols import Commit
+from ingest.event import Commit, Event, Ignored, Mode, Outcome, Reason, Record, Reject
 from storage import bulk
 from storage.engine import Database
 from storage.rewinds import Rewinds

@@ -15,7 +15,8 @@ from app.api.parameters import PageQuery, span_of
 from app.api.replies import describes, json_reply, page_reply
 from app.api.shapes import GapsPage, RejectsPage, SourcesList
 from app.row_json import gap_json, open_gap_json, reason_json, reject_json, time_json
-from ingest.protocols import Gap, StreamState
+from ingest.coverage import Gap
+from ingest.source_health import StreamState
 from ingest.supervisor import SourceStatus
 from ingest.times import rfc3339
 from storage import queries

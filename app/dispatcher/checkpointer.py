@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from app.dispatcher.cancelling import wait_at_most
 from app.dispatcher.lane import Lane
 from app.dispatcher.window import Window
-from ingest.protocols import LEASE_SECONDS, Cursor, Seen
+from ingest.deliveries import LEASE_SECONDS, Seen
+from ingest.protocols import Cursor
 
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours

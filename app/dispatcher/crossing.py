@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from app.dispatcher.time_slice import TimeSlice
+from ingest.deliveries import LEASE_SECONDS, HandlerLag, Parked, Seen
 from ingest.event import Event
-from ingest.protocols import LEASE_SECONDS, Cursor, Cursors, Feed, HandlerLag, Parked, Seen
+from ingest.protocols import Cursor, Cursors, Feed
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import structlog
 
+from ingest.deliveries import HandlerLag, Parked
 from ingest.metrics import DELIVERY_OUTCOMES, Metrics
-from ingest.protocols import HandlerLag, Parked
 
 log = structlog.get_logger(__name__)
 

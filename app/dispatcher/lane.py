@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from ingest.deliveries import Parked
 from ingest.event import Event
-from ingest.protocols import Parked
 from ingest.times import EPOCH
 
 # A device; or the position of an event for which no order is promised, alone in its lane.

@@ -24,9 +24,10 @@ from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
 from app.settings import HandlerSettings
+from ingest.deliveries import Seen
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.event import Event
-from ingest.protocols import Cursor, Cursors, Feed, Handler, Seen
+from ingest.protocols import Cursor, Cursors, Feed, Handler
 
 _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from random import Random
 
 from app.settings import RetrySettings
+from ingest.deliveries import Parked
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from ingest.protocols import Parked
 
 _ERROR_CHARACTERS = 500
 _DOUBLINGS = 60

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from app.dispatcher.lane import Delivery, Key, Lane
 from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.ready import Ready
+from ingest.deliveries import Parked
 from ingest.event import Event
-from ingest.protocols import Parked
 
 Pairs = Sequence[tuple[Parked, Event]]
 _NEVER = datetime.max.replace(tzinfo=UTC)

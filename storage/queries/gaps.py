@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from ingest.coverage import Gap
 from ingest.event import Cause, Mode
-from ingest.protocols import Gap
 from storage.clock import database_now
 from storage.queries.page import Page, Span, ordered, select_keys
 from storage.rows import from_micros

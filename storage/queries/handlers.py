@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
+from ingest.deliveries import HandlerLag
 from ingest.event import Event
-from ingest.protocols import HandlerLag
 from storage.clock import database_now
 from storage.deliveries import lag as lag_of
 from storage.queries.events import CONTENTS

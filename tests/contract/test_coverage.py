@@ -12,9 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
+from ingest.coverage import Gap
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Mode, Origin
-from ingest.protocols import Gap
 from storage.clock import database_now
 from storage.coverage import SqlCoverage
 from storage.engine import Database, Work, open_database

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 from sqlalchemy import select, update
 
+from ingest.deliveries import LEASE_SECONDS, Parked, Seen
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
-from ingest.protocols import LEASE_SECONDS, Parked, Seen
 from storage.clock import database_now
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import Database, DataRefused, Work, open_database

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import pytest
 
-from ingest.event import Mode, Outcome, Record
+from ingest.event import Commit, Mode, Outcome, Record
 from ingest.metrics import Metrics
-from ingest.protocols import Commit, Source, Store
+from ingest.protocols import Source, Store
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig

@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import pytest
 
-from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
-from ingest.protocols import Commit, Store
+from ingest.event import DUPLICATES, Commit, Event, Mode, Outcome, Reason, Record, Reject
+from ingest.protocols import Store
 from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed

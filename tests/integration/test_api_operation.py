@@ -13,10 +13,11 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ingest.coverage import Gap
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Mode, Origin, Reason, Reject
 from ingest.metrics import Metrics
-from ingest.protocols import Gap, StreamState
+from ingest.source_health import StreamState
 from ingest.supervisor import State
 from storage.coverage import SqlCoverage
 from storage.engine import open_database

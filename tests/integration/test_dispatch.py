@@ -16,9 +16,9 @@ from sqlalchemy import Connection, insert, select, update
 
 from app.dispatcher import DispatchLimits, HandlerState
 from app.handlers.python import ThreadHandler
+from ingest.deliveries import HandlerLag
 from ingest.errors import DeadLetter, StoreUnavailable
 from ingest.event import Event
-from ingest.protocols import HandlerLag
 from storage import deliveries as rows
 from storage.cursors import SqlCursors
 from storage.engine import Database, open_database

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from ingest.protocols import LEASE_SECONDS
+from ingest.deliveries import LEASE_SECONDS
 from storage.engine import Database, Work, open_database
 from tests.support.dispatching import Clock, Recorder, Stage, an_event, running, staged
 

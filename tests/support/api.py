@@ -14,9 +14,9 @@ from fastapi import FastAPI
 from sqlalchemy import insert, select
 
 from app.api import Readiness, create_api
+from ingest.coverage import Gap
 from ingest.event import Event, Mode, Reject
 from ingest.metrics import Metrics
-from ingest.protocols import Gap
 from ingest.settings.secret import Secret
 from ingest.supervisor import SourceStatus, State
 from storage.engine import Database

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from ingest.event import Event, Ignored, Outcome, Record, Reject
-from ingest.protocols import Commit
+from ingest.event import Commit, Event, Ignored, Outcome, Record, Reject
 
 Decide = Callable[[Sequence[Record]], Sequence[Outcome]]
 

@@ -17,8 +17,9 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.protocols import MessageFormat, Store, StreamState
+from ingest.protocols import MessageFormat, Store
 from ingest.reconnect import ReconnectRules
+from ingest.source_health import StreamState
 from ingest.sources.pubsub.pull import PullRules
 from ingest.sources.pubsub.source import PubsubSource
 from storage.engine import open_database

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ingest.coverage import Gap, Opened
 from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Origin
-from ingest.protocols import Gap, Opened
 from ingest.times import elapsed
 
 

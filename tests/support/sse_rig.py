@@ -14,8 +14,8 @@ from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.protocols import StreamState
 from ingest.reconnect import OpenBudget, ReconnectRules
+from ingest.source_health import StreamState
 from ingest.sources.sse.rules import StreamRules
 from ingest.sources.sse.source import SseRules, SseSource
 from ingest.times import elapsed

@@ -14,8 +14,8 @@ from uuid import UUID
 import pytest
 
 from app.cli import run
+from ingest.deliveries import Parked
 from ingest.event import Cause, Event, Mode, Origin, Reason, Record, Reject
-from ingest.protocols import Parked
 from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import open_database

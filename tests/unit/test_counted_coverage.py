@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ingest.counted_coverage import CountedCoverage
+from ingest.coverage import Gap
 from ingest.event import Cause, Mode, Origin
 from ingest.metrics import Metrics
-from ingest.protocols import Gap
 from storage.coverage import SqlCoverage
 from storage.engine import Database, open_database
 from storage.migrate import migrate

@@ -20,9 +20,9 @@ from app.dispatcher.retry import Retry, text_of
 from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from app.settings import RetrySettings
+from ingest.deliveries import Parked
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from ingest.protocols import Parked
 from tests.support.dispatching import NOON, an_event
 from tests.support.virtual_time import in_virtual_time, virtual_loop
 

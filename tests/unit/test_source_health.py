@@ -8,8 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.event import Cause, Mode, Origin
 from ingest.metrics import Metrics
-from ingest.protocols import StreamState
-from ingest.source_health import SourceHealth
+from ingest.source_health import SourceHealth, StreamState
 from tests.support.records import NOW
 
 

@@ -11,8 +11,8 @@ from google.api_core.exceptions import Cancelled, NotFound
 from grpc import StatusCode
 
 from ingest.event import Cause
-from ingest.protocols import StreamState
 from ingest.reconnect import Loss
+from ingest.source_health import StreamState
 from ingest.sources.pubsub.stream_health import StreamHealth
 from tests.support.virtual_time import in_virtual_time
 

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from ingest.event import Mode, Origin
 from ingest.metrics import Metrics
-from ingest.protocols import Condition, LastSeen, StreamState
 from ingest.reconnect import Draw
+from ingest.source_health import Condition, LastSeen, StreamState
 from ingest.supervisor import State, Supervised, Supervisor
 from tests.support.records import NOW
 from tests.support.virtual_time import in_virtual_time, virtual_loop

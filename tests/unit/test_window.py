@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from app.dispatcher.lane import Delivery, Lane
 from app.dispatcher.limits import DispatchLimits
 from app.dispatcher.window import Window
+from ingest.deliveries import Parked
 from ingest.event import Event
-from ingest.protocols import Parked
 from tests.support.dispatching import an_event
 
 NOW = datetime(2026, 7, 28, tzinfo=UTC)

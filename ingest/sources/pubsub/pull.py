@@ -15,8 +15,9 @@ import structlog
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 
 from ingest.event import Cause, Origin
-from ingest.protocols import Intake, MessageFormat, StreamState
+from ingest.protocols import Intake, MessageFormat
 from ingest.reconnect import Loss, Patience, ReconnectRules
+from ingest.source_health import StreamState
 from ingest.sources.pubsub.bridge import Bridge
 from ingest.sources.pubsub.client import WatchedClient
 from ingest.sources.pubsub.errors import explain

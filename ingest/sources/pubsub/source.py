@@ -13,8 +13,8 @@ from datetime import datetime
 from ingest.event import Origin
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.protocols import Condition, LastSeen, MessageFormat
-from ingest.source_health import SourceHealth
+from ingest.protocols import MessageFormat
+from ingest.source_health import Condition, LastSeen, SourceHealth
 from ingest.sources.pubsub.pull import Pull, PullParts, PullRules
 from ingest.times import elapsed
 

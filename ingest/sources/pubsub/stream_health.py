@@ -13,8 +13,8 @@ from google.api_core.exceptions import Cancelled
 from grpc import StatusCode
 
 from ingest.event import Cause
-from ingest.protocols import StreamState
 from ingest.reconnect import Loss
+from ingest.source_health import StreamState
 from ingest.sources.pubsub.errors import ended, explain
 
 log = structlog.get_logger(__name__)

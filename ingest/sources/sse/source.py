@@ -19,9 +19,9 @@ import httpx
 from ingest.event import Origin
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.protocols import Condition, Coverage, FrameFormat, LastSeen
+from ingest.protocols import Coverage, FrameFormat
 from ingest.reconnect import OpenBudget
-from ingest.source_health import SourceHealth
+from ingest.source_health import Condition, LastSeen, SourceHealth
 from ingest.sources.sse.connection import Connection, Wire
 from ingest.sources.sse.opening import make_client
 from ingest.sources.sse.recorder import Recorder

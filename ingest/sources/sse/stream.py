@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from ingest.event import Cause
-from ingest.protocols import StreamState
 from ingest.reconnect import Draw, Loss, OpenBudget, Patience
+from ingest.source_health import StreamState
 from ingest.sources.sse.connection import Connection, Wire
 from ingest.sources.sse.rules import StreamRules
 

@@ -24,7 +24,8 @@ from ingest.formats.decoded import with_surroundings
 from ingest.formats.gzip import InflatesTooFar, MalformedGzip, gunzip
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.protocols import Condition, Coverage, Format, LastSeen
+from ingest.protocols import Coverage, Format
+from ingest.source_health import Condition, LastSeen
 from ingest.sources.webhook.answers import ANSWERS
 from ingest.sources.webhook.credentials import Credentials, KeyRefresher
 from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.event import Outcome, Record
-from ingest.protocols import Commit, Store
+from ingest.event import Commit, Outcome, Record
+from ingest.protocols import Store
 from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
 
 LONG_ENOUGH = 0.5  # for an acknowledgement that should not be sent: one that should takes a tenth
