@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from random import Random
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -26,19 +26,18 @@ from app.api import Readiness, create_api
 from app.dispatcher import Dispatcher
 from app.dispatcher.cancelling import wait_at_most
 from app.handlers import build
-from app.server import IngestRouter, make_server
+from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
-from app.sources import MAKERS, SourceParts
 from app.stopping import stop_on_signals
 from ingest.counted_coverage import CountedCoverage
-from ingest.decoding import DecodingThread
 from ingest.errors import ConfigurationError
 from ingest.event import Mode, Origin
+from ingest.formats import make_format
 from ingest.inbox import Inbox
+from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.reconnect import OpenBudget
-from ingest.sources.webhook.source import WebhookSource
-from ingest.sources.webhook.unfinished import UnfinishedBodies
+from ingest.sources import MODES
+from ingest.sources.mode import SourceParts
 from ingest.supervisor import Supervised, Supervisor
 from storage import queries
 from storage.coverage import SqlCoverage
@@ -103,12 +102,7 @@ class Headrace:
         self._coverage = CountedCoverage(SqlCoverage(database), metrics)
         sources = self._make_sources(metrics)
         self._supervisor = Supervisor(sources, metrics, utc_now)
-        webhooks = {
-            supervised.origin.source: supervised.source
-            for supervised in sources
-            if isinstance(supervised.source, WebhookSource)
-        }
-        paths = {settings.sources[label].webhook.path: source for label, source in webhooks.items()}
+        endpoints = _endpoints(settings, sources)
         api = create_api(
             database=self._read_apart,
             registry=metrics.registry,
@@ -117,31 +111,34 @@ class Headrace:
             source_states=self._supervisor.statuses,
             open_gap=self._coverage.open_gap,
             readiness=self._readiness,
-            webhooks=[(path, label) for label, path in zip(webhooks, paths, strict=True)],
+            webhooks=[(path, label) for path, (label, _) in endpoints.items()],
             clock=utc_now,
         )
-        self._server = make_server(IngestRouter(paths, api), settings.server)
+        self._server = make_server(
+            IngestRouter({path: source for path, (_, source) in endpoints.items()}, api), settings.server
+        )
         self._retention = self._make_retention()
 
     def _make_sources(self, metrics: Metrics) -> list[Supervised]:
         """A source for each label and mode, in the order of the configuration."""
         settings = self._settings
         parts = SourceParts(
-            inbox=self._inbox,
+            intake=lambda origin: SourceIntake(self._inbox, metrics, origin.source, origin.mode),
             metrics=metrics,
             coverage=self._coverage,
             clock=utc_now,
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
-            budget=OpenBudget(),
             inbox_bytes=settings.store.inbox_bytes,
-            bodies=UnfinishedBodies(settings.store.inbox_bytes),
-            thread=DecodingThread(),
         )
+        factories = {name: mode.factory(parts) for name, mode in MODES.items()}
         sources = []
         for label, source in settings.sources.items():
-            for mode in sorted(source.modes, key=list(Mode).index):
-                metrics.declare_coverage(label, mode)
-                sources.append(Supervised(Origin(source.product, label, mode), MAKERS[mode](label, source, parts)))
+            fields = source.fields.model_dump(exclude_none=True) if source.fields else {}
+            for mode in sorted(source.modes, key=list(MODES).index):
+                origin = Origin(source.product, label, Mode(mode))
+                format_ = make_format(source.format, origin, source.ignore, fields)
+                metrics.declare_coverage(label, origin.mode)
+                sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources
 
     def _make_retention(self) -> Retention | None:
@@ -207,6 +204,17 @@ class Companion(Protocol):
     async def run(self) -> None:
         """Run until cancelled."""
         ...
+
+
+def _endpoints(settings: Settings, sources: Iterable[Supervised]) -> dict[str, tuple[str, Asgi]]:
+    """Return the label and the application for each path whose requests go to a source."""
+    endpoints = {}
+    for supervised in sources:
+        label, mode = supervised.origin.source, supervised.origin.mode
+        path = MODES[mode].path(settings.sources[label].table(mode))
+        if path is not None:
+            endpoints[path] = (label, cast("Asgi", supervised.source))
+    return endpoints
 
 
 def make_metrics() -> Metrics:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.settings.model import Settings
-from ingest.event import Mode
 from ingest.settings.secret import masked_text
+from ingest.sources import MODES
 
 
 def describe(settings: Settings) -> list[tuple[str, str]]:
     """A row of key and value for everything that has one; tables of modes that do not run are left out."""
     tree = settings.model_dump(mode="json", by_alias=True)
     for label, source in settings.sources.items():
-        for idle in frozenset(Mode) - frozenset(source.modes):
+        for idle in frozenset(MODES) - frozenset(source.modes):
             del tree["sources"][label][idle]
         if source.webhook.auth.type != "hmac":
             tree["sources"][label].get("webhook", {}).get("auth", {}).pop("encoding", None)

@@ -15,9 +15,9 @@ from typing import Any
 
 from app.settings.faults import Fault, Key
 from ingest.errors import ConfigurationError
-from ingest.event import Mode
 from ingest.settings.fields import split_list
 from ingest.settings.secret import Secret
+from ingest.sources import MODES
 
 RECHECK_SECONDS = 1.0
 SECRET_LISTS = frozenset({"read_tokens", "admin_tokens", "secrets"})
@@ -160,9 +160,9 @@ class Interpolation:
             return (Secret(""),) if secret else ()
 
     def _idle_modes(self, source: Mapping[str, Any]) -> frozenset[str]:
-        chosen = source.get("mode", Mode.WEBHOOK)
+        chosen = source.get("mode", "webhook")
         try:
             modes = split_list(self._lookup.text(chosen)) if isinstance(chosen, str) else chosen
         except (ConfigurationError, ValueError):
             modes = []  # reported where the key itself is looked up or validated
-        return frozenset(Mode) - frozenset(modes if isinstance(modes, list) else [])
+        return frozenset(MODES) - frozenset(modes if isinstance(modes, list) else [])

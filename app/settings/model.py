@@ -8,7 +8,6 @@ from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, IPvAnyNetwork, PrivateAttr, model_validator
 
@@ -18,11 +17,10 @@ from ingest.errors import ConfigurationError
 from ingest.settings.fields import STRICT, Label, Text, split_text
 from ingest.settings.quantities import Count, Duration, Retention, Size, parse_count
 from ingest.settings.secret import Secret, masked_url
+from ingest.sources import MODES
 from storage.engine import read_url
 
 DATABASE_SCHEMES = ("sqlite:///", "postgres://", "postgresql://")
-PARTICLE_HOST = "api.particle.io"
-PARTICLE_EVENTS = f"https://{PARTICLE_HOST}/v1/products/{{product}}/events"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -149,12 +147,8 @@ def _labelled(label: str, source: Any) -> Any:
     if not isinstance(source, dict):
         return source
     product = source.get("product", label)
-    filled = {"product": product, "webhook": {}, "sse": {}, "pubsub": {}, **source}
-    defaults = {
-        "webhook": {"path": f"/ingest/{label}"},
-        "sse": {"url": PARTICLE_EVENTS.format(product=quote(str(product), safe=""))},
-    }
-    for mode, default in defaults.items():
-        if isinstance(filled.get(mode), dict):
-            filled[mode] = {**default, **filled[mode]}
-    return filled
+    tables = {name: source.get(name, {}) for name in MODES}
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            tables[name] = {**MODES[name].defaults(label, str(product)), **table}
+    return {"product": product, **source, **tables}

@@ -26,10 +26,10 @@ from app.settings import Settings, load
 from app.simulator.demo import on_event_now_and_then
 from app.simulator.device import Device
 from app.simulator.topic import ProductTopic
-from app.sources import make_credentials
 from ingest import DeadLetter
 from ingest.errors import ConfigurationError
 from ingest.event import Event, Mode
+from ingest.sources.webhook.auth import make_credentials
 from tests.support.emulator import session_emulator
 from tests.support.server import free_port
 from tests.support.tls import make_certificate

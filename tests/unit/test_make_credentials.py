@@ -9,8 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from app.settings import AuthSettings, Secret
-from app.settings.auth import AuthType
-from app.sources import make_credentials
+from ingest.sources.webhook.auth import AuthType, make_credentials
 from ingest.sources.webhook.oidc import GoogleOidc
 from ingest.sources.webhook.signing_keys import GOOGLE_CERTIFICATES, SigningKeys
 
@@ -48,7 +47,7 @@ def test_other_starts_do_not_load_googles_library() -> None:
     program = (
         "import sys, app.main, app.cli.main, app.cli.serving\n"
         "from app.settings import AuthSettings\n"
-        "from app.sources import make_credentials\n"
+        "from ingest.sources.webhook.auth import make_credentials\n"
         "make_credentials(AuthSettings(type='none'))\n"
         "print([name for name in sys.modules if name.startswith(('google.auth', 'cryptography', 'google.cloud'))])\n"
     )

@@ -27,7 +27,8 @@ def loaded(
 
 def current(settings: Settings) -> tuple[str, ...]:
     """The secrets of the fleet's webhook in force."""
-    return settings.sources["fleet"].webhook.auth.current_secrets()
+    secrets: tuple[str, ...] = settings.sources["fleet"].webhook.auth.current_secrets()
+    return secrets
 
 
 def test_references_in_any_string(tmp_path: Path) -> None:
