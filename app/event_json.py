@@ -51,7 +51,7 @@ def event_json(event: Event) -> EventJson:
         "published_at": None if event.published_at is None else rfc3339(event.published_at),
         "received_at": rfc3339(event.received_at),
         "source": event.source,
-        "mode": event.mode.value,
+        "mode": event.mode,
         "attributes": encodable(event.attributes) if event.attributes else {},
     }
     return cast("EventJson", json)

@@ -31,7 +31,7 @@ from app.settings import Settings, is_loopback
 from app.stopping import stop_on_signals
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import ConfigurationError
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.formats import make_format
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
@@ -135,7 +135,7 @@ class Headrace:
         for label, source in settings.sources.items():
             fields = source.fields.model_dump(exclude_none=True) if source.fields else {}
             for mode in sorted(source.modes, key=list(MODES).index):
-                origin = Origin(source.product, label, Mode(mode))
+                origin = Origin(source.product, label, mode)
                 format_ = make_format(source.format, origin, source.ignore, fields)
                 metrics.declare_coverage(label, origin.mode)
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))

@@ -20,7 +20,7 @@ def reject_json(row: RejectRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "source": reject.source,
-        "mode": reject.mode.value,
+        "mode": reject.mode,
         "received_at": rfc3339(reject.received_at),
         "reason": reject.reason.value,
         "body_base64": base64.b64encode(reject.body).decode(),
@@ -34,7 +34,7 @@ def gap_json(row: GapRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "source": row.source,
-        "mode": row.mode.value,
+        "mode": row.mode,
         "since": rfc3339(gap.since),
         "until": time_json(gap.until),
         "cause": gap.cause.value,

@@ -26,8 +26,8 @@ class CountedCoverage:
 
     def take_up(self, source: str, mode: Mode, gap: Gap) -> None:
         """A gap lasts that an earlier process began, and counted."""
-        self._open[source, mode.value] = gap
-        self._metrics.gap_open.labels(source, mode.value).set(1)
+        self._open[source, mode] = gap
+        self._metrics.gap_open.labels(source, mode).set(1)
 
     def open_gap(self, source: str, mode: str) -> Gap | None:
         """The gap that lasts, as far as this process knows."""
@@ -41,8 +41,8 @@ class CountedCoverage:
             self._count_end(origin, gap)
         for gap in opened.found:
             self._count_begin(origin, gap)
-        self._open.pop((origin.source, origin.mode.value), None)
-        self._metrics.gap_open.labels(origin.source, origin.mode.value).set(0)
+        self._open.pop((origin.source, origin.mode), None)
+        self._metrics.gap_open.labels(origin.source, origin.mode).set(0)
         return opened
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
@@ -58,7 +58,7 @@ class CountedCoverage:
         return gaps
 
     def _count_begin(self, origin: Origin, gap: Gap) -> None:
-        labels = origin.source, origin.mode.value
+        labels = origin.source, origin.mode
         self._metrics.gaps.labels(*labels, gap.cause.value).inc()
         say = log.info if gap.cause is Cause.STOPPED else log.warning
         say("gap_began", source=labels[0], mode=labels[1], cause=gap.cause.value, since=rfc3339(gap.since))
@@ -69,7 +69,7 @@ class CountedCoverage:
             self._count_end(origin, gap)
 
     def _count_end(self, origin: Origin, gap: Gap) -> None:
-        labels = origin.source, origin.mode.value
+        labels = origin.source, origin.mode
         assert gap.until is not None, "a gap that lasts has not ended"  # noqa: S101 - a broken Coverage
         seconds = (gap.until - gap.since).total_seconds()
         self._metrics.gap_seconds.labels(*labels, gap.cause.value).inc(seconds)

@@ -19,13 +19,8 @@ MAX_DEVICE_CHARACTERS = 256
 MAX_NESTING = 64
 MAX_ELEMENTS = 10_000
 
-
-class Mode(StrEnum):
-    """The delivery modes: how an event reached us."""
-
-    WEBHOOK = "webhook"
-    SSE = "sse"
-    PUBSUB = "pubsub"
+Mode = str
+"""The name of a delivery mode: how an event reached us. Which there are, ingest.sources says."""
 
 
 class Reason(StrEnum):

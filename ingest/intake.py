@@ -23,7 +23,7 @@ class SourceIntake:
         self._metrics = IntakeMetrics(metrics, source, mode)
         self._last_event_at: float | None = None  # Unix seconds
         self._last_byte_at: datetime | None = None
-        labels = (source, mode.value)
+        labels = (source, mode)
         # Absent until seen, so these label sets are made by the first event and the first byte.
         self._declare_last_event: Callable[[], None] = lambda: metrics.last_event.labels(*labels).set_function(
             lambda: self._last_event_at or 0.0

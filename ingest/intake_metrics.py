@@ -14,7 +14,7 @@ class IntakeMetrics:
     """Counts so that at any moment received = stored + duplicate + rejected + ignored + deferred + in flight."""
 
     def __init__(self, metrics: Metrics, source: str, mode: Mode) -> None:
-        labels = (source, mode.value)
+        labels = (source, mode)
         metrics.declare_source(*labels)
         metrics.in_flight.labels(*labels).set_function(lambda: self._in_flight)
         self._in_flight = 0

@@ -151,10 +151,10 @@ class Metrics:
     def declare_coverage(self, source: str, mode: Mode) -> None:
         """Start the label sets of gaps at 0."""
         self.suspected_lost.labels(source)
-        self.gap_open.labels(source, mode.value)
+        self.gap_open.labels(source, mode)
         for cause in Cause:
-            self.gaps.labels(source, mode.value, cause.value)
-            self.gap_seconds.labels(source, mode.value, cause.value)
+            self.gaps.labels(source, mode, cause.value)
+            self.gap_seconds.labels(source, mode, cause.value)
 
     def declare_handlers(self, handlers: Iterable[str]) -> None:
         """Start every label set of the handlers at 0."""

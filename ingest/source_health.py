@@ -54,7 +54,7 @@ class SourceHealth:
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
-        self._labels = (origin.source, origin.mode.value)
+        self._labels = (origin.source, origin.mode)
         self._states = states
         self._metrics = metrics
         self._now = now

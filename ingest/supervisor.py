@@ -80,7 +80,7 @@ class Supervisor:
         self._draining = False
         for supervised in sources:
             self._enter(supervised, State.STARTING)
-            up = metrics.source_up.labels(supervised.origin.source, supervised.origin.mode.value)
+            up = metrics.source_up.labels(supervised.origin.source, supervised.origin.mode)
             up.set_function(partial(_is_up, supervised))
 
     async def run(self) -> None:
@@ -108,7 +108,7 @@ class Supervisor:
                 await supervised.source.run()
                 reason = "it ended by itself"
             except Exception as error:  # whatever a source meets, the others and the next try go on
-                log.exception("source_failed", source=supervised.origin.source, mode=supervised.origin.mode.value)
+                log.exception("source_failed", source=supervised.origin.source, mode=supervised.origin.mode)
                 reason = f"{type(error).__name__}: {error}"[:200]
             if self._draining:
                 return
@@ -131,14 +131,14 @@ class Supervisor:
             since, reason = condition.since or since, condition.reason
         return SourceStatus(
             source=origin.source,
-            mode=origin.mode.value,
+            mode=origin.mode,
             product=origin.product,
             state=state,
             since=since,
             reason=reason,
             last_event_at=last.event_at,
             last_byte_at=last.byte_at,
-            counts=self._metrics.counts(origin.source, origin.mode.value),
+            counts=self._metrics.counts(origin.source, origin.mode),
             streams=condition.streams,
         )
 

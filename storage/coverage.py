@@ -214,7 +214,7 @@ def _at_least(instant: int) -> Case[int]:
 
 
 def _source_key(origin: Origin) -> SourceKey:
-    return SourceKey(origin.source, origin.mode.value)
+    return SourceKey(origin.source, origin.mode)
 
 
 def _micros_since(at: float) -> int:

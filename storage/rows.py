@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from ingest.event import Event, Mode, Reason, Reject
+from ingest.event import Event, Reason, Reject
 from ingest.times import EPOCH
 from storage.tables import events
 
@@ -50,7 +50,7 @@ def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
         None if event.published_at is None else to_micros(event.published_at),
         to_micros(event.received_at),
         event.source,
-        event.mode._value_,  # `value` is a property in Python, and this is made for every event
+        event.mode,
         _attributes_text(event.attributes),
         event.stream,
     )
@@ -70,7 +70,7 @@ def event_of(row: Any) -> Event:
         published_at=None if published_at is None else from_micros(published_at),
         received_at=from_micros(received_at),
         source=source,
-        mode=Mode(mode),
+        mode=mode,
         attributes={} if attributes == "{}" else _attributes_of(attributes),
         stream=stream,
         position=position,
@@ -81,7 +81,7 @@ def reject_row(reject: Reject) -> tuple[Any, ...]:
     """A row in the order of REJECT_COLUMNS."""
     return (
         reject.source,
-        reject.mode.value,
+        reject.mode,
         to_micros(reject.received_at),
         reject.reason.value,
         reject.body,
@@ -95,7 +95,7 @@ def reject_of(row: Any) -> Reject:
     """The Reject of a row of `rejects`."""
     return Reject(
         source=row.source,
-        mode=Mode(row.mode),
+        mode=row.mode,
         received_at=from_micros(row.received_at),
         reason=Reason(row.reason),
         body=row.body,

@@ -183,7 +183,7 @@ class _Batch:
         minute = self._now // 60_000_000
         counts: Counter[tuple[str, str, str]] = Counter()
         for (source, mode, outcome), run in groupby(zip(self._records, outcomes, strict=True), _whose):
-            counts[source, mode.value, outcome.value] += sum(1 for _ in run)
+            counts[source, mode, outcome.value] += sum(1 for _ in run)
         return [(source, mode, minute, outcome, count) for (source, mode, outcome), count in sorted(counts.items())]
 
 
@@ -223,7 +223,7 @@ def _sort_out(records: Sequence[Record], known: dict[int, _First], position: int
                 rows.outcomes.append(Outcome.STORED)
             else:
                 rows.outcomes.append(_duplicate(record, first))
-                rows.sightings.append((first[0], record.source, record.mode.value, to_micros(record.received_at)))
+                rows.sightings.append((first[0], record.source, record.mode, to_micros(record.received_at)))
         elif isinstance(record, Reject):
             rows.rejects.append(record)
             rows.outcomes.append(Outcome.REJECTED)

@@ -21,7 +21,6 @@ from app.simulator.device import Published
 from app.simulator.fleet import Fleet
 from app.simulator.stream import ProductStream
 from ingest.errors import ConfigurationError
-from ingest.event import Mode
 
 _SATISFIABLE = ("none", "header", "bearer", "query", "basic")
 # Short, so that a newcomer sees events retried and given up within ten seconds.
@@ -44,10 +43,10 @@ def with_demo_stream(settings: Settings, stream: ProductStream) -> Settings:
     """The settings whose demo source takes the same events by this stream too, unless it has one of its own."""
     label = demo_source(settings)
     source = settings.sources[label]
-    if Mode.SSE in source.modes:
+    if "sse" in source.modes:
         return settings
     sse = SseSettings(url=stream.url, token=Secret("demo"), idle_timeout=_IDLE)
-    both = source.model_copy(update={"modes": (*source.modes, Mode.SSE), "sse": sse})
+    both = source.model_copy(update={"modes": (*source.modes, "sse"), "sse": sse})
     return settings.model_copy(update={"sources": {**settings.sources, label: both}})
 
 
@@ -55,10 +54,10 @@ def with_demo_subscription(settings: Settings, subscription: str) -> Settings:
     """The settings whose demo source takes the same events from this subscription too, unless it has one of its own."""
     label = demo_source(settings)
     source = settings.sources[label]
-    if Mode.PUBSUB in source.modes:
+    if "pubsub" in source.modes:
         return settings
     pubsub = PubsubSettings(subscription=subscription)
-    all_ways = source.model_copy(update={"modes": (*source.modes, Mode.PUBSUB), "pubsub": pubsub})
+    all_ways = source.model_copy(update={"modes": (*source.modes, "pubsub"), "pubsub": pubsub})
     return settings.model_copy(update={"sources": {**settings.sources, label: all_ways}})
 
 
@@ -110,4 +109,4 @@ def credentials_for(auth: AuthSettings) -> tuple[str, dict[str, str]]:
 
 
 def _is_satisfiable(source: SourceSettings) -> bool:
-    return Mode.WEBHOOK in source.modes and source.format == "particle" and source.webhook.auth.type in _SATISFIABLE
+    return "webhook" in source.modes and source.format == "particle" and source.webhook.auth.type in _SATISFIABLE

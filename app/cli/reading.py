@@ -131,7 +131,7 @@ def _every_source(settings: Settings, totals: Sequence[SourceTotals], gaps: Sequ
     known = {(row.source, row.mode): row for row in totals}
     lasting = {(row.source, row.mode): row for row in gaps}
     configured: list[tuple[str, Mode]] = [
-        (label, Mode(mode)) for label, source in settings.sources.items() for mode in source.modes
+        (label, mode) for label, source in settings.sources.items() for mode in source.modes
     ]
     return [
         shapes.source_json(source, mode, known.get((source, mode)), lasting.get((source, mode)), settings)

@@ -37,14 +37,14 @@ def gap_cells(row: GapRow) -> tuple[object, ...]:
     gap = row.gap
     until = time_json(gap.until) or "(open)"
     counts = (round(row.seconds, 1), round(gap.suspected, 1))
-    return (row.id, rfc3339(gap.since), until, row.source, row.mode.value, gap.cause.value, *counts)
+    return (row.id, rfc3339(gap.since), until, row.source, row.mode, gap.cause.value, *counts)
 
 
 def reject_cells(row: RejectRow) -> tuple[object, ...]:
     """A reject under REJECT_HEADINGS; bytes that are no UTF-8 are spelled out."""
     reject = row.reject
     body = reject.body[:_SHOWN_BYTES].decode(errors="backslashreplace")
-    return (row.id, rfc3339(reject.received_at), reject.source, reject.mode.value, reject.reason.value, body)
+    return (row.id, rfc3339(reject.received_at), reject.source, reject.mode, reject.reason.value, body)
 
 
 def source_json(
@@ -55,7 +55,7 @@ def source_json(
     kinds = {kind.value: counts.get(kind, 0) for kind in sorted(DUPLICATES)}
     return {
         "source": source,
-        "mode": mode.value,
+        "mode": mode,
         "product": settings.sources[source].product if source in settings.sources else None,
         "counts": {
             "stored": counts.get("stored", 0),

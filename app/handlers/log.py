@@ -31,7 +31,7 @@ class LogHandler:
             data=_shortened(event.data),
             published_at=None if event.published_at is None else rfc3339(event.published_at),
             source=event.source,
-            mode=event.mode.value,
+            mode=event.mode,
         )
 
     async def close(self) -> None:

@@ -76,9 +76,7 @@ def event_by_id(connection: Connection, id_: UUID) -> tuple[Event, list[Sighting
         .where(sightings.c.position == row.position)
         .order_by(sightings.c.id)
     )
-    return event_of(row), [
-        Sighting(source, Mode(mode), from_micros(at)) for source, mode, at in connection.execute(further)
-    ]
+    return event_of(row), [Sighting(source, mode, from_micros(at)) for source, mode, at in connection.execute(further)]
 
 
 def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:

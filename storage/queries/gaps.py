@@ -49,7 +49,7 @@ def _gap_row(row: Any, now: int) -> GapRow:
     return GapRow(
         id=row.id,
         source=row.source,
-        mode=Mode(row.mode),
+        mode=row.mode,
         gap=Gap(from_micros(row.since), until, Cause(row.cause), row.suspected),
         seconds=max((now if row.until is None else row.until) - row.since, 0) / 1_000_000,
     )

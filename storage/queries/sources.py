@@ -69,7 +69,7 @@ def source_totals(connection: Connection) -> list[SourceTotals]:
     covered = _covered(connection)
     return [
         SourceTotals(
-            *(source, Mode(mode), counts.get((source, mode), {})),
+            *(source, mode, counts.get((source, mode), {})),
             _minute(minutes.get((source, mode))),
             covered.get((source, mode)),
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Connection
 
-from ingest.event import Mode, Origin, Record
+from ingest.event import Origin, Record
 from ingest.formats.particle import ParticleFormat
 from storage.engine import Database, open_database
 from storage.migrate import migrate
@@ -43,7 +43,7 @@ def store_rate(url: str, batch: int, events: int) -> StoreRate:
 def prepared(batch: int, events: int) -> list[list[Record]]:
     """Batches of decoded records, each event a new one."""
     numbered = Numbered("store", datetime.now(UTC))
-    particle = ParticleFormat(Origin("fleet", "fleet", Mode.WEBHOOK), [])
+    particle = ParticleFormat(Origin("fleet", "fleet", "webhook"), [])
     now = datetime.now(UTC)
     return [list(particle.decode(numbered.batch(first, batch), {}, now)) for first in range(0, events, batch)]
 

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 from datetime import UTC, datetime
 
-from ingest.event import Event, Mode, Origin
+from ingest.event import Event, Origin
 from ingest.formats.particle import ParticleFormat
 from tests.bench.load import PATH, SCRIPT
 from tests.bench.product_hooks import DEVICES, SENDERS, ProductHooks
@@ -52,7 +52,7 @@ async def test_wrk_sends_the_same_bytes() -> None:
 def test_a_hook_is_an_event_with_attributes() -> None:
     """What is sent becomes an event of its own, with the attributes that the vendor adds; a device has one sender."""
     hooks = ProductHooks("http://127.0.0.1:8000/ingest/fleet", "some", datetime.now(UTC))
-    particle = ParticleFormat(Origin("fleet", "fleet", Mode.WEBHOOK), [])
+    particle = ParticleFormat(Origin("fleet", "fleet", "webhook"), [])
     now = datetime.now(UTC)
     events = [event for number in range(2 * DEVICES) for event in particle.decode(hooks.body(number), {}, now)]
     assert all(isinstance(event, Event) for event in events)

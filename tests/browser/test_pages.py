@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from app.server import make_server
 from app.settings import ServerSettings
-from ingest.event import Cause, Mode, Origin, Reason, Reject
+from ingest.event import Cause, Origin, Reason, Reject
 from ingest.metrics import Metrics
 from ingest.settings.secret import Secret
 from storage.coverage import SqlCoverage
@@ -30,7 +30,7 @@ FLAGS = (
 )
 PATIENCE_SECONDS = 60
 CONTROLS = [chr(code) for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
-FLEET = Origin("tracker", "fleet", Mode.SSE)
+FLEET = Origin("tracker", "fleet", "sse")
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_an_operator_sees_counters_sources_handlers_gaps_events_and_reject
     """Within seconds of opening the page everything is there, the counters adding up."""
     await world.commit(an_event(), an_event(1, name="spark/status", data=b"online", device=None))
     await world.commit(
-        Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.NOT_AN_OBJECT, body=b'"just text"')
+        Reject(source="fleet", mode="webhook", received_at=NOW, reason=Reason.NOT_AN_OBJECT, body=b'"just text"')
     )
     await world.give_up(1)
     coverage = SqlCoverage(world.database)
@@ -115,7 +115,7 @@ async def test_what_devices_send_is_only_ever_text(chromium: str, world: World, 
     attack = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     await world.commit(
         an_event(name=attack, device=attack, data=attack.encode()),
-        Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.MALFORMED_JSON, body=attack.encode()),
+        Reject(source="fleet", mode="webhook", received_at=NOW, reason=Reason.MALFORMED_JSON, body=attack.encode()),
     )
     world.states.append(a_status(reason=attack))
     async with serving(world) as url:
@@ -133,7 +133,7 @@ async def test_bidirectional_controls_are_spelled_out(chromium: str, world: Worl
     spelled = "".join(f"{number}\\u{ord(control):04x}" for number, control in enumerate(CONTROLS))
     await world.commit(
         an_event(name=turned, device=turned, data=turned.encode(), content_type=turned),
-        Reject(source="fleet", mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.MALFORMED_JSON, body=turned.encode()),
+        Reject(source="fleet", mode="webhook", received_at=NOW, reason=Reason.MALFORMED_JSON, body=turned.encode()),
     )
     world.states.append(a_status(reason=turned))
     async with serving(world) as url:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from storage.coverage import SqlCoverage
 from storage.engine import Database
@@ -17,7 +17,7 @@ from tests.support.gated_database import GatedDatabase
 from tests.support.server import PATIENCE_SECONDS
 from tests.support.stored import rows
 
-FLEET = Origin("tracker", "fleet", Mode.WEBHOOK)
+FLEET = Origin("tracker", "fleet", "webhook")
 QUICK = EndpointCoverageRules(extend=0.01)
 INTERVALS = "SELECT since, until FROM coverage ORDER BY id"
 GAPS = "SELECT since, until, cause FROM gaps ORDER BY id"

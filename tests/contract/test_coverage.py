@@ -14,7 +14,7 @@ import pytest
 
 from ingest.coverage import Gap
 from ingest.errors import StoreUnavailable
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from storage.clock import database_now
 from storage.coverage import SqlCoverage
 from storage.engine import Database, Work, open_database
@@ -26,8 +26,8 @@ from tests.support.stored import rows, run
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FLEET = Origin("tracker", "fleet", Mode.SSE)
-OTHER = Origin("tracker", "other", Mode.SSE)
+FLEET = Origin("tracker", "fleet", "sse")
+OTHER = Origin("tracker", "other", "sse")
 INTERVALS = "SELECT id, source, mode, stream, since, until, ended FROM coverage ORDER BY id"
 GAPS = "SELECT source, since, until, cause FROM gaps ORDER BY since, id"
 

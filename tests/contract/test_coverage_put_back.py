@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import IntervalLost
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from ingest.sources.sse.coverage_tracker import CoverageTracker
 from ingest.sources.sse.recorder import Recorder
 from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
@@ -20,8 +20,8 @@ from tests.support.put_back import put_back, take_copy
 from tests.support.server import PATIENCE_SECONDS
 from tests.support.stored import rows, run
 
-FLEET = Origin("tracker", "fleet", Mode.SSE)
-OTHER = Origin("tracker", "other", Mode.SSE)
+FLEET = Origin("tracker", "fleet", "sse")
+OTHER = Origin("tracker", "other", "sse")
 INTERVALS = "SELECT source, since, until, ended FROM coverage ORDER BY since, id"
 GAPS = "SELECT since, until, cause FROM gaps WHERE source = 'fleet' ORDER BY since, id"
 

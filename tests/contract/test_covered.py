@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from storage import queries
 from storage.coverage import SqlCoverage
 from storage.engine import Database
 from storage.queries import Covered
 
-FLEET = Origin("tracker", "fleet", Mode.SSE)
-OTHER = Origin("tracker", "other", Mode.SSE)
+FLEET = Origin("tracker", "fleet", "sse")
+OTHER = Origin("tracker", "other", "sse")
 PATIENCE_SECONDS = 30.0  # of a busy machine between two statements
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.event import Event, Mode, Origin, Outcome
+from ingest.event import Event, Origin, Outcome
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
@@ -15,7 +15,7 @@ from storage.feed import SqlFeed
 from storage.store import SqlStore
 from tests.support.records import NOW
 
-ORIGIN = Origin("tracker", "fleet", Mode.PUBSUB)
+ORIGIN = Origin("tracker", "fleet", "pubsub")
 WHOLE = {"event": "temperature", "device_id": "dev1", "published_at": "2026-07-28T16:53:05.616Z", "fw": "91"}
 PARTICLE = ParticleFormat(ORIGIN, ())
 GENERIC = GenericFormat(

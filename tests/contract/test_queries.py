@@ -40,7 +40,7 @@ def an_event(
     published_at: datetime | None = NOW,
     product: str = "tracker",
     source: str = "fleet",
-    mode: Mode = Mode.WEBHOOK,
+    mode: Mode = "webhook",
     sender_id: str | None = None,
 ) -> Event:
     """An event with the id its content gives it."""
@@ -341,7 +341,7 @@ async def test_a_devices_page_goes_on_through_its_blocks(database: Database, des
 async def test_an_event_is_found_by_id_with_its_sightings(database: Database) -> None:
     """Each further arrival is listed with who saw it and when; an unknown id is nothing."""
     event = an_event()
-    again = an_event(source="other", mode=Mode.SSE)
+    again = an_event(source="other", mode="sse")
     await commit(database, event)
     await commit(database, again)
     await commit(database, event)
@@ -351,8 +351,8 @@ async def test_an_event_is_found_by_id_with_its_sightings(database: Database) ->
     assert found is not None
     assert (found[0].id, found[0].position) == (event.id, 1)
     assert [(s.source, s.mode, s.received_at) for s in found[1]] == [
-        ("other", Mode.SSE, NOW),
-        ("fleet", Mode.WEBHOOK, NOW),
+        ("other", "sse", NOW),
+        ("fleet", "webhook", NOW),
     ]
     assert await database.read(queries.event_by_id, UUID(int=1)) is None
 
@@ -364,7 +364,7 @@ async def test_rejects_come_in_pages_with_their_bytes(database: Database) -> Non
         source = "other" if number == 1 else "fleet"
         await commit(
             database,
-            Reject(source=source, mode=Mode.WEBHOOK, received_at=NOW, reason=Reason.MALFORMED_JSON, body=body),
+            Reject(source=source, mode="webhook", received_at=NOW, reason=Reason.MALFORMED_JSON, body=body),
         )
 
     page = await database.read(queries.rejects_page, Span(limit=2))
@@ -381,7 +381,7 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
     """Gaps are numbered as they begin; those that last are found by themselves, with their seconds up to now."""
     listening = SqlCoverage(database)
     for source, ago in (("fleet", 300), ("other", 200), ("fleet", 100)):
-        opened = await listening.open(Origin("tracker", source, Mode.SSE), 0, ago)
+        opened = await listening.open(Origin("tracker", source, "sse"), 0, ago)
         await listening.end(opened.interval, Cause.IDLE, ago - 20)
 
     page = await database.read(queries.gaps_page, Span(limit=2))
@@ -393,8 +393,8 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
     assert (page.next, rest.next, rest.last) == (2, None, 3)
     assert [row.id for row in newest.rows] == [3, 1]
     assert [(row.id, row.source, row.mode, row.gap.until) for row in lasting] == [
-        (3, "fleet", Mode.SSE, None),
-        (2, "other", Mode.SSE, None),
+        (3, "fleet", "sse", None),
+        (2, "other", "sse", None),
     ]
     closed = page.rows[0]
     assert closed.gap.until is not None
@@ -405,8 +405,8 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
 async def test_source_totals_outlive_the_process(database: Database) -> None:
     """Counts per source and mode are what was committed, with the last minute of traffic and the time covered."""
     event = an_event()
-    await commit(database, event, event, Ignored(source="fleet", mode=Mode.WEBHOOK, received_at=NOW))
-    await commit(database, an_event(source="other", mode=Mode.SSE), clock=lambda: NOW + timedelta(minutes=3))
+    await commit(database, event, event, Ignored(source="fleet", mode="webhook", received_at=NOW))
+    await commit(database, an_event(source="other", mode="sse"), clock=lambda: NOW + timedelta(minutes=3))
     listened = {"source": "other", "mode": "sse", "since": to_micros(NOW), "until": to_micros(NOW + timedelta(hours=1))}
     await database.write(
         lambda connection: connection.execute(insert(coverage).values({"stream": 0} | listened)) and None
@@ -414,7 +414,7 @@ async def test_source_totals_outlive_the_process(database: Database) -> None:
 
     fleet, other = await database.read(queries.source_totals)
 
-    assert (fleet.source, fleet.mode) == ("fleet", Mode.WEBHOOK)
+    assert (fleet.source, fleet.mode) == ("fleet", "webhook")
     assert fleet.counts == {"stored": 1, "redelivery": 1, "ignored": 1}
     assert fleet.last_minute == NOW.replace(second=0, microsecond=0)
     assert fleet.covered is None

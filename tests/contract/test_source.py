@@ -125,7 +125,7 @@ class StreamUpstream:
         return True
 
     def _settled(self) -> int:
-        counted = self.metrics.counts("fleet", Mode.SSE)
+        counted = self.metrics.counts("fleet", "sse")
         return counted["received"] - counted["in_flight"]
 
 
@@ -168,13 +168,13 @@ async def queues(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
 
 
 KINDS = [
-    Kind(Mode.WEBHOOK, deferred=True, covered=True, make=webhooks),
-    Kind(Mode.SSE, deferred=False, covered=True, make=streams),
-    Kind(Mode.PUBSUB, deferred=False, covered=False, make=queues, prompt=1.0),
+    Kind("webhook", deferred=True, covered=True, make=webhooks),
+    Kind("sse", deferred=False, covered=True, make=streams),
+    Kind("pubsub", deferred=False, covered=False, make=queues, prompt=1.0),
 ]
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.mode.value)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.mode)
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Every delivery mode."""
     assert isinstance(request.param, Kind)
@@ -212,7 +212,7 @@ async def rule_acknowledged_means_committed(upstream: Upstream, kind: Kind) -> N
 
     assert not done
     assert await delivering
-    expected = [(name, "dev1", "fleet", kind.mode.value, "tracker") for name in ("temp", "alarm")]
+    expected = [(name, "dev1", "fleet", kind.mode, "tracker") for name in ("temp", "alarm")]
     assert await rows(upstream.database, EVENTS) == expected
 
 
@@ -256,7 +256,7 @@ async def test_what_cannot_be_decoded_is_kept_and_acknowledged(upstream: Upstrea
 
     assert [row[0] for row in await rows(upstream.database, EVENTS)] == ["temp", "alarm"]
     assert await rows(upstream.database, "SELECT source, mode, reason FROM rejects") == [
-        ("fleet", kind.mode.value, "missing_name")
+        ("fleet", kind.mode, "missing_name")
     ]
     assert counts(upstream, kind) == {"received": 3, "stored": 2, "rejected": 1}
 
@@ -329,7 +329,7 @@ async def test_running_records_that_it_listens(upstream: Upstream, kind: Kind) -
     await asyncio.gather(upstream.running, return_exceptions=True)
     assert upstream.running.cancelled()
     ((source, mode, since, until),) = await rows(upstream.database, INTERVALS)
-    assert (source, mode) == ("fleet", kind.mode.value)
+    assert (source, mode) == ("fleet", kind.mode)
     assert since < until
 
 
@@ -341,7 +341,7 @@ async def test_a_clean_stop_leaves_a_gap_that_says_so(upstream: Upstream, kind: 
     await upstream.source.pause()
 
     ((source, mode, since, until, cause),) = await rows(upstream.database, GAPS)
-    assert (source, mode, until, cause) == ("fleet", kind.mode.value, None, "stopped")
+    assert (source, mode, until, cause) == ("fleet", kind.mode, None, "stopped")
     assert [row[3] for row in await rows(upstream.database, INTERVALS)] == [since]
 
 

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import pytest
 
-from ingest.event import DUPLICATES, Commit, Event, Mode, Outcome, Reason, Record, Reject
+from ingest.event import Commit, DUPLICATES, Event, Outcome, Reason, Record, Reject
 from ingest.protocols import Store
 from storage import queries
 from storage.engine import Database
@@ -48,7 +48,7 @@ async def rule_positions_are_dense(store: Store, database: Database) -> None:
 async def rule_first_of_equals_is_stored(store: Store, database: Database) -> None:
     """Of equal ids the first is STORED; the others say how the first came, within a batch and across batches."""
     event = an_event()
-    other_source, other_mode = an_event(source="other"), an_event(mode=Mode.SSE)
+    other_source, other_mode = an_event(source="other"), an_event(mode="sse")
 
     within = await store.commit([event, event, other_source])
     across = await store.commit([event, other_mode, other_source])
@@ -60,7 +60,7 @@ async def rule_first_of_equals_is_stored(store: Store, database: Database) -> No
 
 async def rule_every_further_arrival_is_sighted(store: Store, database: Database) -> None:
     """A duplicate changes nothing about the event, and leaves who else saw it and when."""
-    await store.commit([an_event(), an_event(source="other", mode=Mode.SSE, attributes={"seen": "later"})])
+    await store.commit([an_event(), an_event(source="other", mode="sse", attributes={"seen": "later"})])
     await store.commit([an_event()])
 
     seen = await rows(database, "SELECT position, source, mode FROM sightings ORDER BY id")
@@ -151,7 +151,7 @@ class Mutant:
 
 
 def _renamed(records: Sequence[Record]) -> Sequence[Record]:
-    return [msgspec.structs.replace(record, source="fleet", mode=Mode.WEBHOOK) for record in records]
+    return [msgspec.structs.replace(record, source="fleet", mode="webhook") for record in records]
 
 
 def _bare(records: Sequence[Record]) -> Sequence[Record]:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.coverage import Gap
 from ingest.errors import StoreUnavailable
-from ingest.event import Cause, Mode, Origin, Reason, Reject
+from ingest.event import Cause, Origin, Reason, Reject
 from ingest.metrics import Metrics
 from ingest.source_health import StreamState
 from ingest.supervisor import State
@@ -31,7 +31,7 @@ async def test_rejects_show_what_was_sent(world: World, client: httpx.AsyncClien
         await world.commit(
             Reject(
                 source="other" if number == 2 else "fleet",
-                mode=Mode.WEBHOOK,
+                mode="webhook",
                 received_at=NOW,
                 reason=Reason.MALFORMED_JSON,
                 body=body,
@@ -98,10 +98,10 @@ async def test_gaps_show_when_nobody_listened(world: World, client: httpx.AsyncC
     """Each gap with its cause and length, the newest first where asked so; one that lasts has no end."""
     coverage = SqlCoverage(world.database)
     for source in ("fleet", "other"):
-        origin = Origin("tracker", source, Mode.SSE)
+        origin = Origin("tracker", source, "sse")
         first = await coverage.open(origin, 0, ago=100)
         await coverage.end(first.interval, Cause.IDLE, ago=60)
-    await coverage.open(Origin("tracker", "fleet", Mode.SSE), 0, ago=50)
+    await coverage.open(Origin("tracker", "fleet", "sse"), 0, ago=50)
 
     page = (await client.get("/api/v1/gaps", params={"limit": 1})).json()
     rest = (await client.get("/api/v1/gaps", params={"after": page["next"]})).json()

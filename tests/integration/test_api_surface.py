@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from ingest.settings.secret import Secret
 from storage.coverage import SqlCoverage
 from tests.support.api import EVENT, Rules, World, a_status, an_event, assert_problem
@@ -152,7 +152,7 @@ async def test_answers_have_the_documented_shape(world: World, client: httpx.Asy
     await world.give_up(1)
     world.states.append(a_status())
     coverage = SqlCoverage(world.database)
-    (gap,) = await coverage.end((await coverage.open(Origin("tracker", "fleet", Mode.WEBHOOK), 0)).interval, Cause.IDLE)
+    (gap,) = await coverage.end((await coverage.open(Origin("tracker", "fleet", "webhook"), 0)).interval, Cause.IDLE)
     world.open_gaps["fleet", "webhook"] = gap
     document = (await client.get("/openapi.json")).json()
     validate = _validator(document)

@@ -15,7 +15,7 @@ from sqlalchemy import insert, select
 
 from app.api import Readiness, create_api
 from ingest.coverage import Gap
-from ingest.event import Event, Mode, Reject
+from ingest.event import Event, Reject
 from ingest.metrics import Metrics
 from ingest.settings.secret import Secret
 from ingest.supervisor import SourceStatus, State
@@ -112,7 +112,7 @@ EVENT = Event(
     published_at=PUBLISHED,
     received_at=NOW,
     source="fleet",
-    mode=Mode.WEBHOOK,
+    mode="webhook",
     attributes={"fw_version": "91", "public": "false"},
 )
 

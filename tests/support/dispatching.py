@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from app.dispatcher import Dispatcher, DispatchLimits
 from app.settings import HandlerSettings
-from ingest.event import Event, Mode
+from ingest.event import Event
 from ingest.identity import event_id
 from ingest.metrics import Metrics
 from ingest.protocols import Handler
@@ -43,7 +43,7 @@ def an_event(number: int, device: str | None = "d1", name: str = "temperature", 
         published_at=at,
         received_at=at,
         source="fleet",
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         attributes={},
     )
 

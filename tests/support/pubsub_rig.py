@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
@@ -30,7 +30,7 @@ from tests.support.gated_database import GatedDatabase
 from tests.support.pubsub_proxy import PubsubProxy, pubsub_proxy
 from tests.support.stored import rows
 
-ORIGIN = Origin("tracker", "fleet", Mode.PUBSUB)
+ORIGIN = Origin("tracker", "fleet", "pubsub")
 HASTY = ReconnectRules(first=(0.01, 0.03), longest=0.1, limited=(0.2, 0.3))
 PUBLISHED = "2026-07-28T16:53:05.616Z"
 USUAL = {"event": "temp", "device_id": "dev1", "published_at": PUBLISHED}
@@ -65,7 +65,7 @@ class PubsubRig:
         )
         self._format = format_
         self._rules = rules
-        self._intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.PUBSUB)
+        self._intake = SourceIntake(self.inbox, self.metrics, "fleet", "pubsub")
         self.source = self.another_source(streams)
         self.committing = asyncio.create_task(self.inbox.run())
         self.running = asyncio.create_task(self.source.run())
@@ -124,7 +124,7 @@ class PubsubRig:
 
     def counts(self) -> dict[str, int]:
         """What was counted."""
-        return self.metrics.counts("fleet", Mode.PUBSUB)
+        return self.metrics.counts("fleet", "pubsub")
 
     def value(self, name: str, **labels: str) -> float | None:
         """A sample of a metric; `labels` are those behind `source`."""

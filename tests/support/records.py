@@ -20,7 +20,7 @@ def an_event(
     published_at: datetime | None = NOW,
     received_at: datetime = NOW,
     source: str = "fleet",
-    mode: Mode = Mode.WEBHOOK,
+    mode: Mode = "webhook",
     attributes: Mapping[str, str] | None = None,
 ) -> Event:
     """An event with the id its content gives it; without `published_at` a random one."""
@@ -63,7 +63,7 @@ def a_reject(
     """A reject of the source `fleet`."""
     return Reject(
         source="fleet",
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         received_at=received_at,
         reason=reason,
         body=body,
@@ -75,4 +75,4 @@ def a_reject(
 
 def an_ignored() -> Ignored:
     """An ignored element of the source `fleet`."""
-    return Ignored(source="fleet", mode=Mode.WEBHOOK, received_at=NOW)
+    return Ignored(source="fleet", mode="webhook", received_at=NOW)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
@@ -27,7 +27,7 @@ from tests.support.gated_database import GatedDatabase
 from tests.support.sse_rig import hasty
 from tests.support.sse_upstream import SseUpstream, sse_upstream
 
-ORIGIN = Origin("tracker", "fleet", Mode.SSE)
+ORIGIN = Origin("tracker", "fleet", "sse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ async def sse_on_store(
             ORIGIN,
             hasty(upstream.url, streams=streams),
             ParticleFormat(ORIGIN, ("hook-sent/",)),
-            SourceIntake(inbox, metrics, "fleet", Mode.SSE),
+            SourceIntake(inbox, metrics, "fleet", "sse"),
             SqlCoverage(database),
             OpenBudget(),
             metrics,

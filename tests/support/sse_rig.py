@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
 
-from ingest.event import Event, Mode, Origin, Outcome, Record, Reject
+from ingest.event import Event, Origin, Outcome, Record, Reject
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
@@ -23,7 +23,7 @@ from tests.support.gated_store import GatedStore, as_sent
 from tests.support.recording_coverage import RecordingCoverage
 from tests.support.server import PATIENCE_SECONDS
 
-ORIGIN = Origin("tracker", "fleet", Mode.SSE)
+ORIGIN = Origin("tracker", "fleet", "sse")
 HASTY = StreamRules(
     overlap=0.05,
     look=0.01,
@@ -84,7 +84,7 @@ class SseRig:
         self.coverage = RecordingCoverage(self.clock)
         self.metrics = Metrics(CollectorRegistry())
         self.inbox = Inbox(self.store, self.metrics, max_events=max_events, max_bytes=10**9, patience_seconds=5)
-        intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.SSE)
+        intake = SourceIntake(self.inbox, self.metrics, "fleet", "sse")
         self.format = ParticleFormat(ORIGIN, ("hook-sent/",))
         self.source = SseSource(
             ORIGIN,
@@ -145,7 +145,7 @@ class SseRig:
 
     async def until_received(self, count: int) -> None:
         """Return when so many records have arrived, settled or not."""
-        await self.until(lambda: self.metrics.counts("fleet", Mode.SSE)["received"] >= count)
+        await self.until(lambda: self.metrics.counts("fleet", "sse")["received"] >= count)
 
     async def until_read(self, what: Clock | Token) -> None:
         """Return when the source has looked at it so often that it has had the time to do what it does then."""

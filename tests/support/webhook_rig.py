@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from ingest.decoding import DecodingThread
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
@@ -67,13 +67,13 @@ class WebhookRig:
             max_bytes=10**9,
             patience_seconds=5,
         )
-        origin = Origin("tracker", "fleet", Mode.WEBHOOK)
+        origin = Origin("tracker", "fleet", "webhook")
         self.source = WebhookSource(
             origin,
             WebhookRules(max_body, refuse_rejects, forbids, DISCARDED, EndpointCoverageRules(extend=0.01)),
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
-            SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK),
+            SourceIntake(self.inbox, self.metrics, "fleet", "webhook"),
             UnfinishedBodies(unfinished_bytes),
             DecodingThread(),
             SqlCoverage(database),

@@ -28,7 +28,7 @@ from app.simulator.device import Device
 from app.simulator.topic import ProductTopic
 from ingest import DeadLetter
 from ingest.errors import ConfigurationError
-from ingest.event import Event, Mode
+from ingest.event import Event
 from ingest.sources.webhook.auth import make_credentials
 from tests.support.emulator import session_emulator
 from tests.support.server import free_port
@@ -99,7 +99,7 @@ def test_the_demos_source_takes_the_stream_too(tmp_path: Path) -> None:
     stream = demo_stream(settings)
     both = with_demo_stream(settings, stream)
     source = both.sources["b"]
-    assert source.modes == (Mode.WEBHOOK, Mode.SSE)
+    assert source.modes == ("webhook", "sse")
     assert source.sse is not None
     assert (source.sse.url, source.sse.streams) == (stream.url, 1)
     assert source.webhook == settings.sources["b"].webhook
@@ -113,7 +113,7 @@ def test_the_demos_source_pulls_a_subscription_too(tmp_path: Path) -> None:
     """Where there is an emulator the demo's source has that mode as well; a subscription of its own stays."""
     settings = settings_of(tmp_path, '[sources.b]\nproduct = "tracker"\n')
     both = with_demo_subscription(settings, "projects/demo/subscriptions/s")
-    assert both.sources["b"].modes == (Mode.WEBHOOK, Mode.PUBSUB)
+    assert both.sources["b"].modes == ("webhook", "pubsub")
     assert both.sources["b"].pubsub.subscription == "projects/demo/subscriptions/s"
     assert both.sources["b"].webhook == settings.sources["b"].webhook
     assert with_demo_subscription(both, "projects/demo/subscriptions/other") == both
@@ -184,7 +184,7 @@ async def fate(name: str, device: str) -> str:
         published_at=at,
         received_at=at,
         source="default",
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         attributes={},
     )
     try:

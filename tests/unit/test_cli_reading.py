@@ -15,7 +15,7 @@ import pytest
 
 from app.cli import run
 from ingest.deliveries import Parked
-from ingest.event import Cause, Event, Mode, Origin, Reason, Record, Reject
+from ingest.event import Cause, Event, Origin, Reason, Record, Reject
 from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import open_database
@@ -51,7 +51,7 @@ def event(number: int, *, device: str | None = "dev-1", name: str = "temperature
         published_at=at,
         received_at=at,
         source="fleet",
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         attributes={},
     )
 
@@ -60,7 +60,7 @@ def reject(body: bytes, source: str = "fleet", **attributes: str) -> Reject:
     """What could not be read."""
     return Reject(
         source=source,
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         received_at=START,
         reason=Reason.MALFORMED_JSON,
         body=body,
@@ -94,7 +94,7 @@ def listen(source: str, *causes: Cause) -> None:
         coverage = SqlCoverage(database)
         for number, cause in enumerate(causes):
             ago = 100.0 * (len(causes) - number)
-            opened = await coverage.open(Origin("tracker", source, Mode.WEBHOOK), 0, ago)
+            opened = await coverage.open(Origin("tracker", source, "webhook"), 0, ago)
             await coverage.end(opened.interval, cause, ago - 50)
         await database.close()
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from app.cli import run
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate
 
-WEBHOOK = Origin("tracker", "fleet", Mode.WEBHOOK)
-SSE = Origin("tracker", "fleet", Mode.SSE)
+WEBHOOK = Origin("tracker", "fleet", "webhook")
+SSE = Origin("tracker", "fleet", "sse")
 CONFIG = """
 [sources.fleet]
 product = "tracker"

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from ingest.metrics import Metrics
 from storage.coverage import SqlCoverage
 from storage.engine import Database, open_database
@@ -19,7 +19,7 @@ from storage.migrate import migrate
 from tests.support.records import NOW
 from tests.support.stored import run
 
-FLEET = Origin("tracker", "fleet", Mode.SSE)
+FLEET = Origin("tracker", "fleet", "sse")
 
 
 class Process:
@@ -27,7 +27,7 @@ class Process:
 
     def __init__(self, database: Database) -> None:
         self._metrics = Metrics(CollectorRegistry())
-        self._metrics.declare_coverage("fleet", Mode.SSE)
+        self._metrics.declare_coverage("fleet", "sse")
         self.coverage = CountedCoverage(SqlCoverage(database), self._metrics)
 
     def value(self, name: str, **labels: str) -> float | None:
@@ -96,7 +96,7 @@ async def test_a_gap_of_an_earlier_process_counts_its_seconds_only(database: Dat
     (gap,) = await earlier.end((await earlier.open(FLEET, 0, ago=100)).interval, Cause.STOPPED, ago=50)
 
     process = Process(database)
-    process.coverage.take_up("fleet", Mode.SSE, gap)
+    process.coverage.take_up("fleet", "sse", gap)
     assert (process.gap_open, process.coverage.open_gap("fleet", "sse")) == (1, gap)
     await process.coverage.open(FLEET, 0)
 
@@ -118,6 +118,6 @@ async def test_another_streams_interval_keeps_the_gauge_down(database: Database)
 async def test_each_source_and_mode_has_a_gap_of_its_own(database: Database) -> None:
     """What is taken up for one shows for no other."""
     coverage = Process(database).coverage
-    coverage.take_up("fleet", Mode.SSE, Gap(NOW - timedelta(hours=1), None, Cause.DOWN, 0.0))
+    coverage.take_up("fleet", "sse", Gap(NOW - timedelta(hours=1), None, Cause.DOWN, 0.0))
     assert coverage.open_gap("fleet", "webhook") is None
     assert coverage.open_gap("other", "sse") is None

@@ -15,7 +15,7 @@ import uvicorn
 from app.simulator.device import Device
 from app.simulator.fleet import Fleet
 from app.simulator.mischief import bad_bodies
-from ingest.event import Event, Mode, Origin, Reject
+from ingest.event import Event, Origin, Reject
 from ingest.formats.particle import ParticleFormat
 from tests.support.server import free_port
 
@@ -148,7 +148,7 @@ def test_a_seed_makes_the_same_fleet_again() -> None:
 
 def test_each_bad_body_is_counted_for_its_own_reason() -> None:
     """A newcomer sees what each kind of fault is called."""
-    particle = ParticleFormat(Origin("demo", "demo", Mode.WEBHOOK), ["hook-sent/", "hook-response/"])
+    particle = ParticleFormat(Origin("demo", "demo", "webhook"), ["hook-sent/", "hook-response/"])
     hooks = [hook for hook in bad_bodies("e00fce68", NOON) if "content-encoding" not in hook.headers]
     records = [record for hook in hooks for record in particle.decode(hook.body, hook.headers, NOON)]
     reasons = [record.reason for record in records if isinstance(record, Reject)]

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import ConfigurationError
-from ingest.event import Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.identity import event_id, sender_value
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-ORIGIN = Origin(product="shop", source="hooks", mode=Mode.WEBHOOK)
+ORIGIN = Origin(product="shop", source="hooks", mode="webhook")
 
 
 def decode(fields: Fields, body: object, headers: Mapping[str, str] | None = None) -> list[Record]:
@@ -279,7 +279,7 @@ def test_bad_input_is_kept_with_its_reason(body: bytes, expected: Reason) -> Non
 def test_ignored_names_are_ignored() -> None:
     """The prefixes count for any sender."""
     assert decode(Fields(), {"name": "hook-sent/x"}) == [
-        Ignored(source="hooks", mode=Mode.WEBHOOK, received_at=RECEIVED),
+        Ignored(source="hooks", mode="webhook", received_at=RECEIVED),
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Event, Mode, Outcome, Record
+from ingest.event import Event, Outcome, Record
 from ingest.inbox import Inbox
 from ingest.intake_metrics import IntakeMetrics
 from ingest.metrics import Metrics
@@ -32,7 +32,7 @@ class Rig:
         self.settled: list[Sequence[Outcome]] = []
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry)
-        self.metrics = IntakeMetrics(metrics, "fleet", Mode.WEBHOOK)
+        self.metrics = IntakeMetrics(metrics, "fleet", "webhook")
         self.inbox = Inbox(
             self.store,
             metrics,

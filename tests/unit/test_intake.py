@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import DUPLICATES, Event, Mode, Outcome, Record, Reject
+from ingest.event import DUPLICATES, Event, Outcome, Record, Reject
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
@@ -39,7 +39,7 @@ class Rig:
             max_bytes=10**9,
             patience_seconds=patience_seconds,
         )
-        self.intake = SourceIntake(self.inbox, self.metrics, "fleet", Mode.WEBHOOK)
+        self.intake = SourceIntake(self.inbox, self.metrics, "fleet", "webhook")
         self.running = asyncio.create_task(self.inbox.run())
 
     def value(self, name: str, **labels: str) -> float | None:

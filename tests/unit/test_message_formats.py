@@ -11,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import TooLarge
-from ingest.event import Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.frame import Frame
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
 from ingest.formats.sse import FrameDecoder
 from ingest.protocols import MessageFormat
+from ingest.sources import MODES
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 QUEUED = datetime(2026, 7, 28, 16, 53, 5, 650123, UTC)
 PUBLISHED = "2026-07-28T16:53:05.616Z"
 IGNORE = ("hook-sent/",)
-HOOK, STREAM, PULL = (ParticleFormat(Origin("tracker", "fleet", mode), IGNORE) for mode in Mode)
-GENERIC = GenericFormat(Origin("tracker", "fleet", Mode.PUBSUB), IGNORE, Fields())
+HOOK, STREAM, PULL = (ParticleFormat(Origin("tracker", "fleet", mode), IGNORE) for mode in MODES)
+GENERIC = GenericFormat(Origin("tracker", "fleet", "pubsub"), IGNORE, Fields())
 USUAL = {"event": "temp", "device_id": "d1", "published_at": PUBLISHED}
 
 PRINTABLE = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=20)
@@ -106,7 +107,7 @@ def test_an_event_of_particles_integration() -> None:
         published_at=datetime(2026, 7, 28, 16, 53, 5, 616000, UTC),
         received_at=RECEIVED,
         source="fleet",
-        mode=Mode.PUBSUB,
+        mode="pubsub",
         attributes={"fw_version": "92", "userid": "u1", "public": "false", "product_id": "13961"},
     )
 
@@ -155,7 +156,7 @@ def test_a_reject_among_several_elements_keeps_its_number() -> None:
 
 
 UNTIMED = {"event": "temp", "device_id": "d1"}
-NAMED = GenericFormat(Origin("tracker", "fleet", Mode.PUBSUB), (), Fields(name="header:event", data=""))
+NAMED = GenericFormat(Origin("tracker", "fleet", "pubsub"), (), Fields(name="header:event", data=""))
 
 
 @pytest.mark.parametrize("format_", [PULL, NAMED], ids=["particle", "generic"])
@@ -183,7 +184,7 @@ def test_elements_of_one_message_without_times_are_events_of_their_own() -> None
 
 def test_a_time_or_an_id_of_the_senders_is_what_counts() -> None:
     """The queue may hold an event twice: with an identity of its own it is one."""
-    by_id = GenericFormat(Origin("tracker", "fleet", Mode.PUBSUB), (), Fields(id="/id"))
+    by_id = GenericFormat(Origin("tracker", "fleet", "pubsub"), (), Fields(id="/id"))
     copies = [message(b'{"name":"temp","id":"a"}', {}, id_, QUEUED + timedelta(seconds=int(id_))) for id_ in "12"]
     assert len({event(copy, by_id).id for copy in copies}) == 1
     assert event(message(id_="1")).id == event(message(id_="2", at=RECEIVED)).id

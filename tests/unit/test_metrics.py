@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from ingest.collectors import LoopCounter, LoopHistogram
-from ingest.event import Cause, Mode, Reason
+from ingest.event import Cause, Reason
 from ingest.metrics import RECONNECT_CAUSES, WEBHOOK_CODES, Metrics
 from ingest.sources.webhook.answers import ANSWERS
 
@@ -51,8 +51,8 @@ def metrics() -> Metrics:
     metrics = Metrics(CollectorRegistry())
     metrics.declare_source("fleet", "webhook")
     metrics.declare_webhook("fleet")
-    metrics.declare_coverage("fleet", Mode.WEBHOOK)
-    metrics.declare_coverage("fleet", Mode.SSE)
+    metrics.declare_coverage("fleet", "webhook")
+    metrics.declare_coverage("fleet", "sse")
     metrics.declare_stream("fleet", "sse")
     metrics.declare_handlers(["alerts"])
     return metrics

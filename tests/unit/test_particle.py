@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import TooLarge
-from ingest.event import Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.decoded import record
 from ingest.formats.particle import ParticleFormat, reading
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 FORM = "application/x-www-form-urlencoded"
 PUBLISHED = "2026-07-28T16:53:05.616Z"
-ORIGIN = Origin(product="tracker", source="fleet", mode=Mode.WEBHOOK)
+ORIGIN = Origin(product="tracker", source="fleet", mode="webhook")
 IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 FORMAT = ParticleFormat(ORIGIN, IGNORE)
 
@@ -72,7 +72,7 @@ def test_the_default_form() -> None:
         published_at=datetime(2017, 2, 1, 21, 8, 5, 763000, UTC),
         received_at=RECEIVED,
         source="fleet",
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         attributes={},
     )
     assert event(body, f"{FORM}; charset=utf-8").id == found.id
@@ -259,7 +259,7 @@ def test_absurd_but_valid_times_are_stored(time: str) -> None:
 )
 def test_our_own_hooks_events_are_ignored(name: str) -> None:
     """Names with an ignored prefix, also behind one leading device, are counted and not kept."""
-    assert decode(f'{{"event":"{name}"}}') == [Ignored(source="fleet", mode=Mode.WEBHOOK, received_at=RECEIVED)]
+    assert decode(f'{{"event":"{name}"}}') == [Ignored(source="fleet", mode="webhook", received_at=RECEIVED)]
     assert decode(f"event={name}") == decode(f'{{"event":"{name}"}}')
 
 

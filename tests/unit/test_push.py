@@ -14,7 +14,7 @@ from google.pubsub_v1 import PubsubMessage
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.event import Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats import particle
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
@@ -22,8 +22,8 @@ from ingest.formats.particle import ParticleFormat
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 QUEUED = datetime(2026, 7, 28, 16, 53, 5, 650000, UTC)
 IGNORE = ("hook-sent/",)
-PUSH = ParticleFormat(Origin("tracker", "fleet", Mode.WEBHOOK), IGNORE)
-PULL = ParticleFormat(Origin("tracker", "fleet", Mode.PUBSUB), IGNORE)
+PUSH = ParticleFormat(Origin("tracker", "fleet", "webhook"), IGNORE)
+PULL = ParticleFormat(Origin("tracker", "fleet", "pubsub"), IGNORE)
 PARTICLES = {"event": "temp", "device_id": "d1", "published_at": "2026-07-28T16:53:05.616Z"}
 
 
@@ -69,7 +69,7 @@ def test_the_documented_envelope() -> None:
         published_at=datetime(2016, 10, 15, 16, 43, 22, 672000, UTC),
         received_at=RECEIVED,
         source="fleet",
-        mode=Mode.WEBHOOK,
+        mode="webhook",
         attributes={"fw_version": "91"},
     )
 
@@ -102,7 +102,7 @@ def test_a_push_is_what_its_message_is_by_pull(data: bytes, attributes: dict[str
         assert (by_push.reason, by_push.body) == (by_pull.reason, body)
     else:
         assert isinstance(by_pull, Event | Ignored)
-        assert by_push == msgspec.structs.replace(by_pull, mode=Mode.WEBHOOK)
+        assert by_push == msgspec.structs.replace(by_pull, mode="webhook")
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)), st.integers(0, 999))

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
-from ingest.event import Cause, Mode, Origin, Outcome
+from ingest.event import Cause, Origin, Outcome
 from ingest.sources.sse.coverage_tracker import CoverageTracker
 from ingest.sources.sse.recorder import Recorder
 from tests.support.recording_coverage import RecordingCoverage
 from tests.support.virtual_time import in_virtual_time
 
-ORIGIN = Origin("tracker", "fleet", Mode.SSE)
+ORIGIN = Origin("tracker", "fleet", "sse")
 EVERY = 1.0
 
 

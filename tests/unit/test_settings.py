@@ -11,7 +11,6 @@ import pytest
 
 from app.settings import Settings, describe, is_loopback, load
 from ingest.errors import ConfigurationError
-from ingest.event import Mode
 
 Load = Callable[..., Settings]
 
@@ -110,7 +109,7 @@ def test_without_a_file_one_source_takes_everything(tmp_path: Path, monkeypatch:
     settings = load(None, {})
     source = settings.sources["default"]
     assert list(settings.sources) == ["default"]
-    assert (source.product, source.modes, source.webhook.path) == ("default", (Mode.WEBHOOK,), "/ingest/default")
+    assert (source.product, source.modes, source.webhook.path) == ("default", ("webhook",), "/ingest/default")
     assert source.webhook.auth.type == "none"
     assert settings.store.url.value() == "sqlite:///headrace.db"
     assert settings.folder == tmp_path
@@ -161,7 +160,7 @@ def test_values_have_their_types(loaded: Load) -> None:
     assert settings.server.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1"))
     assert (settings.store.retention, settings.store.inbox_bytes) == (None, 4096)
     source, handler = settings.sources["fleet"], settings.handlers["tail"]
-    assert source.modes == (Mode.WEBHOOK,)
+    assert source.modes == ("webhook",)
     assert source.fields is not None
     assert (source.fields.id, source.fields.data, source.fields.name) == ("header:X-Id", "", None)
     assert (handler.names, handler.start) == (("alarm/", "spark/status"), "beginning")
@@ -276,7 +275,7 @@ def test_description_shows_whose_tokens_are_let_in(loaded: Load) -> None:
 def test_changing_the_mode_is_one_line(loaded: Load) -> None:
     """The smallest file with another mode, or with both: the product's stream, with the documented defaults."""
     environ = {"HOOK_SECRET": "s3cret", "PARTICLE_TOKEN": "t0ken"}
-    for mode, modes in (('"sse"', [Mode.SSE]), ('["webhook", "sse"]', [Mode.WEBHOOK, Mode.SSE])):
+    for mode, modes in (('"sse"', ["sse"]), ('["webhook", "sse"]', ["webhook", "sse"])):
         source = loaded(SMALLEST.replace('"webhook"', mode), environ).sources["fleet"]
         assert list(source.modes) == modes
         assert source.sse.url == "https://api.particle.io/v1/products/tracker/events"

@@ -45,9 +45,9 @@ async def test_events_are_those_of_the_webhooks() -> None:
         for published in (device.publish(NOON) for _ in range(50)):
             frame = FRAME.fullmatch(published.frame())
             assert frame is not None
-            streamed = event_of(b'{"event":"' + frame["name"] + b'",' + frame["rest"], {}, Mode.SSE)
+            streamed = event_of(b'{"event":"' + frame["name"] + b'",' + frame["rest"], {}, "sse")
             hook = published.hook()
-            hooked = event_of(hook.body, dict(hook.headers), Mode.WEBHOOK)
+            hooked = event_of(hook.body, dict(hook.headers), "webhook")
             assert streamed.id == hooked.id
             assert streamed.attributes["fw_version"] in {"87", "91", "92"}
 

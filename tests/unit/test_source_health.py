@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry
 
-from ingest.event import Cause, Mode, Origin
+from ingest.event import Cause, Origin
 from ingest.metrics import Metrics
 from ingest.source_health import SourceHealth, StreamState
 from tests.support.records import NOW
@@ -19,7 +19,7 @@ class Streams:
         self.now = NOW
         self.states: list[StreamState] = []
         self.metrics = Metrics(CollectorRegistry())
-        origin = Origin("tracker", "fleet", Mode.SSE)
+        origin = Origin("tracker", "fleet", "sse")
         self.health = SourceHealth(origin, lambda: self.states, self.metrics, lambda: self.now)
 
     def become(self, *states: str, reason: str | None = None) -> None:

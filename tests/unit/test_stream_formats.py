@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from ingest.event import Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.frame import Frame
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.particle import ParticleFormat
@@ -15,7 +15,7 @@ from ingest.formats.sse import FrameDecoder
 from ingest.protocols import FrameFormat
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
-STREAM = Origin("tracker", "fleet", Mode.SSE)
+STREAM = Origin("tracker", "fleet", "sse")
 IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 PARTICLE = ParticleFormat(STREAM, IGNORE)
 DATA = (
@@ -48,7 +48,7 @@ def test_an_event_of_the_product_stream() -> None:
     found = event(frame())
     assert (found.name, found.device, found.data) == ("temperature", "e00fce682e79a004f1e69a2b", b'{"t":21.5}')
     assert found.published_at == datetime(2026, 7, 28, 16, 53, 5, 616000, UTC)
-    assert (found.source, found.mode, found.stream, found.received_at) == ("fleet", Mode.SSE, 2, RECEIVED)
+    assert (found.source, found.mode, found.stream, found.received_at) == ("fleet", "sse", 2, RECEIVED)
     assert found.attributes == {
         "ttl": "60",
         "userid": "5d447a8c6c0ad300017dd72e",
@@ -63,7 +63,7 @@ def test_the_same_event_by_webhook_and_stream_has_one_id(data: bytes) -> None:
     """Whether either sends `data` as an object or as text, and however it is spaced."""
     by_stream = event(frame(DATA.replace(rb'"{\"t\":21.5}"', data)))
     body = b'{"event":"temperature","coreid":"e00fce682e79a004f1e69a2b","published_at":"2026-07-28T16:53:05.616Z",'
-    (by_webhook,) = ParticleFormat(Origin("tracker", "hook", Mode.WEBHOOK), IGNORE).decode(
+    (by_webhook,) = ParticleFormat(Origin("tracker", "hook", "webhook"), IGNORE).decode(
         body + rb'"data":"{\"t\":21.5}"}', {}, RECEIVED
     )
     assert isinstance(by_webhook, Event)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.metrics import Metrics
 from ingest.reconnect import Draw
 from ingest.source_health import Condition, LastSeen, StreamState
@@ -61,7 +61,7 @@ class Scripted:
 
 def supervised(label: str, source: Scripted) -> Supervised:
     """A webhook's place in the supervisor."""
-    return Supervised(Origin("tracker", label, Mode.WEBHOOK), source)
+    return Supervised(Origin("tracker", label, "webhook"), source)
 
 
 def longest(_least: float, most: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingest.event import Mode, Origin
+from ingest.event import Origin
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.particle import ParticleFormat
 from tests.support.emulator import Published
@@ -117,7 +117,7 @@ async def test_more_messages_than_the_inbox_holds_are_all_committed(tmp_path: Pa
 
 async def test_several_records_of_one_message_are_acknowledged_together(tmp_path: Path) -> None:
     """The generic format reads an array as many events, more of them than the inbox holds as one reject."""
-    origin = Origin("tracker", "fleet", Mode.PUBSUB)
+    origin = Origin("tracker", "fleet", "pubsub")
     generic = GenericFormat(origin, (), Fields(data="/v"))
     async with pubsub_rig(tmp_path, max_events=50, format_=generic) as rig:
         await rig.until_up()
