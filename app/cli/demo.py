@@ -8,7 +8,7 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 from app.settings import (
-    AuthSettings,
+    AnyAuth,
     HandlerSettings,
     PubsubSettings,
     RetrySettings,
@@ -94,17 +94,16 @@ def demo_stream(settings: Settings) -> ProductStream:
     return ProductStream(settings.sources[demo_source(settings)].product)
 
 
-def credentials_for(auth: AuthSettings) -> tuple[str, dict[str, str]]:
+def credentials_for(auth: AnyAuth) -> tuple[str, dict[str, str]]:
     """The query string (with its question mark, or empty) and the headers that satisfy `auth`."""
-    secret = next(iter(auth.current_secrets()), "")
     if auth.type == "header":
-        return "", {auth.name: secret}
+        return "", {auth.name: auth.secrets[0].value()}
     if auth.type == "bearer":
-        return "", {"authorization": f"Bearer {secret}"}
+        return "", {"authorization": f"Bearer {auth.secrets[0].value()}"}
     if auth.type == "query":
-        return f"?{urlencode({auth.name: secret})}", {}
+        return f"?{urlencode({auth.name: auth.secrets[0].value()})}", {}
     if auth.type == "basic":
-        return "", {"authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+        return "", {"authorization": f"Basic {base64.b64encode(auth.secrets[0].value().encode()).decode()}"}
     return "", {}
 
 

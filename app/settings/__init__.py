@@ -12,12 +12,12 @@ from ingest.settings.quantities import format_duration, format_size
 from ingest.settings.secret import Secret, masked_text, masked_url
 from ingest.sources.pubsub.settings import PubsubSettings
 from ingest.sources.sse.settings import SseSettings
-from ingest.sources.webhook.auth import AuthSettings
+from ingest.sources.webhook.auth import AnyAuth
 from ingest.sources.webhook.settings import WebhookSettings
 
 __all__ = [
     "AccessSettings",
-    "AuthSettings",
+    "AnyAuth",
     "FieldSettings",
     "HandlerSettings",
     "PubsubSettings",

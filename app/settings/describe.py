@@ -16,8 +16,6 @@ def describe(settings: Settings) -> list[tuple[str, str]]:
     for label, source in settings.sources.items():
         for idle in frozenset(MODES) - frozenset(source.modes):
             del tree["sources"][label][idle]
-        if source.webhook.auth.type != "hmac":
-            tree["sources"][label].get("webhook", {}).get("auth", {}).pop("encoding", None)
     return list(_rows(tree))
 
 

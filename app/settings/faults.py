@@ -33,8 +33,11 @@ _EXPECTED = {
     "dict_type": "expected a table",
     "mapping_type": "expected a table",
     "model_type": "expected a table",
+    "model_attributes_type": "expected a table",
     "tuple_type": "expected a list",
     "literal_error": "expected {expected}",
+    "union_tag_invalid": "expected {expected_tags}",
+    "union_tag_not_found": "required",
     "greater_than_equal": "expected at least {ge}",
     "less_than_equal": "expected at most {le}",
     "ip_any_network": 'expected a network such as "10.0.0.0/8"',
@@ -66,23 +69,47 @@ def _quoted(name: str) -> str:
     return name if _BARE.fullmatch(name) else json.dumps(name)
 
 
-def faults_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Fault]:
-    """What pydantic found, in our words. Keys beside a type that is not built yet are not called unknown."""
+def faults_of(error: ValidationError, model: type[BaseModel], tree: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what pydantic found in `tree`, in our words. Keys beside a type that is not built are not unknown."""
     details = error.errors(include_url=False, include_input=False)
     unbuilt = {detail["loc"][:-1] for detail in details if detail["type"] == NOT_YET and detail["loc"][-1] == "type"}
     known = tuple(known_keys(model))
     for detail in details:
-        key = tuple(part for part in detail["loc"] if part != "[key]")
+        key, type_ = _key(detail, tree)
         if detail["type"] != "extra_forbidden":
-            yield Fault(key, _expected(detail))
+            yield Fault(key, _expected(detail, type_))
+        elif type_ is not None and any(_labelled(candidate, key) == key for candidate in known):
+            yield Fault(key, f'does not go with type = "{type_}"')
         elif detail["loc"][:-1] not in unbuilt:
             yield Fault(key, f"unknown key; the nearest known one is {dotted(nearest(key, known))}")
 
 
-def _expected(detail: ErrorDetails) -> str:
+def _key(detail: ErrorDetails, tree: Mapping[str, Any]) -> tuple[Key, str | None]:
+    """Return the key that is at fault, and the type of its table where that decides which keys there are.
+
+    Behind a table whose `type` is one of several models, pydantic puts that type between its key and the next.
+    """
+    if detail["type"].startswith("union_tag_"):
+        return (*detail["loc"], "type"), None
+    parts = [part for part in detail["loc"] if part != "[key]"]
+    key: list[str | int] = []
+    here: Any = tree
+    type_ = None
+    for number, part in enumerate(parts, 1):
+        if isinstance(here, Mapping) and number < len(parts) and part == here.get("type") != type_:
+            type_ = str(part)
+            continue
+        key.append(part)
+        here, type_ = (here.get(part), None) if isinstance(here, Mapping) and number < len(parts) else (None, type_)
+    return tuple(key), type_
+
+
+def _expected(detail: ErrorDetails, type_: str | None) -> str:
     context = detail.get("ctx", {})
     if detail["type"] == "value_error":
         return str(context["error"])
+    if type_ is not None and detail["type"] in {"missing", "too_short", "string_too_short"}:
+        return f'required with type = "{type_}"'
     return _EXPECTED.get(detail["type"], detail["msg"]).format_map(context)
 
 

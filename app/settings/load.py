@@ -72,7 +72,7 @@ def _validated(tree: Mapping[str, Any], interpolation: Interpolation) -> tuple[S
     try:
         settings = Settings.model_validate(resolved)
     except ValidationError as error:
-        return None, [*faults, *_unexplained(faults_of(error, Settings), faults)]
+        return None, [*faults, *_unexplained(faults_of(error, Settings, resolved), faults)]
     faults += list(_unexplained(conflicts(settings), faults))
     return (None, faults) if faults else (settings, [])
 

@@ -29,7 +29,6 @@ from app.simulator.topic import ProductTopic
 from ingest import DeadLetter
 from ingest.errors import ConfigurationError
 from ingest.event import Event
-from ingest.sources.webhook.auth import make_credentials
 from tests.support.emulator import session_emulator
 from tests.support.server import free_port
 from tests.support.tls import make_certificate
@@ -58,7 +57,7 @@ def test_the_fleet_is_admitted(auth: str, tmp_path: Path) -> None:
     wanted = settings.sources["fleet"].webhook.auth
     query, headers = credentials_for(wanted)
     lowered = {name.lower(): value.encode().decode("latin-1") for name, value in headers.items()}
-    admission, _ = make_credentials(wanted)
+    admission, _ = wanted.credentials()
     assert admission.admits(lowered, query.removeprefix("?").encode(), b"")
     demo_fleet(settings, address(settings))
 

@@ -126,7 +126,7 @@ def test_the_smallest_file(loaded: Load) -> None:
     assert source.product == "tracker"
     assert source.webhook.path == "/ingest/fleet"
     assert (source.webhook.auth.type, source.webhook.auth.name) == ("header", "X-Particle-Key")
-    assert source.webhook.auth.current_secrets() == ("s3cret",)
+    assert [secret.value() for secret in source.webhook.auth.secrets] == ["s3cret"]
     assert source.sse is not None
     assert source.sse.url == "https://api.particle.io/v1/products/tracker/events"
 
@@ -189,7 +189,7 @@ def test_the_environment_overrides_key_by_key(loaded: Load) -> None:
     assert settings.access.open is True
     assert (fleet.product, fleet.ignore) == ("1e5", ("a,b/", "c/"))
     assert fleet.webhook.auth.name == "X-Particle-Key"
-    assert fleet.webhook.auth.current_secrets() == ("1e5", "with,comma")
+    assert [secret.value() for secret in fleet.webhook.auth.secrets] == ["1e5", "with,comma"]
     assert settings.sources["yard"].webhook.path == "/ingest/yard"
     assert settings.handlers["tail"].names == ("alarm/", "status")
 

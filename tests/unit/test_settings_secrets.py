@@ -27,8 +27,7 @@ def loaded(
 
 def current(settings: Settings) -> tuple[str, ...]:
     """The secrets of the fleet's webhook in force."""
-    secrets: tuple[str, ...] = settings.sources["fleet"].webhook.auth.current_secrets()
-    return secrets
+    return tuple(secret.value() for secret in settings.sources["fleet"].webhook.auth.secrets)
 
 
 def test_references_in_any_string(tmp_path: Path) -> None:

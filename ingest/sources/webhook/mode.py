@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ingest.errors import ConfigurationError
 from ingest.event import Origin
 from ingest.sources.mode import Fault, SourceMode, SourceParts, Sources
-from ingest.sources.webhook.auth import make_credentials
 from ingest.sources.webhook.settings import WebhookSettings
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Webhooks:
         from ingest.sources.webhook.source import WebhookRules, WebhookSource
 
         parts = self._parts
-        credentials, refresher = make_credentials(settings.auth)
+        credentials, refresher = settings.auth.credentials()
         return WebhookSource(
             origin=origin,
             rules=WebhookRules(

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel
 
 from ingest.settings.fields import STRICT
 from ingest.settings.quantities import Size
-from ingest.sources.webhook.auth import AuthSettings
+from ingest.sources.webhook.auth import AuthSettings, NoAuth
 
 _RESERVED = ("/api", "/metrics", "/livez", "/readyz", "/docs", "/openapi.json")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+/?")
@@ -29,6 +29,6 @@ class WebhookSettings(BaseModel):
     model_config = STRICT
 
     path: Annotated[str, AfterValidator(_path)]
-    auth: AuthSettings = AuthSettings(type="none")
+    auth: AuthSettings = NoAuth()
     max_body: Size = 1 << 20
     on_reject: Literal["accept", "refuse"] = "accept"
