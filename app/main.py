@@ -36,7 +36,7 @@ from ingest.formats import make_format
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
-from ingest.sources import MODES
+from ingest.sources import modes
 from ingest.sources.mode import SourceParts
 from ingest.supervisor import Supervised, Supervisor
 from storage import queries
@@ -130,11 +130,11 @@ class Headrace:
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
             inbox_bytes=settings.store.inbox_bytes,
         )
-        factories = {name: mode.factory(parts) for name, mode in MODES.items()}
+        factories = {name: mode.factory(parts) for name, mode in modes().items()}
         sources = []
         for label, source in settings.sources.items():
             fields = source.fields.model_dump(exclude_none=True) if source.fields else {}
-            for mode in sorted(source.modes, key=list(MODES).index):
+            for mode in sorted(source.modes, key=list(modes()).index):
                 origin = Origin(source.product, label, mode)
                 format_ = make_format(source.format, origin, source.ignore, fields)
                 metrics.declare_coverage(label, origin.mode)
@@ -211,7 +211,7 @@ def _endpoints(settings: Settings, sources: Iterable[Supervised]) -> dict[str, t
     endpoints = {}
     for supervised in sources:
         label, mode = supervised.origin.source, supervised.origin.mode
-        path = MODES[mode].path(settings.sources[label].table(mode))
+        path = modes()[mode].path(settings.sources[label].table(mode))
         if path is not None:
             endpoints[path] = (label, cast("Asgi", supervised.source))
     return endpoints

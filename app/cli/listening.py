@@ -7,7 +7,7 @@ from typing import Any
 from app.row_json import time_json
 from app.settings import Settings
 from ingest.event import Cause, Mode
-from ingest.sources import MODES
+from ingest.sources import modes
 from storage.queries import Covered, GapRow
 
 LISTENING = "listening"
@@ -17,7 +17,7 @@ _LATE_SECONDS = 20.0  # by which a record may lag: an endpoint's is renewed ever
 def patience_of(settings: Settings, source: str, mode: Mode) -> float:
     """How many seconds a stream that listens may go without proof: a quiet one has it by the next byte only."""
     configured = settings.sources.get(source)
-    quiet = MODES[mode].quiet_seconds(configured.table(mode)) if configured and mode in MODES else 0.0
+    quiet = modes()[mode].quiet_seconds(configured.table(mode)) if configured and mode in modes() else 0.0
     return quiet + _LATE_SECONDS
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from app.settings.model import Settings
 from ingest.settings.secret import masked_text
-from ingest.sources import MODES
+from ingest.sources import modes
 
 
 def describe(settings: Settings) -> list[tuple[str, str]]:
     """A row of key and value for everything that has one; tables of modes that do not run are left out."""
     tree = settings.model_dump(mode="json", by_alias=True)
     for label, source in settings.sources.items():
-        for idle in frozenset(MODES) - frozenset(source.modes):
+        for idle in frozenset(modes()) - frozenset(source.modes):
             del tree["sources"][label][idle]
     return list(_rows(tree))
 

@@ -17,7 +17,7 @@ from app.settings.faults import Fault, Key
 from ingest.errors import ConfigurationError
 from ingest.settings.fields import split_list
 from ingest.settings.secret import Secret
-from ingest.sources import MODES
+from ingest.sources import modes
 
 RECHECK_SECONDS = 1.0
 SECRET_LISTS = frozenset({"read_tokens", "admin_tokens", "secrets"})
@@ -162,7 +162,7 @@ class Interpolation:
     def _idle_modes(self, source: Mapping[str, Any]) -> frozenset[str]:
         chosen = source.get("mode", "webhook")
         try:
-            modes = split_list(self._lookup.text(chosen)) if isinstance(chosen, str) else chosen
+            running = split_list(self._lookup.text(chosen)) if isinstance(chosen, str) else chosen
         except (ConfigurationError, ValueError):
-            modes = []  # reported where the key itself is looked up or validated
-        return frozenset(MODES) - frozenset(modes if isinstance(modes, list) else [])
+            running = []  # reported where the key itself is looked up or validated
+        return frozenset(modes()) - frozenset(running if isinstance(running, list) else [])

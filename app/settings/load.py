@@ -16,6 +16,7 @@ from app.settings.interpolate import Interpolation, Lookup
 from app.settings.model import Settings
 from app.settings.rules import conflicts
 from ingest.errors import ConfigurationError
+from ingest.sources import unusable
 
 DEFAULT_FILE = Path("headrace.toml")
 
@@ -32,7 +33,10 @@ def load(
 
     The environment goes before the file, `host` and `port` before both. `clock` (seconds) says when the
     files of secrets are looked at again. Raises ConfigurationError with one line for each fault; none shows a value.
+    An installed package whose mode cannot be used is one too.
     """
+    if unusable():
+        raise ConfigurationError("\n".join(unusable()))
     file = _file(path, environ)
     variables = settings_variables(environ)
     tree = read_file(file) if file else {}

@@ -17,7 +17,7 @@ from ingest.errors import ConfigurationError
 from ingest.settings.fields import STRICT, Label, Text, split_text
 from ingest.settings.quantities import Count, Duration, Retention, Size, parse_count
 from ingest.settings.secret import Secret, masked_url
-from ingest.sources import MODES
+from ingest.sources import modes
 from storage.engine import read_url
 
 DATABASE_SCHEMES = ("sqlite:///", "postgres://", "postgresql://")
@@ -147,8 +147,8 @@ def _labelled(label: str, source: Any) -> Any:
     if not isinstance(source, dict):
         return source
     product = source.get("product", label)
-    tables = {name: source.get(name, {}) for name in MODES}
+    tables = {name: source.get(name, {}) for name in modes()}
     for name, table in tables.items():
         if isinstance(table, dict):
-            tables[name] = {**MODES[name].defaults(label, str(product)), **table}
+            tables[name] = {**modes()[name].defaults(label, str(product)), **table}
     return {"product": product, **source, **tables}

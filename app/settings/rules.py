@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from app.certificate import load_certificate
 from app.settings.faults import Fault
 from app.settings.model import Settings, is_loopback
-from ingest.sources import MODES
+from ingest.sources import modes
 
 FRAME_ID = "sse:id"
 
@@ -15,7 +15,7 @@ FRAME_ID = "sse:id"
 def conflicts(settings: Settings) -> Iterator[Fault]:
     """Every fault between sections."""
     yield from _tls_faults(settings)
-    for mode in MODES.values():
+    for mode in modes().values():
         yield from (Fault(key, text) for key, text in mode.faults(settings.sources))
     yield from access_faults(settings)
 
@@ -30,7 +30,7 @@ def access_faults(settings: Settings) -> Iterator[Fault]:
             yield Fault(("access", key), f"required {because}")
     for label, source in settings.sources.items():
         for mode in source.modes:
-            if (unguarded := MODES[mode].unguarded(source.table(mode))) is not None:
+            if (unguarded := modes()[mode].unguarded(source.table(mode))) is not None:
                 key, expected = unguarded
                 yield Fault(("sources", label, mode, key), f"{expected} {because}")
 

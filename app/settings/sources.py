@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, create_model, field_validator
 
 from ingest.settings.fields import STRICT, Text, Texts, split_text
-from ingest.sources import MODES
+from ingest.sources import modes
 
 IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 
@@ -22,10 +22,10 @@ def _pointer(pointer: str) -> str:
 
 
 def _modes(value: Any) -> Any:
-    modes = split_text(value)
-    if not isinstance(modes, list) or not modes or any(modes.count(mode) > 1 or mode not in MODES for mode in modes):
-        raise ValueError(f"expected {', '.join(MODES)}, or a list with each at most once")
-    return modes
+    chosen = split_text(value)
+    if not isinstance(chosen, list) or not chosen or any(chosen.count(one) > 1 or one not in modes() for one in chosen):
+        raise ValueError(f"expected {', '.join(modes())}, or a list with each at most once")
+    return chosen
 
 
 def _nothing(value: Any) -> None:
@@ -85,5 +85,5 @@ class SourceSettings(BaseModel):
 
 # A table for each mode; which there are is known when the program runs.
 SourceSettings = create_model(  # type: ignore[misc, call-overload]
-    "SourceSettings", __base__=SourceSettings, **{name: (mode.settings, ...) for name, mode in MODES.items()}
+    "SourceSettings", __base__=SourceSettings, **{name: (mode.settings, ...) for name, mode in modes().items()}
 )

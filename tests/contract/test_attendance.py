@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ingest.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.event import Origin
-from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from storage.coverage import SqlCoverage
 from storage.engine import Database
 from tests.support.gated_database import GatedDatabase

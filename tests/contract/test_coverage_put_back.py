@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from ingest.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.errors import IntervalLost
 from ingest.event import Cause, Origin
 from ingest.sources.sse.coverage_tracker import CoverageTracker
 from ingest.sources.sse.recorder import Recorder
-from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.times import elapsed
 from storage.coverage import SqlCoverage
 from storage.engine import Database

@@ -20,6 +20,7 @@ from tests.support.pubsub_rig import PubsubRig, a_message, pubsub_rig
 from tests.support.sse_on_store import SseOnStore, sse_on_store
 from tests.support.sse_upstream import Channel
 from tests.support.stored import rows
+from tests.support.tcp_on_store import TcpOnStore, tcp_on_store
 from tests.support.webhook_rig import WebhookRig, webhook_rig
 
 EVENTS = "SELECT name, device, source, mode, product FROM events ORDER BY position"
@@ -167,10 +168,36 @@ async def queues(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
         yield QueueUpstream(rig)
 
 
+class LinesUpstream:
+    """Sends all events of a delivery at once, a line for each, by the connection that it opened at the beginning."""
+
+    def __init__(self, rig: TcpOnStore) -> None:
+        self._rig = rig
+        self.source: Source = rig.source
+        self.metrics = rig.metrics
+        self.database = rig.database
+        self.running = rig.running
+
+    async def deliver(self, *names: str) -> bool:
+        """See Upstream."""
+        answers = await self._rig.send(
+            *(b'{"event":"%b","coreid":"dev1","published_at":"%b"}' % (n.encode(), PUBLISHED.encode()) for n in names)
+        )
+        return len(answers) == len(names) and all(answer.startswith(b"ok ") for answer in answers)
+
+
+@asynccontextmanager
+async def lines(folder: Path, spoil: Spoil) -> AsyncIterator[Upstream]:
+    """The TCP mode of an installed package."""
+    async with tcp_on_store(folder, spoil=spoil) as rig:
+        yield LinesUpstream(rig)
+
+
 KINDS = [
     Kind("webhook", deferred=True, covered=True, make=webhooks),
     Kind("sse", deferred=False, covered=True, make=streams),
     Kind("pubsub", deferred=False, covered=False, make=queues, prompt=1.0),
+    Kind("tcp", deferred=True, covered=True, make=lines),
 ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from ingest.decoding import DecodingThread
+from ingest.endpoint_coverage import EndpointCoverageRules
 from ingest.event import Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
@@ -20,7 +21,6 @@ from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
 from ingest.protocols import Store
 from ingest.sources.webhook import credentials
-from ingest.sources.webhook.endpoint_coverage import EndpointCoverageRules
 from ingest.sources.webhook.source import WebhookRules, WebhookSource
 from ingest.sources.webhook.unfinished import UnfinishedBodies
 from storage.coverage import SqlCoverage

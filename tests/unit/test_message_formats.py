@@ -18,13 +18,13 @@ from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
 from ingest.formats.sse import FrameDecoder
 from ingest.protocols import MessageFormat
-from ingest.sources import MODES
+from ingest.sources import modes
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)
 QUEUED = datetime(2026, 7, 28, 16, 53, 5, 650123, UTC)
 PUBLISHED = "2026-07-28T16:53:05.616Z"
 IGNORE = ("hook-sent/",)
-HOOK, STREAM, PULL = (ParticleFormat(Origin("tracker", "fleet", mode), IGNORE) for mode in MODES)
+HOOK, STREAM, PULL = (ParticleFormat(Origin("tracker", "fleet", mode), IGNORE) for mode in modes())
 GENERIC = GenericFormat(Origin("tracker", "fleet", "pubsub"), IGNORE, Fields())
 USUAL = {"event": "temp", "device_id": "d1", "published_at": PUBLISHED}
 

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from ingest.decoding import AT_ONCE_BYTES, DecodingThread
+from ingest.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome, Reason, Record, Reject
 from ingest.formats.decoded import with_surroundings
@@ -28,7 +29,6 @@ from ingest.protocols import Coverage, Format
 from ingest.source_health import Condition, LastSeen
 from ingest.sources.webhook.answers import ANSWERS
 from ingest.sources.webhook.credentials import Credentials, KeyRefresher
-from ingest.sources.webhook.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.sources.webhook.kept_headers import kept_headers
 from ingest.sources.webhook.unfinished import NoRoom, UnfinishedBodies, UnfinishedBody
 
