@@ -5,6 +5,7 @@ HeadraceError
 ├── StoreUnavailable       nothing was committed: the record is deferred, its sender will send it again
 │   └── StoreFault         so too, but the store is there: something else is wrong, perhaps with one record alone
 ├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
+├── Undecodable            an element is no Event: it is kept as a Reject; never leaves a format
 ├── LeaseLost              another process holds this cursor: nothing was written, let go
 ├── StoreRewound           the database was put back to an older state: what is remembered of it is void
 ├── IntervalLost           so too, and an interval of coverage went with it: begin another one
@@ -12,6 +13,8 @@ HeadraceError
 """
 
 from __future__ import annotations
+
+from ingest.event import Reason
 
 
 class HeadraceError(Exception):
@@ -32,6 +35,14 @@ class StoreFault(StoreUnavailable):
 
 class TooLarge(HeadraceError):
     """One request holds more than the inbox can ever hold."""
+
+
+class Undecodable(HeadraceError):
+    """An element, or a part of it, cannot become an Event: it is kept as a Reject with this reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
 
 
 class LeaseLost(HeadraceError):

@@ -102,11 +102,6 @@ def _canonical(text: bytes) -> tuple[bytes, str]:
     return b"" if text in _EMPTY else text, _type_of(text)
 
 
-def canonical(data: bytes | None) -> bytes:
-    """The first of what `canonicalize` says."""
-    return canonicalize(data)[0]
-
-
 def _type_of(text: bytes) -> str:
     try:
         text.decode()

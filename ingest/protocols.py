@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 from ingest.coverage import Gap, Opened
 from ingest.deliveries import HandlerLag, Parked, Seen
 from ingest.event import Cause, Commit, Event, Origin, Outcome, Record
-from ingest.formats.frame import Frame
 from ingest.formats.message import Message
+from ingest.formats.sse import Frame
 from ingest.source_health import Condition, LastSeen
 
 

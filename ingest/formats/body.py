@@ -8,10 +8,9 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from ingest.errors import TooLarge
+from ingest.errors import TooLarge, Undecodable
 from ingest.event import MAX_ELEMENTS, Reason
 from ingest.formats.slices import is_scalar, items, members
-from ingest.formats.undecodable import Undecodable
 
 _T = TypeVar("_T")
 

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import msgspec
 
+from ingest.errors import Undecodable
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS, Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.message import Message
-from ingest.formats.undecodable import Undecodable
 from ingest.identity import canonicalize, event_id, random_id, sender_value
 from ingest.times import Instant, instant_of
 

@@ -10,14 +10,14 @@ from functools import partial
 
 import msgspec
 
+from ingest.errors import Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
-from ingest.formats.frame import Frame
 from ingest.formats.message import Message
 from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, parse_place, resolve
 from ingest.formats.slices import SPACE
-from ingest.formats.undecodable import Undecodable
+from ingest.formats.sse import Frame
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 from ingest.times import Instant, parse_epoch, parse_rfc3339
 

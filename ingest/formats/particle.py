@@ -11,14 +11,13 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import astuple
 
+from ingest.errors import Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
-from ingest.formats.frame import Frame
-from ingest.formats.message import Message
-from ingest.formats.push import is_push, pushed_message
+from ingest.formats.message import Message, is_push, pushed_message
 from ingest.formats.slices import SPACE, check_depth
-from ingest.formats.undecodable import Undecodable
+from ingest.formats.sse import Frame
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
 from ingest.times import Instant, parse_rfc3339
 

@@ -11,8 +11,8 @@ import re
 
 import msgspec
 
+from ingest.errors import Undecodable
 from ingest.event import MAX_NESTING, Reason
-from ingest.formats.undecodable import Undecodable
 from ingest.identity import nesting
 
 SPACE = b" \t\n\r"  # RFC 8259 §2

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 from httpx_sse._decoders import SSEDecoder  # not exported, but the only part of it that needs no response
-
-from ingest.formats.frame import Frame
 
 MAX_FRAME_BYTES = 1024 * 1024
 KEPT_BYTES = 64 * 1024
@@ -24,6 +23,21 @@ _MOST_RETRY_SECONDS = 3600.0
 _RETRY = re.compile(rb"retry: ?[0-9]{1,12}")
 _NAMES = re.compile(rb"^event(?:$|:.*$)", re.MULTILINE)
 _NO_NAMES = frozenset({b"event", b"event:", b"event: "})
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One event of a stream: the value of its `event:` field, and of its `data:` fields, joined by line feeds.
+
+    `raw` is the frame's text with LF for every line end, without what stands around it (blank lines, comments before
+    it). An oversized frame has only the beginning of that, and neither event nor data. `id` is the value of its own
+    `id:` field, empty where it has none: not the last one that the stream gave.
+    """
+
+    event: bytes
+    data: bytes
+    raw: bytes
+    oversized: bool = False
+    id: bytes = b""
 
 
 class FrameDecoder:

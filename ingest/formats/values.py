@@ -7,8 +7,8 @@ import re
 
 import msgspec
 
+from ingest.errors import Undecodable
 from ingest.event import Reason
-from ingest.formats.undecodable import Undecodable
 
 _any = msgspec.json.Decoder().decode
 _text = msgspec.json.Decoder(str | None).decode

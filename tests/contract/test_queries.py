@@ -15,7 +15,7 @@ from sqlalchemy import Connection, insert, text
 from sqlalchemy import event as hooks
 
 from ingest.event import Cause, Event, Ignored, Mode, Origin, Reason, Record, Reject
-from ingest.identity import canonical, event_id, random_id, sender_value
+from ingest.identity import canonicalize, event_id, random_id, sender_value
 from ingest.times import instant_of
 from storage import queries
 from storage.coverage import SqlCoverage
@@ -48,7 +48,7 @@ def an_event(
     if instant is None and sender_id is None:
         id_ = random_id(instant_of(NOW))
     else:
-        id_ = event_id(product, device, name, instant, sender_value(sender_id) if sender_id else canonical(data))
+        id_ = event_id(product, device, name, instant, sender_value(sender_id) if sender_id else canonicalize(data)[0])
     return Event(
         id=id_,
         product=product,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from ingest.event import Event, Ignored, Mode, Reason, Reject
-from ingest.identity import canonical, event_id, random_id
+from ingest.identity import canonicalize, event_id, random_id
 from ingest.times import instant_of
 
 NOW = datetime(2026, 7, 28, 16, 53, 5, 616_000, tzinfo=UTC)
@@ -27,7 +27,9 @@ def an_event(
     instant = None if published_at is None else instant_of(published_at)
     printable = name.encode("utf-8", "replace").decode()
     return Event(
-        id=event_id("tracker", device, printable, instant, canonical(data)) if instant else random_id(instant_of(NOW)),
+        id=event_id("tracker", device, printable, instant, canonicalize(data)[0])
+        if instant
+        else random_id(instant_of(NOW)),
         product="tracker",
         device=device,
         name=name,

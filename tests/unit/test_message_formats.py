@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from ingest.errors import TooLarge
 from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
-from ingest.formats.frame import Frame
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
-from ingest.formats.sse import FrameDecoder
+from ingest.formats.sse import Frame, FrameDecoder
 from ingest.protocols import MessageFormat
 from ingest.sources import modes
 

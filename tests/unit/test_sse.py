@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.formats.frame import Frame
-from ingest.formats.sse import KEPT_BYTES, MAX_FRAME_BYTES, FrameDecoder
+from ingest.formats.sse import KEPT_BYTES, MAX_FRAME_BYTES, Frame, FrameDecoder
 
 BOM = b"\xef\xbb\xbf"
 SMALL = 40  # bytes in a frame where a test wants to see large ones

@@ -8,10 +8,9 @@ import msgspec
 import pytest
 
 from ingest.event import Event, Ignored, Origin, Reason, Record, Reject
-from ingest.formats.frame import Frame
 from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.particle import ParticleFormat
-from ingest.formats.sse import FrameDecoder
+from ingest.formats.sse import Frame, FrameDecoder
 from ingest.protocols import FrameFormat
 
 RECEIVED = datetime(2026, 7, 28, 16, 53, 5, 702000, UTC)

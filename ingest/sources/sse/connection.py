@@ -15,8 +15,7 @@ import structlog
 from ingest.decoding import AT_ONCE_BYTES, DecodingThread
 from ingest.errors import TooLarge
 from ingest.event import Cause, Event, Origin, Reason, Record, Reject
-from ingest.formats.frame import Frame
-from ingest.formats.sse import KEPT_BYTES, FrameDecoder
+from ingest.formats.sse import KEPT_BYTES, Frame, FrameDecoder
 from ingest.protocols import FrameFormat, Intake
 from ingest.reconnect import Loss
 from ingest.sources.sse.answers import explain
