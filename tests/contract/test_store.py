@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import pytest
 
-from ingest.event import Commit, DUPLICATES, Event, Outcome, Reason, Record, Reject
+from ingest.event import DUPLICATES, Commit, Event, Outcome, Reason, Record, Reject
 from ingest.protocols import Store
 from storage import queries
 from storage.engine import Database

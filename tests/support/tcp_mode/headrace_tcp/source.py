@@ -13,7 +13,8 @@ from ingest.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.errors import TooLarge
 from ingest.event import Origin, Outcome
 from ingest.intake import SourceIntake
-from ingest.protocols import Condition, Coverage, Format, LastSeen
+from ingest.protocols import Coverage, Format
+from ingest.source_health import Condition, LastSeen
 
 _CHUNK_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
