@@ -24,6 +24,7 @@ from storage.engine import Database
 from storage.gaps import SourceKey, add_gaps, begin_gap, close_gaps, known_gaps
 from storage.ledger import SEAM_MICROS, Stretch, after, subtract, uncovered
 from storage.tables import coverage
+from storage.transactions import transaction
 
 
 class _Row(NamedTuple):
@@ -95,6 +96,7 @@ class SqlCoverage:
         return IntervalLost(f"{row.key.source} has no interval {row.id} any more that reaches as far as was written")
 
 
+@transaction
 def _open(
     connection: Connection, origin: Origin, stream: int, at: float, held: tuple[int, ...] | None
 ) -> tuple[_Row, Sequence[Gap], Sequence[Gap]]:
@@ -114,6 +116,7 @@ def _open(
     return row, ended, add_gaps(connection, key, found, ended[0].cause if ended else Cause.DOWN)
 
 
+@transaction
 def _extend(connection: Connection, row: _Row, at: float, held: bool) -> int | None:
     """Move an end and return it; None where the interval is lost.
 
@@ -125,6 +128,7 @@ def _extend(connection: Connection, row: _Row, at: float, held: bool) -> int | N
     return _move(connection, row, moved)
 
 
+@transaction
 def _end(connection: Connection, row: _Row, cause: Cause, at: float) -> list[Gap] | None:
     """End an interval, and write down what is uncovered by that: up to now, and what only shows now.
 

@@ -21,6 +21,7 @@ from storage.clock import database_now
 from storage.engine import Database
 from storage.rewinds import Rewinds
 from storage.tables import cursors, events, head
+from storage.transactions import transaction
 
 _LEASE = LEASE_SECONDS * 1_000_000
 _NEW_CURSOR = ("handler", "position", "epoch")
@@ -163,6 +164,7 @@ class SqlCursor:
         await self._database.write(_release, self._handler, self._epoch)
 
 
+@transaction
 def _acquire(
     connection: Connection, handler: str, holder: str, begin: str, by_force: bool, latest: int | None
 ) -> tuple[int, int, int] | None:
@@ -200,6 +202,7 @@ def _free(holder: str, now: int) -> ColumnElement[bool]:
     return or_(cursors.c.holder.is_(None), cursors.c.holder == holder, ends < now, ends > now + 2 * _LEASE)
 
 
+@transaction
 def _advance(
     connection: Connection, move: _Move, parked: Sequence[Parked], delivered: Sequence[int]
 ) -> _Refused | None:
@@ -226,5 +229,6 @@ def _refused(connection: Connection, move: _Move) -> _Refused:
     )
 
 
+@transaction
 def _release(connection: Connection, handler: str, epoch: int) -> None:
     connection.execute(_RELEASE, {"whose": handler, "held": epoch})

@@ -1,14 +1,14 @@
 """What a database is to the rest of the store: one way to write, one way to read, and two kinds of failure.
 
 Work is a plain function of a SQLAlchemy Connection. It runs in a thread, in another process or on the event loop, and
-cannot tell. What writes must be picklable: a function of a module, and values.
+cannot tell. For another process it is marked as a transaction (storage.transactions).
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -50,8 +50,20 @@ class DataRefused(HeadraceError):
     """The database calls the data itself an error; sending it again cannot help."""
 
 
+class CommitUnanswered(StoreUnavailable):
+    """The COMMIT got no answer, and may have happened. `result`: what the work returned before it."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class Database(Protocol):
-    """Transactions on one database. All of them raise StoreUnavailable, or DataRefused, and then changed nothing."""
+    """Transactions on one database. All of them raise DataRefused, having changed nothing, or StoreUnavailable.
+
+    With the latter nothing was changed unless the answer to the COMMIT was lost: a connection that broke
+    (CommitUnanswered), or a writing process that died. Then it may have been.
+    """
 
     @property
     def dialect(self) -> str:

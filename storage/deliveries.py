@@ -13,6 +13,7 @@ from ingest.event import Event
 from storage import bulk
 from storage.rows import event_of, from_micros, to_micros
 from storage.tables import cursors, deliveries, events, head
+from storage.transactions import transaction
 
 _COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error")
 _PARKED = 6  # the columns of deliveries but for the handler; those of events follow
@@ -80,6 +81,7 @@ def waiting_devices(connection: Connection, handler: str) -> list[str]:
     return [device for (device,) in connection.execute(waiting.distinct()) if device is not None]
 
 
+@transaction
 def redrive(connection: Connection, handler: str, positions: Sequence[int] | None = None) -> int:
     """Make dead letters due at once with all their attempts before them, all or those at `positions`; return how many.
 
@@ -96,6 +98,7 @@ def redrive(connection: Connection, handler: str, positions: Sequence[int] | Non
     return sum(connection.execute(again.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
 
 
+@transaction
 def delete_dead(connection: Connection, handler: str, positions: Sequence[int] | None = None) -> int:
     """Delete dead letters, all or those at `positions`; return how many. Their events go when they are old enough."""
     gone = delete(deliveries).where(deliveries.c.handler == handler, deliveries.c.due_at.is_(None))

@@ -17,6 +17,7 @@ from ingest.errors import ConfigurationError, HeadraceError, StoreUnavailable
 from storage import bulk
 from storage.engine import Database
 from storage.private_files import make_private
+from storage.transactions import transaction
 
 _LOOKS = 50
 _LOOK_PAUSE_SECONDS = 0.1
@@ -115,6 +116,7 @@ def _known(revision: str | None) -> bool:
     )
 
 
+@transaction
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":  # replicas that are rolled out together migrate at the same time
         connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
@@ -131,6 +133,7 @@ def _index_progress(connection: Connection) -> str | None:
     return f"building {index or 'an index'} on {table}" + (f", {done * 100 // total} %" if total else "")
 
 
+@transaction
 def _copy_sqlite(connection: Connection, suffix: str) -> None:
     path = connection.engine.url.database
     if connection.dialect.name != "sqlite" or not path or not inspect(connection).get_table_names():

@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+from ingest.errors import StoreUnavailable
 from storage import bulk
-from storage.database import P, T, Work, translated
+from storage.database import CommitUnanswered, P, T, Work, translated
 
 log = structlog.get_logger(__name__)
 
@@ -80,20 +81,25 @@ class PostgresDatabase:
         self, engine: Callable[[], AsyncEngine], work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         used = engine()
+        returned: list[T] = []
         try:
             try:
                 async with used.begin() as connection:
-                    return await connection.run_sync(work, *args, **kwargs)
+                    returned.append(await connection.run_sync(work, *args, **kwargs))
             except DBAPIError as error:  # nothing was committed: only a statement can be forgotten, and no COMMIT is
                 if _state_of(error) not in _FORGOTTEN:
                     raise
                 await self._prepare_no_more()
                 async with engine().begin() as connection:
-                    return await connection.run_sync(work, *args, **kwargs)
+                    returned.append(await connection.run_sync(work, *args, **kwargs))
+            return returned[0]
         except (SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
             if _state_of(error) == _READ_ONLY and used is engine():
                 await self._connect_anew()
-            raise translated(error) from error
+            fault = translated(error)
+            if returned and isinstance(fault, StoreUnavailable):  # it was the COMMIT that failed
+                raise CommitUnanswered(str(fault), returned[0]) from error
+            raise fault from error
         finally:
             if used is not engine():
                 await _empty(used)

@@ -20,6 +20,7 @@ from storage.engine import Database, Work
 from storage.rows import to_micros
 from storage.store import ADD_UP, TALLY_COLUMNS
 from storage.tables import coverage, cursors, deliveries, events, gaps, rejects, sightings, tallies
+from storage.transactions import transaction
 
 _STEP_ROWS = 500
 _SWEPT_IN_VAIN = 20  # steps of a sweep that find nothing, in a round
@@ -120,6 +121,7 @@ class Retention:
         return result
 
 
+@transaction
 def _step_of_events(connection: Connection, after: int, before: int, now: int, handlers: tuple[str, ...]) -> _Step:
     key = events.c.position
     is_dead = exists().where(deliveries.c.position == key, deliveries.c.due_at.is_(None))
@@ -138,6 +140,7 @@ def _step_of_events(connection: Connection, after: int, before: int, now: int, h
     return step._replace(gone=counts.total())
 
 
+@transaction
 def _step_of_rejects(connection: Connection, after: int, before: int, now: int, _: tuple[str, ...]) -> _Step:
     step, ids = _judge(connection, rejects, rejects.c.id, (rejects.c.id > after,), false(), before, now)
     return step._replace(gone=_delete(connection, rejects, ids))
@@ -160,6 +163,7 @@ def _judge(
     return _Step(0, saw_young, rows[-1][0] if rows else 0), due
 
 
+@transaction
 def _forget_others(connection: Connection, before: int) -> int:
     return _forget_coverage(connection, before) + _forget_gaps(connection, before)
 

@@ -24,10 +24,12 @@ from sqlalchemy import Connection, select
 from ingest.errors import StoreFault, StoreUnavailable
 from ingest.event import Commit, Event, Ignored, Mode, Outcome, Reason, Record, Reject
 from storage import bulk
+from storage.database import CommitUnanswered
 from storage.engine import Database
 from storage.rewinds import Rewinds
 from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, reject_row, to_micros
 from storage.tables import events, rejects, sightings, tallies, writers
+from storage.transactions import transaction
 
 _SIGHTING_COLUMNS = ("position", "source", "mode", "received_at")
 TALLY_COLUMNS = ("source", "mode", "minute", "outcome", "count")
@@ -37,9 +39,6 @@ ADD_UP = "ON CONFLICT (source, mode, minute, outcome) DO UPDATE SET count = tall
 _COMPLAINT_SECONDS = 60.0
 _LOOKUPS = 3
 _LOOKUP_PAUSE_SECONDS = 0.5  # a server that starts again refuses connections at once
-
-_pack = msgspec.msgpack.Encoder(uuid_format="bytes").encode
-_unpack = msgspec.msgpack.Decoder(list[Record]).decode
 
 _First = tuple[int, str, str, int]  # position, source, mode and stream of an event that is there already
 
@@ -68,23 +67,26 @@ class SqlStore:
 
     async def _commit_once(self, records: Sequence[Record]) -> Commit:
         self._batch += 1
-        batch = _Batch(records, self._clock(), self._writer, self._batch)
+        number, now = self._batch, to_micros(self._clock())
         mark = self._rewinds.mark()
         try:
-            position, outcomes = await self._database.write(batch.write)
-        except StoreUnavailable:
-            if batch.result is None or not await self._was_committed():
+            position, outcomes = await self._database.write(_write_batch, records, now, self._writer, number)
+        except CommitUnanswered as lost:
+            if not await self._was_committed(number):
                 raise
-            position, outcomes = batch.result
+            position, outcomes = lost.result
         self._rewinds.compare(mark, position)
         self._rewinds.reached(position + outcomes.count(Outcome.STORED))
         return Commit(outcomes, partial(_placed, records, outcomes, position))
 
-    async def _was_committed(self) -> bool:
-        """Whether the batch whose COMMIT went unanswered is there. Waits for the head lock it may still hold."""
+    async def _was_committed(self, number: int) -> bool:
+        """Return whether the batch whose COMMIT went unanswered is there; wait for the head lock it may still hold.
+
+        False also where a later batch is there instead, or none can be looked up.
+        """
         for _ in range(_LOOKUPS):
             try:
-                return await self._database.write(_last_batch_of, self._writer) == self._batch
+                return await self._database.write(_last_batch_of, self._writer) == number
             except StoreUnavailable:
                 await asyncio.sleep(_LOOKUP_PAUSE_SECONDS)
         return False  # it is deferred: if it was committed after all, the retry will be a duplicate
@@ -135,56 +137,33 @@ def _is_away(error: Exception) -> bool:
     return isinstance(error, StoreUnavailable) and not isinstance(error, StoreFault)
 
 
-class _Batch:
-    """One transaction's worth of records; `result` is known before the COMMIT is sent."""
+@transaction
+def _write_batch(
+    connection: Connection, records: Sequence[Record], now: int, writer: str, number: int
+) -> tuple[int, list[Outcome]]:
+    """Write a batch; return the last position before it, and what became of each record. `now` in microseconds."""
+    position = _lock_head(connection)
+    ids = [record.id for record in records if isinstance(record, Event)]
+    known: dict[int, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
+    rows = _sort_out(records, known, position)
+    sqlite = connection.dialect.name == "sqlite"
+    bulk.insert(connection, events, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
+    bulk.insert(connection, sightings, _SIGHTING_COLUMNS, rows.sightings)
+    bulk.insert(connection, rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects])
+    bulk.insert(connection, tallies, TALLY_COLUMNS, _tally(records, rows.outcomes, now), ADD_UP)
+    if not sqlite:  # there no answer to a COMMIT can be lost on the way
+        bulk.insert(connection, writers, _WRITER_COLUMNS, [(writer, number, now)], _REPLACE_BATCH)
+    _move_head(connection, position + len(rows.stored))
+    return position, rows.outcomes
 
-    result: tuple[int, list[Outcome]] | None = None
 
-    def __init__(self, records: Sequence[Record], now: datetime, writer: str, number: int) -> None:
-        self._records = records
-        self._now = to_micros(now)
-        self._writer = writer
-        self._number = number
-
-    def __getstate__(self) -> tuple[bytes | Sequence[Record], int, str, int]:
-        """For another process: msgspec takes a tenth of pickle's time for a record."""
-        try:
-            return _pack(self._records), self._now, self._writer, self._number
-        except ValueError:  # a lone surrogate somewhere
-            return self._records, self._now, self._writer, self._number
-
-    def __setstate__(self, state: tuple[bytes | Sequence[Record], int, str, int]) -> None:
-        """In the other process."""
-        records, self._now, self._writer, self._number = state
-        self._records = _unpack(records) if isinstance(records, bytes) else records
-
-    def write(self, connection: Connection) -> tuple[int, list[Outcome]]:
-        """Everything between BEGIN and COMMIT: the last position before, and what became of each record."""
-        position = _lock_head(connection)
-        ids = [record.id for record in self._records if isinstance(record, Event)]
-        known: dict[int, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
-        sorted_out = _sort_out(self._records, known, position)
-        self._insert(connection, sorted_out)
-        _move_head(connection, position + len(sorted_out.stored))
-        self.result = position, sorted_out.outcomes
-        return self.result
-
-    def _insert(self, connection: Connection, rows: _Sorted) -> None:
-        sqlite = connection.dialect.name == "sqlite"
-        bulk.insert(connection, events, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
-        bulk.insert(connection, sightings, _SIGHTING_COLUMNS, rows.sightings)
-        bulk.insert(connection, rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects])
-        bulk.insert(connection, tallies, TALLY_COLUMNS, self._tally(rows.outcomes), ADD_UP)
-        if not sqlite:  # there no answer to a COMMIT can be lost on the way
-            bulk.insert(connection, writers, _WRITER_COLUMNS, [(self._writer, self._number, self._now)], _REPLACE_BATCH)
-
-    def _tally(self, outcomes: Sequence[Outcome]) -> list[tuple[str, str, int, str, int]]:
-        """Rows of TALLY_COLUMNS. Counted by runs, for a batch is mostly one: a third of what a Counter takes."""
-        minute = self._now // 60_000_000
-        counts: Counter[tuple[str, str, str]] = Counter()
-        for (source, mode, outcome), run in groupby(zip(self._records, outcomes, strict=True), _whose):
-            counts[source, mode, outcome.value] += sum(1 for _ in run)
-        return [(source, mode, minute, outcome, count) for (source, mode, outcome), count in sorted(counts.items())]
+def _tally(records: Sequence[Record], outcomes: Sequence[Outcome], now: int) -> list[tuple[str, str, int, str, int]]:
+    """Return rows of TALLY_COLUMNS. Counted by runs, for a batch is mostly one: a third of what a Counter takes."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for (source, mode, outcome), run in groupby(zip(records, outcomes, strict=True), _whose):
+        counts[source, mode, outcome.value] += sum(1 for _ in run)
+    minute = now // 60_000_000
+    return [(source, mode, minute, outcome, count) for (source, mode, outcome), count in sorted(counts.items())]
 
 
 def _placed(records: Sequence[Record], outcomes: Sequence[Outcome], position: int) -> list[Event]:
@@ -257,6 +236,7 @@ def _move_head(connection: Connection, position: int) -> None:
     bulk.run(connection, f"UPDATE head SET position = {mark}", (position,))  # noqa: S608 - one of two marks
 
 
+@transaction
 def touch_head(connection: Connection) -> None:
     """Do what every commit does, and change nothing in the end: for who asks whether the store takes commits.
 
@@ -267,6 +247,7 @@ def touch_head(connection: Connection) -> None:
     _move_head(connection, position)
 
 
+@transaction
 def _last_batch_of(connection: Connection, writer: str) -> int | None:
     _lock_head(connection)
     return connection.execute(select(writers.c.batch).where(writers.c.writer == writer)).scalar_one_or_none()

@@ -1,30 +1,29 @@
 """The process that writes to SQLite, so that commits and the event loop do not wait for one interpreter lock.
 
-The service sends a pickled function of a Connection; the process runs it in a transaction and sends back what it
-returned. Only our own process is at the other end of the socket. It ends when that one is gone. One that answers
-nothing for a while, stopped or before a disk that hangs, is killed and replaced.
+The service sends the name of a transaction (storage.transactions) and its arguments; the process runs it and sends
+back what it returned. It ends when the service is gone. One that answers nothing for a while, stopped or before a disk
+that hangs, is killed and replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import pickle
 import signal
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from struct import Struct
-from typing import Any, cast
+from typing import cast
 
+import msgspec
 import structlog
 from sqlalchemy import URL, make_url
 
-from ingest.errors import StoreUnavailable
+from ingest.errors import HeadraceError, StoreUnavailable
 from storage.database import P, T, Work
-from storage.sqlite import FileIdentity, WritingConnection, identity_of
+from storage.sqlite import FileIdentity, WritingConnection, identity_of, translation
+from storage.transactions import pack, transaction_named, transaction_of, unpack
 
 _LENGTH = Struct("<I")
 _STOP_SECONDS = 10
@@ -33,9 +32,31 @@ _SILENCE_SECONDS = 10.0  # longer than SQLite waits for a lock, which it answers
 _LOOKS = 10  # within that time: looks count and not seconds, for where we are suspended nobody is silent
 _PROGRAM = "from storage.writer import main; main()"
 
-_Transaction = tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]
+
+class _Question(msgspec.Struct, array_like=True):
+    """A transaction's name and its packed arguments."""
+
+    name: str
+    arguments: bytes
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    """The packed answer to it; or the name of the error that it raised, and its text."""
+
+    packed: bytes
+    error: str | None = None
+    text: str = ""
+
+
+_to_bytes = msgspec.msgpack.Encoder().encode
+_read_question = msgspec.msgpack.Decoder(_Question).decode
+_read_answer = msgspec.msgpack.Decoder(_Answer).decode
 
 log = structlog.get_logger(__name__)
+
+
+class WriterFault(Exception):
+    """A fault of ours in the process that writes: what was raised there, and its text."""
 
 
 class WriterProcess:
@@ -53,11 +74,17 @@ class WriterProcess:
         self._starting = asyncio.Lock()
 
     async def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Writer. `work`, what it is given and what it returns have to be picklable."""
+        """See Writer. Raises LookupError where `work` is not marked as a transaction, and WriterFault."""
+        asked = transaction_of(work)
+        with translation():
+            arguments = asked.pack_arguments(args, kwargs)
         line = self._line
         if line is None or line.gone:
             line = await self._start()
-        return cast("T", await line.ask((work, args, kwargs)))
+        answer = await line.ask(_Question(asked.name, arguments))
+        if answer.error is not None:
+            raise _error_of(answer)
+        return cast("T", unpack(answer.packed, asked.answer_type))
 
     async def close(self) -> None:
         """Let what was asked be answered, and the process end."""
@@ -74,11 +101,7 @@ class WriterProcess:
             return self._line
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """The answer of a transaction that changed nothing."""
-
-    error: Exception
+_GONE = _Answer(b"", StoreUnavailable.__name__, "the process that writes to the database has ended")
 
 
 class _Line(asyncio.Protocol):
@@ -89,7 +112,7 @@ class _Line(asyncio.Protocol):
         self._silence_seconds = silence_seconds
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._unanswered: deque[asyncio.Future[object]] = deque()
+        self._unanswered: deque[asyncio.Future[_Answer]] = deque()
         self._silent_looks = 0  # since the oldest question became the next to be answered
         self._timer: asyncio.TimerHandle | None = None  # while anything is unanswered
         self._received = bytearray()
@@ -102,7 +125,6 @@ class _Line(asyncio.Protocol):
         with theirs:
             address = url.render_as_string(hide_password=False)
             # -P: a module of the working directory must not be taken for one of ours.
-            # Not -m: what it pickles must belong to the module of this name.
             command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), address, *map(str, file or ())]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - asyncio's own waits for it by a thread or a signal handler
         loop = asyncio.get_running_loop()
@@ -114,12 +136,11 @@ class _Line(asyncio.Protocol):
         """Whether nobody will answer any more."""
         return self._closed.is_set()
 
-    def ask(self, transaction: _Transaction) -> asyncio.Future[object]:
-        """The answer to come."""
-        answer: asyncio.Future[object] = self._loop.create_future()
+    def ask(self, question: _Question) -> asyncio.Future[_Answer]:
+        """Send a question; return its answer to come."""
+        answer: asyncio.Future[_Answer] = self._loop.create_future()
         assert self._transport is not None  # noqa: S101 - `open` returns a connected line
-        question = pickle.dumps(transaction, pickle.HIGHEST_PROTOCOL)
-        self._transport.write(_LENGTH.pack(len(question)) + question)
+        self._transport.write(_framed(question))
         if not self._unanswered:
             self._silent_looks = 0
         self._unanswered.append(answer)
@@ -175,9 +196,9 @@ class _Line(asyncio.Protocol):
             end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
             if len(self._received) < end:
                 return
-            outcome = pickle.loads(memoryview(self._received)[_LENGTH.size : end])  # noqa: S301 - our own process
+            answer = _read_answer(bytes(memoryview(self._received)[_LENGTH.size : end]))
             del self._received[:end]
-            self._settle(outcome)
+            self._settle(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -185,33 +206,44 @@ class _Line(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         while self._unanswered:
-            self._settle(_Failure(StoreUnavailable("the process that writes to the database has ended")))
+            self._settle(_GONE)
 
-    def _settle(self, outcome: object) -> None:
-        answer = self._unanswered.popleft()
-        if answer.done():  # who asked no longer waits
-            return
-        if isinstance(outcome, _Failure):
-            answer.set_exception(outcome.error)
-        else:
-            answer.set_result(outcome)
+    def _settle(self, answer: _Answer) -> None:
+        asked = self._unanswered.popleft()
+        if not asked.done():  # or who asked no longer waits
+            asked.set_result(answer)
+
+
+def _framed(message: _Question | _Answer) -> bytes:
+    """Return a message behind its length."""
+    data = _to_bytes(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _error_of(answer: _Answer) -> Exception:
+    """Return the error that the transaction raised: one of ours by its name, or WriterFault."""
+    kinds = [HeadraceError]
+    for kind in kinds:
+        if kind.__name__ == answer.error:
+            return kind(answer.text)
+        kinds += kind.__subclasses__()
+    return WriterFault(f"{answer.error}: {answer.text}")
 
 
 def serve(connection: WritingConnection, line: socket.socket) -> None:
     """Answer until the other end is closed."""
     with line, line.makefile("rb", buffering=1 << 18) as questions:
         while head := questions.read(_LENGTH.size):
-            question = questions.read(_LENGTH.unpack(head)[0])
-            answer = pickle.dumps(_answer(connection, question), pickle.HIGHEST_PROTOCOL)
-            line.sendall(_LENGTH.pack(len(answer)) + answer)
+            question = _read_question(questions.read(_LENGTH.unpack(head)[0]))
+            line.sendall(_framed(_answer(connection, question)))
 
 
-def _answer(connection: WritingConnection, question: bytes) -> object:
+def _answer(connection: WritingConnection, question: _Question) -> _Answer:
     try:
-        work, args, kwargs = pickle.loads(question)  # noqa: S301 - our own process asks
-        return connection.run(work, *args, **kwargs)
+        asked = transaction_named(question.name)
+        return _Answer(pack(connection.run(asked.run, *unpack(question.arguments, asked.argument_types))))
     except Exception as error:  # whatever it is, who asked has to hear it
-        return _Failure(error)
+        return _Answer(b"", type(error).__name__, str(error))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
@@ -21,7 +21,8 @@ from storage.engine import open_database
 from storage.migrate import migrate
 from storage.sqlite import SqliteDatabase
 from storage.store import SqlStore
-from storage.writer import WriterProcess
+from storage.transactions import transaction
+from storage.writer import WriterFault, WriterProcess
 from tests.contract.test_store import RULES, Rule
 from tests.support.records import NOW, an_event, numbered
 from tests.support.stored import positions
@@ -71,14 +72,27 @@ async def test_the_writer_is_another_process_that_ends_with_the_database(tmp_pat
 
 
 async def test_what_a_transaction_raises_is_raised_and_undone(database: Database) -> None:
-    """In our terms where they are the database's errors; a fault of ours as it is."""
-    with pytest.raises(ZeroDivisionError):
+    """In our terms where they are the database's errors; a fault of ours by its name and text."""
+    with pytest.raises(WriterFault, match="ZeroDivisionError: by zero"):
         await database.write(broken)
     with pytest.raises(DataRefused):
         await database.write(refused)
 
     await SqlStore(database, lambda: NOW).commit(numbered(1))
     assert await positions(database) == [1]
+
+
+async def test_only_what_is_marked_is_run(database: Database) -> None:
+    """The service sends no function that is not a transaction, and the process runs no name that it does not know."""
+
+    def unknown(_connection: Connection) -> None:
+        """Do nothing: the other process has no such function."""
+
+    with pytest.raises(LookupError, match="not marked as a transaction"):
+        await database.write(unknown)
+    unknown.__module__ = pid_of_writer.__module__
+    with pytest.raises(WriterFault, match=r"LookupError: .*unknown is not marked as a transaction"):
+        await database.write(transaction(unknown))
 
 
 async def test_records_that_msgspec_cannot_write_travel_too(database: Database) -> None:

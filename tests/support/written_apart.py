@@ -10,25 +10,30 @@ import time
 from sqlalchemy import Connection, text
 
 from storage.engine import open_database
+from storage.transactions import transaction
 
 
+@transaction
 def pid_of_writer(_connection: Connection) -> int:
     """The process that this runs in."""
     return os.getpid()
 
 
+@transaction
 def pid_after(_connection: Connection, seconds: float) -> int:
     """The process that this runs in, for so long."""
     time.sleep(seconds)
     return os.getpid()
 
 
+@transaction
 def broken(connection: Connection) -> None:
     """A fault of ours after something was written."""
     connection.execute(text("UPDATE head SET position = 999"))
-    raise ZeroDivisionError
+    raise ZeroDivisionError("by zero")
 
 
+@transaction
 def refused(_connection: Connection) -> None:
     """What the database does with data it cannot take."""
     raise OverflowError
