@@ -2,7 +2,7 @@
 
 HeadraceError
 ├── ConfigurationError     the operator's file is at fault; nothing runs (exit 2)
-├── StoreUnavailable       nothing was committed: the record is deferred, its sender will send it again
+├── StoreUnavailable       no COMMIT was answered: the record is deferred, its sender will send it again
 │   └── StoreFault         so too, but the store is there: something else is wrong, perhaps with one record alone
 ├── TooLarge               more than the inbox could ever hold: refused (413), sending again cannot help
 ├── Undecodable            an element is no Event: it is kept as a Reject; never leaves a format
@@ -26,7 +26,10 @@ class ConfigurationError(HeadraceError):
 
 
 class StoreUnavailable(HeadraceError):
-    """The store could not commit, and did not: the same records can be offered again."""
+    """The store did not say that it committed: the same records can be offered again, the same write be repeated.
+
+    It did not commit, unless the connection was lost or the writing process died before its answer to the COMMIT.
+    """
 
 
 class StoreFault(StoreUnavailable):

@@ -103,7 +103,9 @@ class Coverage(Protocol):
     """The record of when a stream of a source was listening: what no interval covers is a gap.
 
     `extend` and `end` raise IntervalLost where the database was put back to a time before what was written of the
-    interval: then nothing was changed, and another one has to be opened.
+    interval: then nothing was changed, and another one has to be opened. Where a call raises StoreUnavailable, it may
+    have happened, if it was the answer to its COMMIT that was lost: `extend` and `end` can be repeated, and the next
+    `open` ends an interval that nobody knows of.
     """
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
@@ -134,8 +136,8 @@ class Store(Protocol):
         """Write a batch in one transaction, fsynced, and say what became of each record.
 
         Of equal ids the first is STORED. A record that cannot be stored is kept as a Reject; where not even that can be
-        stored it is DEFERRED, alone. Raises
-        StoreUnavailable if nothing was committed.
+        stored it is DEFERRED, alone. Raises StoreUnavailable if nothing was committed, as far as the store can be
+        asked: if it was after all, the same records are duplicates when they are committed again.
         """
         ...
 
@@ -163,7 +165,8 @@ class Cursor(Protocol):
     """One handler's place in the feed, and what it left parked behind it. Held by one process at a time.
 
     Every write is fenced by the epoch of the lease and raises LeaseLost, having changed nothing, if another process
-    took the cursor over. Everything here raises StoreUnavailable where the store is away.
+    took the cursor over. Everything here raises StoreUnavailable where the store is away; a write may have happened
+    then, if it was the answer to its COMMIT that was lost, and can be repeated.
 
     A write raises StoreRewound, having changed nothing, if the database was put back since the cursor was acquired.
     """

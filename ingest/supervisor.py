@@ -90,11 +90,14 @@ class Supervisor:
                 tasks.create_task(self._keep_running(supervised))
 
     async def pause(self) -> None:
-        """Tell every source to take nothing new."""
+        """Tell every source to take nothing new. What any of them raises is raised when all have been told."""
         self._draining = True
         for supervised in self._sources:
             self._enter(supervised, State.DRAINING)
-        await asyncio.gather(*(supervised.source.pause() for supervised in self._sources))
+        pausing = (supervised.source.pause() for supervised in self._sources)
+        for failed in await asyncio.gather(*pausing, return_exceptions=True):
+            if isinstance(failed, BaseException):
+                raise failed
 
     def statuses(self) -> list[SourceStatus]:
         """How each source does, in the order of the configuration."""

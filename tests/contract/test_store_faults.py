@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
 from storage import sqlite
+from storage.database import CommitUnanswered
 from storage.engine import Database, Work, open_database
 from storage.store import SqlStore
 from tests.support.fresh import ALL
@@ -36,6 +37,7 @@ def store_of(database: Database) -> SqlStore:
     return SqlStore(database, lambda: NOW)
 
 
+_WAITS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 REFUSED_NAME = "half \ud800"  # no database can write it as text
 
 
@@ -222,6 +224,37 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(broken_line: Line) ->
     assert [event.position for event in commit.events()] == [2, 3, 4]
     assert await tallies(direct) == {"stored": 4}
     assert await positions(direct) == [1, 2, 3, 4]
+
+
+async def test_a_write_whose_answer_was_lost_says_that_it_may_have_happened(broken_line: Line) -> None:
+    """It raises no mere StoreUnavailable, and has what the work returned; it did happen here."""
+    proxy, database, direct = broken_line
+    proxy.swallow_answer_to(b"COMMIT;")
+
+    with pytest.raises(CommitUnanswered) as lost:
+        await database.write(lambda connection: connection.execute(text("UPDATE head SET position = 7")).rowcount)
+
+    assert lost.value.result == 1
+    assert await rows(direct, "SELECT position FROM head") == [(7,)]
+
+
+async def test_a_commit_that_was_lost_is_not_taken_for_a_later_one(broken_line: Line, postgres_url: str) -> None:
+    """While one batch looks up whether it is there, the next may commit: what was lost is not told as stored."""
+    proxy, database, direct = broken_line
+    store = store_of(database)
+    proxy.cut_before(b"COMMIT;")
+    holding = await asyncpg.connect(postgres_url)
+    async with holding.transaction(), asyncio.timeout(5):
+        await holding.execute("SELECT * FROM head FOR UPDATE")
+        both = [asyncio.create_task(store.commit(numbered(1, number))) for number in range(2)]
+        while len(await rows(direct, _WAITS)) < 2:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+    await holding.close()
+    answers = await asyncio.gather(*both, return_exceptions=True)
+
+    assert proxy.cuts == 1
+    assert sum(isinstance(answer, StoreUnavailable) for answer in answers) == 1, answers
+    assert await positions(direct) == [1]
 
 
 async def test_dead_connections_in_the_pool_cost_one_batch(broken_line: Line) -> None:

@@ -98,6 +98,28 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def test_a_source_that_cannot_be_paused_leaves_no_other_one_running() -> None:
+    """All have been paused when its error is raised, also one that takes longer than it to fail."""
+
+    class Fails(Scripted):
+        async def pause(self) -> None:
+            raise OSError("gone")
+
+    class IsSlow(Scripted):
+        async def pause(self) -> None:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            await super().pause()
+
+    slow = IsSlow()
+    supervisor, _ = make(slow, Fails(), last := Scripted())
+
+    with pytest.raises(OSError, match="gone"):
+        await supervisor.pause()
+    assert slow.paused
+    assert last.paused
+
+
 @in_virtual_time
 async def test_a_source_that_fails_is_run_again() -> None:
     """Whatever a source raises, it is started again, and its neighbour never notices."""
