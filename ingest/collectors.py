@@ -14,7 +14,6 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 _Child = TypeVar("_Child")
 
@@ -97,7 +96,7 @@ class LoopHistogram(Collector):
         registry: CollectorRegistry,
         buckets: Sequence[float],
     ) -> None:
-        self._bounds = [*map(floatToGoString, buckets), "+Inf"]
+        self._bounds = [*(str(float(bucket)) for bucket in buckets), "+Inf"]
         self._family = _Family(name, documentation, labels, lambda: HistogramChild(buckets))
         self.labels = self._family.labels
         registry.register(self)

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects import postgresql
 
 from storage.rows import sixteen_bytes
 
@@ -77,7 +77,7 @@ def _insert_values(table: Table, columns: tuple[str, ...], count: int, suffix: s
 
 @cache
 def _insert_unnest(table: Table, columns: tuple[str, ...], suffix: str) -> str:
-    dialect = PGDialect()  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     types = (table.c[name].type.compile(dialect) for name in columns)
     arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
     return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT * FROM unnest({arrays}) {suffix}"  # noqa: S608 - names

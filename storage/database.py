@@ -94,14 +94,26 @@ def translated(error: Exception) -> HeadraceError:
     """
     if isinstance(error, _DATA_ERRORS):
         return DataRefused(type(error).__name__)
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    state = getattr(cause, "sqlstate", None) or ""
+    cause, state = _cause_of(error), sqlstate_of(error)
     if state[:2] in _DATA_ERROR_CLASSES:
         return DataRefused(f"SQLSTATE {state}")
     return (StoreUnavailable if _is_outage(error, cause, state) else StoreFault)(_first_line(cause))
 
 
-def _is_outage(error: Exception, cause: BaseException | None, state: str) -> bool:
+def sqlstate_of(error: BaseException) -> str:
+    """Return the SQLSTATE that the server gave; empty where it gave none."""
+    return getattr(_cause_of(error), "sqlstate", None) or ""
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """Return what the driver raised; the error itself where no driver did."""
+    try:
+        return error.driver_exception if isinstance(error, DBAPIError) else error
+    except ValueError:  # SQLAlchemy's own words
+        return error
+
+
+def _is_outage(error: Exception, cause: BaseException, state: str) -> bool:
     if isinstance(cause, sqlite3.Error):
         code: int | None = getattr(cause, "sqlite_errorcode", None)  # there where SQLite itself raised it
         return code is not None and code & 0xFF in _SQLITE_OUTAGES
@@ -112,5 +124,5 @@ def _is_outage(error: Exception, cause: BaseException | None, state: str) -> boo
     return isinstance(error, PoolTimeout) or not isinstance(error, SQLAlchemyError)
 
 
-def _first_line(error: BaseException | None) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

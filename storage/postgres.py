@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import greenlet_spawn
 
 from ingest.errors import StoreUnavailable
 from storage import bulk
-from storage.database import CommitUnanswered, P, T, Work, translated
+from storage.database import CommitUnanswered, P, T, Work, sqlstate_of, translated
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,7 @@ class PostgresDatabase:
     def __init__(self, url: URL) -> None:
         self._url = url
         self._prepares = True
+        self._users: Counter[AsyncEngine] = Counter()  # who works with a connection of theirs
         self._make_engines()
 
     def _make_engines(self) -> None:
@@ -81,28 +82,30 @@ class PostgresDatabase:
         self, engine: Callable[[], AsyncEngine], work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         used = engine()
+        self._users[used] += 1
         returned: list[T] = []
         try:
             try:
                 async with used.begin() as connection:
                     returned.append(await connection.run_sync(work, *args, **kwargs))
             except DBAPIError as error:  # nothing was committed: only a statement can be forgotten, and no COMMIT is
-                if _state_of(error) not in _FORGOTTEN:
+                if sqlstate_of(error) not in _FORGOTTEN:
                     raise
                 await self._prepare_no_more()
                 async with engine().begin() as connection:
                     returned.append(await connection.run_sync(work, *args, **kwargs))
             return returned[0]
         except (SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
-            if _state_of(error) == _READ_ONLY and used is engine():
+            if sqlstate_of(error) == _READ_ONLY and used is engine():
                 await self._connect_anew()
             fault = translated(error)
             if returned and isinstance(fault, StoreUnavailable):  # it was the COMMIT that failed
                 raise CommitUnanswered(str(fault), returned[0]) from error
             raise fault from error
         finally:
+            self._users[used] -= 1
             if used is not engine():
-                await _empty(used)
+                await self._leave(used)
 
     async def _prepare_no_more(self) -> None:
         """Go on with statements that are forgotten after use: slower, and no pooler can mix them up."""
@@ -120,22 +123,19 @@ class PostgresDatabase:
         before = self._writer, self._reader
         self._make_engines()
         for engine in before:
-            await _empty(engine)
+            await self._leave(engine)
 
-
-async def _empty(engine: AsyncEngine) -> None:
-    """Close the connections that nobody uses; those that somebody does are left to whoever does."""
-    await greenlet_spawn(engine.pool.dispose)
+    async def _leave(self, engine: AsyncEngine) -> None:
+        """Close its connections, unless somebody works with one: whoever is the last to do so leaves it then."""
+        if not self._users[engine]:
+            del self._users[engine]
+            await engine.dispose()
 
 
 def _with(connection: Connection, settings: str, work: Work[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `work` with settings of its transaction."""
     bulk.run(connection, settings)
     return work(connection, *args, **kwargs)
-
-
-def _state_of(error: BaseException) -> str | None:
-    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
 
 
 def _new_name() -> str:
