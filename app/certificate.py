@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import structlog
 
 _Stamp = tuple[int, int, int]  # what shows that a file is another one
+
+_LOOK_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,12 @@ class Certificate:
             return
         self._loaded = self._refused = found
         log.info("certificate_renewed", certificate=str(self._files[0]))
+
+    async def keep_renewed(self) -> None:
+        """Look once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.renew()
 
     def _look(self) -> tuple[_Stamp | None, ...]:
         return tuple(map(_stamp, self._files))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
 import uvicorn
 
 from app.certificate import Certificate
-from app.guarded_protocol import Bounds, GuardedProtocol
+from app.sender_bounds import Bounds
 from app.settings import ServerSettings
+from app.uvicorn_seams import GuardedProtocol, Server
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
@@ -22,7 +22,6 @@ _HEADERS = [
     ("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
 ]
 _GRACEFUL_SECONDS = 10
-_TICKS_PER_SECOND = 10
 
 
 class IngestRouter:
@@ -36,25 +35,6 @@ class IngestRouter:
         """Route one request."""
         endpoint = self._endpoints.get(scope["path"], self._api) if scope["type"] == "http" else self._api
         return endpoint(scope, receive, send)
-
-
-class Server(uvicorn.Server):
-    """uvicorn whose stopping is decided by whoever set `should_exit`: readyz has to fail before it refuses."""
-
-    def __init__(self, config: uvicorn.Config, certificate: Certificate | None) -> None:
-        super().__init__(config)
-        self._certificate = certificate
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second; once a second look for a renewed certificate."""
-        if self._certificate is not None and counter % _TICKS_PER_SECOND == 0:
-            self._certificate.renew()
-        return await super().on_tick(counter)
 
 
 def make_server(app: Asgi, settings: ServerSettings, bounds: Bounds | None = None) -> Server:

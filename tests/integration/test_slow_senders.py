@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.guarded_protocol import Bounds
-from app.server import IngestRouter, Server, make_server
+from app.sender_bounds import Bounds
+from app.server import IngestRouter, make_server
 from app.settings import ServerSettings
+from app.uvicorn_seams import Server
 from ingest.metrics import Metrics
 from storage.engine import open_database
 from storage.migrate import migrate

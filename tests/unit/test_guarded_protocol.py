@@ -9,7 +9,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.guarded_protocol import Bounds, GuardedProtocol
+from app.sender_bounds import Bounds
+from app.uvicorn_seams import GuardedProtocol
 from tests.support.virtual_time import in_virtual_time
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"

@@ -1,4 +1,7 @@
-"""Google's subscriber client, and what it does not tell by itself: when it calls, and whether the server is there."""
+"""Google's subscriber client, and what it does not tell by itself: when it calls, and whether the server is there.
+
+The one file that reaches into it, by what it does not document; tests/unit/test_seams.py says what of it moved.
+"""
 
 from __future__ import annotations
 

@@ -1,17 +1,16 @@
-"""Watches the reads of a connection: whether its reader waits, and whether more was waiting for it."""
+"""Watches the reads of a connection: whether its reader waits, and whether more was waiting for it.
+
+The one file that reaches into httpcore, by what it does not document; tests/unit/test_seams.py says what of it moved.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Protocol
-
-try:
-    from fcntl import ioctl
-    from termios import FIONREAD
-except ImportError:  # Windows: nothing tells there how much is unread
-    ioctl = None  # type: ignore[assignment]
+from fcntl import ioctl
+from termios import FIONREAD
+from typing import Any, Protocol
 
 BEHIND_BYTES = 64 * 1024  # a smaller backlog fits into any receive buffer: upstream was never stopped
 
@@ -27,7 +26,7 @@ class NetworkStream(Protocol):
         """The next bytes; none at the end. `timeout` in seconds."""
         ...
 
-    def get_extra_info(self, info: str) -> object:
+    def get_extra_info(self, info: str) -> Any:
         """Among others the socket."""
         ...
 
@@ -92,10 +91,10 @@ class Tap:
     def _unread(self) -> int:
         """How many bytes the kernel holds for us."""
         socket = self._stream.get_extra_info("socket")
-        if ioctl is None or socket is None:
+        if socket is None:
             return 0
         try:
-            unread: int = struct.unpack("i", ioctl(socket.fileno(), FIONREAD, b"\0\0\0\0"))[0]  # type: ignore[attr-defined]
+            unread: int = struct.unpack("i", ioctl(socket.fileno(), FIONREAD, b"\0\0\0\0"))[0]
         except (OSError, ValueError):  # it is closed
             return 0
         return unread

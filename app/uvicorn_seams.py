@@ -1,5 +1,7 @@
 """uvicorn's HTTP protocol, guarded where it errs: a sender gets its answer, and hurts neither us nor other senders.
 
+The one file that reaches into uvicorn, by what it does not document; tests/unit/test_seams.py says which of it moved.
+
 An offer to upgrade is ignored and the body read; trailers are dropped; a connection is closed after an answer, or able
 to take the next request; what is slow, endless or no request ends in bounded time and room. HTTP itself is uvicorn's.
 """
@@ -7,59 +9,30 @@ to take the next request; what is slow, endless or no request ends in bounded ti
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, NamedTuple
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
 
 import httptools
+import uvicorn
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.certificate import Certificate
 from app.descriptors import make_room
+from app.http_messages import LARGE_HEAD, NO_HOST, NO_REQUEST, NO_TUNNEL, Fault, answer_to, head_without_offer
+from app.sender_bounds import Bounds, UntakenAnswer
 
 _PIECE_BYTES = 16 * 1024  # of what is fed to the parser at once, so that one read cannot hold thousands of requests
 _MOST_PIPELINED = 100  # requests that wait for the answers before theirs; then reading waits too
-_OFFER = frozenset({b"upgrade", b"http2-settings"})
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How long a sender may take.
-
-    A connection has `first_seconds` for its first byte. A head has `head_seconds` and `head_bytes`. A body has to bring
-    `progress_bytes` in each `progress_seconds`, or its end; an answer has to be taken by some bytes in as long. A
-    connection that had an answer stays for `idle_seconds`: longer than with the usual load balancers (60 s), so that it
-    is they who close it.
-    """
-
-    first_seconds: float = 10.0
-    head_seconds: float = 30.0
-    head_bytes: int = 64 * 1024
-    progress_seconds: float = 30.0
-    progress_bytes: int = 1024
-    idle_seconds: int = 75
-
-
-class _Fault(NamedTuple):
-    """What the server itself answers to what is no request of ours."""
-
-    status: HTTPStatus
-    detail: str
-
-
-_NO_REQUEST = _Fault(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.")
-_NO_HOST = _Fault(HTTPStatus.BAD_REQUEST, "A request has exactly one Host.")  # RFC 9112 §3.2
-_NO_TUNNEL = _Fault(HTTPStatus.METHOD_NOT_ALLOWED, "This server is no proxy.")
-_LARGE_HEAD = _Fault(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of a request is too large.")
 
 
 class _Refused(Exception):
     """Ends the parsing of a connection."""
 
-    def __init__(self, fault: _Fault) -> None:
+    def __init__(self, fault: Fault) -> None:
         super().__init__(fault.detail)
         self.fault = fault
 
@@ -91,7 +64,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._received_before = 0  # when the timer was set
         self._awaited_since = 0.0  # when the timer was set, by the loop's clock
         self._timer: asyncio.TimerHandle | None = None  # set while a rest of a request is awaited
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._untaken: UntakenAnswer | None = None  # while the sender does not keep up with its answers
         self._last_words: bytes | None = None  # written before we close, once all that is due is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -136,17 +109,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin a request, unless its head is at fault or has to be read again."""
         if self._unparsed > self._bounds.head_bytes - _PIECE_BYTES and self._head_bytes() > self._bounds.head_bytes:
-            raise _Refused(_LARGE_HEAD)
+            raise _Refused(LARGE_HEAD)
         self._await_nothing()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise _Refused(_NO_TUNNEL)
+                raise _Refused(NO_TUNNEL)
             self._is_offer = True
             return
         names = [name for name, _ in self.headers]
         hosts = names.count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
-            raise _Refused(_NO_HOST)
+            raise _Refused(NO_HOST)
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":  # RFC 9110 §10.1.1
             self.expect_100_continue = False
         self._unparsed = 0
@@ -182,19 +155,18 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """See HttpToolsProtocol; as a problem, and not ahead of the answers that are due."""
-        self._refuse(_NO_REQUEST)
+        self._refuse(NO_REQUEST)
 
     def pause_writing(self) -> None:
         """Cut the sender off if it takes nothing of its answers for too long."""
         super().pause_writing()
-        size = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self._bounds.progress_seconds, self._judge_writing, size)
+        self._untaken = UntakenAnswer(self.loop, self.transport, self._bounds.progress_seconds)
 
     def resume_writing(self) -> None:
         """See HttpToolsProtocol."""
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+        if self._untaken is not None:
+            self._untaken.taken()
+            self._untaken = None
         super().resume_writing()
 
     def _feed_unfed(self) -> None:
@@ -219,11 +191,11 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             refused = error.__context__  # where a callback of ours raised it
-            self._refuse(refused.fault if isinstance(refused, _Refused) else _NO_REQUEST)
+            self._refuse(refused.fault if isinstance(refused, _Refused) else NO_REQUEST)
             return
         if self._whole is not self.scope or self.cycle is None or self.cycle.response_complete:
             if self._unparsed > self._bounds.head_bytes:
-                self._refuse(_LARGE_HEAD)
+                self._refuse(LARGE_HEAD)
             elif self._timer is None:
                 self._await_rest()
         else:
@@ -243,17 +215,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _head_without_offer(self) -> bytes:
         """Write the head again without its offer, for a parser that has not given up on what follows."""
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
         self.parser = self._make_parser()
         self._is_offer = False
         self._unparsed = 0
-        kept = [(name, _without_upgrade(name, value)) for name, value in self.headers if name not in _OFFER]
-        lines = b"".join(b"%b: %b\r\n" % header for header in kept)
-        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines)
+        return head_without_offer(method, self.url, version, self.headers)
 
-    def _refuse(self, fault: _Fault) -> None:
+    def _refuse(self, fault: Fault) -> None:
         has_body = not self.url or self.parser.get_method() != b"HEAD"
-        self._end(_answer_to(fault, self.server_state.default_headers, has_body=has_body))
+        self._end(answer_to(fault, self.server_state.default_headers, has_body=has_body))
 
     def _end(self, last_words: bytes) -> None:
         """Read nothing more. When all whole requests are answered, write `last_words` and close."""
@@ -299,25 +269,24 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.transport.abort()
 
-    def _judge_writing(self, size: int) -> None:
-        now = self.transport.get_write_buffer_size()
-        if now >= size:
-            self.transport.abort()
-        else:
-            self._write_timer = self.loop.call_later(self._bounds.progress_seconds, self._judge_writing, now)
 
+class Server(uvicorn.Server):
+    """uvicorn whose stopping is decided by whoever set `should_exit`: readyz has to fail before it refuses."""
 
-def _without_upgrade(name: bytes, value: bytes) -> bytes:
-    """Return a header's value; of `Connection` without its option `upgrade`."""
-    if name != b"connection":
-        return value
-    return b", ".join(option for option in value.split(b",") if option.strip().lower() != b"upgrade")
+    def __init__(self, config: Config, certificate: Certificate | None) -> None:
+        super().__init__(config)
+        self._certificate = certificate
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
 
-def _answer_to(fault: _Fault, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> bytes:
-    """Return a whole answer, a problem (RFC 9457), that closes the connection."""
-    status, detail = fault
-    body = json.dumps({"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}).encode()
-    lines = [*headers, (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    head = b"".join(b"%b: %b\r\n" % line for line in [*lines, (b"connection", b"close")])
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, body if has_body else b"")
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit`, and meanwhile look for a renewed certificate."""
+        renewing = None if self._certificate is None else asyncio.create_task(self._certificate.keep_renewed())
+        try:
+            await super().serve(sockets)
+        finally:
+            if renewing is not None:
+                renewing.cancel()
