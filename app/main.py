@@ -25,7 +25,6 @@ from app.access import ingest_forbids
 from app.api import Readiness, create_api
 from app.dispatcher import Dispatcher
 from app.dispatcher.cancelling import wait_at_most
-from app.handlers import build
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
 from app.stopping import stop_on_signals
@@ -91,7 +90,7 @@ class Headrace:
             publish=feed.publish if settings.handlers else None,
         )
         self._dispatcher = Dispatcher(
-            {label: (build(label, handler, settings.folder), handler) for label, handler in settings.handlers.items()},
+            {label: (handler.build(label, settings.folder), handler) for label, handler in settings.handlers.items()},
             feed,
             SqlCursors(database, rewinds),
             metrics,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from urllib.parse import urlencode
 
+from app.handlers.python import PythonSettings
 from app.settings import (
     AnyAuth,
-    HandlerSettings,
     PubsubSettings,
     RetrySettings,
     Secret,
@@ -33,7 +33,7 @@ def with_demo_handlers(settings: Settings) -> Settings:
     if settings.handlers:
         return settings
     handlers = {
-        label: HandlerSettings(type="python", call=f"app.simulator.demo:{function}", retry=_RETRY)
+        label: PythonSettings(call=f"app.simulator.demo:{function}", retry=_RETRY)
         for label, function in (("steady", "on_event"), ("shaky", "on_event_now_and_then"))
     }
     return settings.model_copy(update={"handlers": handlers})

@@ -15,7 +15,6 @@ from app.cli.endpoints import try_sources
 from app.cli.faults import Fault
 from app.cli.output import show, show_table
 from app.cli.store import opened, sqlite_file
-from app.handlers import check
 from app.settings import Settings, describe, recommendations
 from ingest.errors import ConfigurationError, StoreUnavailable
 from storage.database import Database
@@ -35,7 +34,8 @@ def show_configuration(settings: Settings, *, connect: bool) -> None:
         for line in try_sources(settings):
             show(line)
     for label, handler in settings.handlers.items():
-        if check(label, handler, settings.folder, everywhere=connect):
+        if connect or handler.is_checked_always(settings.folder):
+            handler.build(label, settings.folder)
             show(f"handlers.{label}: can be called")
     for recommended in recommendations(settings):
         show(recommended)

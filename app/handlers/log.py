@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
-from app.settings import HandlerSettings
 from ingest.event import Event
+from ingest.settings.handlers import HandlerSettings
 from ingest.times import rfc3339
 
 _DATA_CHARACTERS = 200
@@ -38,9 +39,14 @@ class LogHandler:
         """See protocols.Handler."""
 
 
-def build(label: str, _settings: HandlerSettings, _folder: Path) -> LogHandler:
-    """The handler of `[handlers.<label>]`."""
-    return LogHandler(label)
+class LogSettings(HandlerSettings):
+    """`type = "log"`: no keys of its own."""
+
+    type: Literal["log"] = "log"
+
+    def build(self, label: str, _folder: Path) -> LogHandler:
+        """See HandlerSettings."""
+        return LogHandler(label)
 
 
 def _shortened(data: bytes | None) -> str | None:

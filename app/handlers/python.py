@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import msgspec
+from pydantic import field_validator
 
-from app.handlers.callables import find_function, is_async, require_run
-from app.settings import HandlerSettings
+from app.handlers.callables import find_function, is_async, is_beside, require_run
 from ingest.event import Event
 from ingest.protocols import Handler
+from ingest.settings.handlers import HandlerSettings
 
 Returned = tuple[Any, BaseException | None]
+
+_CALL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class AsyncHandler:
@@ -109,10 +113,29 @@ class _Caller:
             return None, error
 
 
-def build(label: str, settings: HandlerSettings, folder: Path) -> Handler:
-    """The handler of `[handlers.<label>]`. Raises ConfigurationError where `call` names no function for it."""
-    function = find_function(f"handlers.{label}.call", settings.call, folder)
-    return AsyncHandler(function) if is_async(function) else ThreadHandler(function, label)
+class PythonSettings(HandlerSettings):
+    """`type = "python"`: `call` is "module:function"."""
+
+    runs_apart: ClassVar[bool] = True
+
+    type: Literal["python"] = "python"
+    call: str
+
+    def build(self, label: str, folder: Path) -> Handler:
+        """See HandlerSettings. Raises ConfigurationError where `call` names no function of one event."""
+        function = find_function(f"handlers.{label}.call", self.call, folder)
+        return AsyncHandler(function) if is_async(function) else ThreadHandler(function, label)
+
+    def is_checked_always(self, folder: Path) -> bool:
+        """See HandlerSettings. A module beside the configuration file is; elsewhere it may be of another machine."""
+        return is_beside(self.call, folder)
+
+    @field_validator("call")
+    @classmethod
+    def _names_a_function(cls, call: str) -> str:
+        if not _CALL.fullmatch(call):
+            raise ValueError('expected "module:function"')
+        return call
 
 
 def _own(event: Event) -> Event:

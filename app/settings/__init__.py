@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from app.settings.describe import describe
-from app.settings.handlers import HandlerSettings, RetrySettings
 from app.settings.load import load
 from app.settings.model import AccessSettings, ServerSettings, Settings, StoreSettings, is_loopback
 from app.settings.rules import recommendations
 from app.settings.sources import FieldSettings, SourceSettings
+from ingest.settings.handlers import HandlerSettings, RetrySettings
 from ingest.settings.quantities import format_duration, format_size
 from ingest.settings.secret import Secret, masked_text, masked_url
 from ingest.sources.pubsub.settings import PubsubSettings

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.settings.environment import variable
-from ingest.settings.fields import NOT_YET
 
 Key = tuple[str | int, ...]
 
@@ -70,17 +69,15 @@ def _quoted(name: str) -> str:
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], tree: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what pydantic found in `tree`, in our words. Keys beside a type that is not built are not unknown."""
-    details = error.errors(include_url=False, include_input=False)
-    unbuilt = {detail["loc"][:-1] for detail in details if detail["type"] == NOT_YET and detail["loc"][-1] == "type"}
+    """Yield what pydantic found in `tree`, in our words."""
     known = tuple(known_keys(model))
-    for detail in details:
+    for detail in error.errors(include_url=False, include_input=False):
         key, type_ = _key(detail, tree)
         if detail["type"] != "extra_forbidden":
             yield Fault(key, _expected(detail, type_))
         elif type_ is not None and any(_labelled(candidate, key) == key for candidate in known):
             yield Fault(key, f'does not go with type = "{type_}"')
-        elif detail["loc"][:-1] not in unbuilt:
+        else:
             yield Fault(key, f"unknown key; the nearest known one is {dotted(nearest(key, known))}")
 
 

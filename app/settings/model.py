@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, IPvAnyNetwork, PrivateAttr, model_validator
 
-from app.settings.handlers import HandlerSettings
+from app.handlers import AnyHandlerSettings
 from app.settings.sources import SourceSettings
 from ingest.errors import ConfigurationError
 from ingest.settings.fields import STRICT, Label, Text, split_text
@@ -118,7 +118,7 @@ class Settings(BaseModel):
     access: AccessSettings = AccessSettings()
     store: StoreSettings = StoreSettings()
     sources: Mapping[Label, SourceSettings]
-    handlers: Mapping[Label, HandlerSettings] = Field(default_factory=dict)
+    handlers: Mapping[Label, AnyHandlerSettings] = Field(default_factory=dict)
 
     _folder: Path = PrivateAttr(default=Path())
 

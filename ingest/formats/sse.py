@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+
 MAX_FRAME_BYTES = 1024 * 1024
 KEPT_BYTES = 64 * 1024
 

@@ -18,12 +18,11 @@ from structlog.testing import capture_logs
 
 from app.dispatcher import Dispatcher, HandlerState
 from app.handlers.python import AsyncHandler
-from app.settings import HandlerSettings
 from ingest.event import Event
 from storage import deliveries as rows
 from storage.engine import open_database
 from storage.tables import cursors, deliveries
-from tests.support.dispatching import HURRY, Recorder, Stage, an_event, running, staged, until
+from tests.support.dispatching import HURRY, SETTINGS, Recorder, Stage, an_event, running, staged, until
 
 PYTHON: dict[str, Any] = {"type": "python", "call": "rules:on_event", "retry": {"base": "1ms", "cap": "5ms"}}
 
@@ -156,7 +155,7 @@ async def blocked(stage: Stage, release: threading.Event) -> tuple[Dispatcher, R
         release.wait(20)
 
     stuck, other = Recorder(behave), Recorder()
-    apart = HandlerSettings(**PYTHON | {"from": "beginning"})
+    apart = SETTINGS.validate_python(PYTHON | {"from": "beginning"})
     handlers = {"stuck": (AsyncHandler(stuck.deliver), apart), "other": (AsyncHandler(other.deliver), apart)}
     dispatcher = Dispatcher(
         handlers,

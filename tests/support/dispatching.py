@@ -10,13 +10,15 @@ from random import Random
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from pydantic import TypeAdapter
 
 from app.dispatcher import Dispatcher, DispatchLimits
-from app.settings import HandlerSettings
+from app.handlers import AnyHandlerSettings
 from ingest.event import Event
 from ingest.identity import event_id
 from ingest.metrics import Metrics
 from ingest.protocols import Handler
+from ingest.settings.handlers import HandlerSettings
 from ingest.times import instant_of
 from storage.cursors import SqlCursors
 from storage.engine import Database
@@ -27,6 +29,7 @@ from storage.store import SqlStore
 from tests.support.server import PATIENCE_SECONDS
 
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
+SETTINGS: TypeAdapter[HandlerSettings] = TypeAdapter(AnyHandlerSettings)
 HURRY = DispatchLimits(save_seconds=0.01, round_seconds=0.01, drain_seconds=5, look_seconds=0.02)
 
 
@@ -117,7 +120,7 @@ class Stage:
     ) -> Dispatcher:
         """A dispatcher of another process, so to say: it has a connection to cursors of its own."""
         return Dispatcher(
-            {"h": (handler, HandlerSettings(**{"type": "log", "from": begin} | settings))},
+            {"h": (handler, SETTINGS.validate_python({"type": "log", "from": begin} | settings))},
             self.feed,
             SqlCursors(self.database, self.rewinds),
             self.metrics,

@@ -21,7 +21,6 @@ from app.cli.demo import (
     with_demo_subscription,
 )
 from app.cli.serving import address
-from app.handlers import build
 from app.settings import Settings, load
 from app.simulator.demo import on_event_now_and_then
 from app.simulator.device import Device
@@ -151,7 +150,7 @@ def test_handlers_of_the_configuration_stay_alone(tmp_path: Path) -> None:
     assert len(bare.handlers) == 2
     assert bare.folder == tmp_path
     for label, handler in bare.handlers.items():
-        build(label, handler, bare.folder)
+        handler.build(label, bare.folder)
 
 
 @pytest.mark.parametrize(

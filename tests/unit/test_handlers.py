@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from app.handlers import build
-from app.settings import HandlerSettings
+from app.handlers.log import LogSettings
+from app.handlers.python import PythonSettings
 from ingest.errors import ConfigurationError, DeadLetter
 from ingest.protocols import Handler
 from tests.support.dispatching import an_event
@@ -121,7 +121,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def python(folder: Path, call: str, **settings: Any) -> Handler:
     """The python handler of `call`."""
-    return build("rules", HandlerSettings(type="python", call=call, **settings), folder)
+    return PythonSettings(call=call, **settings).build("rules", folder)
 
 
 def seen() -> list[Any]:
@@ -259,7 +259,7 @@ async def test_a_function_of_any_arguments_is_called_with_the_event(folder: Path
 async def test_log_writes_one_line_per_event(tmp_path: Path) -> None:
     """Identity, name and data are in it; attributes, where tokens may hide, are not."""
     event = msgspec.structs.replace(an_event(1), position=7, attributes={"userid": "hidden"})
-    handler = build("log", HandlerSettings(type="log"), tmp_path)
+    handler = LogSettings().build("log", tmp_path)
     with capture_logs() as lines:
         await handler.deliver(event)
     await handler.close()
@@ -278,8 +278,6 @@ async def test_log_writes_one_line_per_event(tmp_path: Path) -> None:
 async def test_log_shortens_data(tmp_path: Path, data: bytes | None, shown: str | None) -> None:
     """A line stays short, and binary data is only measured."""
     with capture_logs() as lines:
-        await build("log", HandlerSettings(type="log"), tmp_path).deliver(
-            msgspec.structs.replace(an_event(1), data=data)
-        )
+        await LogSettings().build("log", tmp_path).deliver(msgspec.structs.replace(an_event(1), data=data))
 
     assert lines[0]["data"] == shown
