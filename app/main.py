@@ -24,7 +24,6 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from app.access import ingest_forbids
 from app.api import Readiness, create_api
 from app.dispatcher import Dispatcher
-from app.dispatcher.cancelling import wait_at_most
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
 from app.stopping import stop_on_signals
@@ -35,6 +34,7 @@ from ingest.formats import make_format
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
+from ingest.retrying import wait_at_most
 from ingest.sources import modes
 from ingest.sources.mode import SourceParts
 from ingest.supervisor import Supervised, Supervisor
@@ -189,7 +189,7 @@ class Headrace:
 
     async def _drain_delay(self) -> None:
         """Give load balancers time to see that readyz fails; a second signal or SIGINT cuts it short."""
-        await wait_at_most(self._settings.server.drain_delay.total_seconds(), self._at_once)
+        await wait_at_most(self._at_once, self._settings.server.drain_delay.total_seconds())
 
     def _readiness(self) -> Readiness:
         return Readiness(

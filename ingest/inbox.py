@@ -7,7 +7,6 @@ one is on its way before those of the last are settled; where much is waiting, s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from ingest.errors import StoreUnavailable, TooLarge
 from ingest.event import Commit, Event, Record
 from ingest.metrics import Metrics
 from ingest.protocols import Store
+from ingest.retrying import wait_at_most
 from ingest.submission import Submission, defer_all, settle_all
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
@@ -289,8 +289,7 @@ class Inbox:
         defer_all(deferred)
         self._give_room()
         if self._queue:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), self._retry_seconds)
+            await wait_at_most(self._closed, self._retry_seconds)
 
     def _leave(self, submissions: Sequence[Submission]) -> None:
         for submission in submissions:

@@ -1,21 +1,18 @@
-"""When a lost stream is opened again, and how often a host may be asked at all; no clock and no socket is near."""
+"""The rules by which a lost stream is opened again, and how often a host is asked; no clock and no socket is near."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ingest.event import Cause
-
-Draw = Callable[[float, float], float]  # a number between two, evenly: random.uniform
+from ingest.retrying import Backoff, Draw
 
 # Particle closes the door to an address after 100 opens in five minutes; a restart must fit in too.
 MOST_OPENS = 90
 OPENS_SECONDS = 300.0
 _LEAST_SECONDS = 1.0
 _JITTER_SECONDS = 1.0
-_MOST_DOUBLINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class ReconnectRules:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a stream has been away: since when (by any clock in seconds), and how often its waits have doubled.
+    """The state of a stream that is away: since when (by any clock in seconds), and how often its waits have doubled.
 
     `refusals` is how often it was refused.
     """
@@ -58,7 +55,7 @@ class Patience:
     refusals: int = 0
 
     def after(self, loss: Loss, now: float, floor: float, draw: Draw) -> tuple[float, Patience]:
-        """How many seconds to wait before the next attempt, and the patience that is left then.
+        """Return how many seconds to wait before the next attempt, and the patience that is left then.
 
         Retry-After takes the place of the wait (RFC 9110 §10.2.3); `floor` is the stream's own `retry:`.
         """
@@ -69,9 +66,9 @@ class Patience:
     def _wait(self, loss: Loss, now: float, draw: Draw) -> tuple[float, Patience]:
         rules = self.rules
         if loss.cause is Cause.UNAUTHORIZED:
-            most = min(rules.first[1] * 2**self.refusals, rules.refused)
-            refused = replace(self, refusals=min(self.refusals + 1, _MOST_DOUBLINGS))
-            return max(draw(most / 2, most), loss.retry_after or 0.0), refused
+            refused = replace(self, refusals=self.refusals + 1)
+            wait = Backoff(first=rules.first[1], longest=rules.refused).seconds(refused.refusals, draw)
+            return max(wait, loss.retry_after or 0.0), refused
         if loss.retry_after is not None:
             least = max(loss.retry_after, min(_LEAST_SECONDS, rules.first[0]))
             return draw(least, least + min(_JITTER_SECONDS, rules.first[1])), self
@@ -80,9 +77,10 @@ class Patience:
         if self.since is None or now - self.since < rules.minute:
             return draw(*rules.first), self
         least, most = rules.first
-        longer = replace(self, doublings=min(self.doublings + 1, _MOST_DOUBLINGS))
+        longer = replace(self, doublings=self.doublings + 1)
         # Full jitter over ten seconds and more is more than three on average, which upstream asks for.
-        return draw(least, min(most * 2**longer.doublings, rules.longest)), longer
+        backoff = Backoff(first=2 * most, longest=rules.longest, jitter=1.0, least=least)
+        return backoff.seconds(longer.doublings, draw), longer
 
 
 class OpenBudget:
@@ -94,7 +92,7 @@ class OpenBudget:
         self._opens: dict[str, deque[float]] = {}
 
     def claim(self, host: str, now: float) -> float:
-        """0.0, and it counts as an open; or, where there is none left, in how many seconds to ask again."""
+        """Return 0.0, and count an open; or, where there is none left, in how many seconds to ask again."""
         opens = self._opens.setdefault(host, deque())
         while opens and opens[0] <= now - self._seconds:
             opens.popleft()

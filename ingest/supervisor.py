@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -15,12 +15,10 @@ import structlog
 from ingest.event import Origin
 from ingest.metrics import Metrics
 from ingest.protocols import Source
-from ingest.reconnect import Draw
+from ingest.retrying import Backoff, Draw, Pauses
 from ingest.source_health import StreamState
 
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
-_MOST_DOUBLINGS = 6  # beyond the longest pause; a float cannot hold two to the power of a bad night
+_BACKOFF = Backoff(first=2.0, longest=60.0, jitter=1.0, least=1.0)
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +58,6 @@ class Supervised:
     state: State = State.STARTING
     since: datetime | None = None
     reason: str | None = None
-    failures: int = field(default=0)
 
 
 class Supervisor:
@@ -104,6 +101,7 @@ class Supervisor:
         return [self._status(supervised) for supervised in self._sources]
 
     async def _keep_running(self, supervised: Supervised) -> None:
+        pauses = Pauses(_BACKOFF, self._draw)
         while not self._draining:
             self._enter(supervised, State.RUNNING)
             started = self._clock()
@@ -116,11 +114,9 @@ class Supervisor:
             if self._draining:
                 return
             self._enter(supervised, State.FAILED, reason)
-            if (self._clock() - started).total_seconds() > _LONGEST_PAUSE_SECONDS:
-                supervised.failures = 0
-            supervised.failures = min(supervised.failures + 1, _MOST_DOUBLINGS)
-            longest = min(_FIRST_PAUSE_SECONDS * 2**supervised.failures, _LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(self._draw(_FIRST_PAUSE_SECONDS, longest))
+            if (self._clock() - started).total_seconds() > _BACKOFF.longest:
+                pauses.reset()
+            await asyncio.sleep(pauses.next_seconds())
 
     def _enter(self, supervised: Supervised, state: State, reason: str | None = None) -> None:
         supervised.state, supervised.since, supervised.reason = state, self._clock(), reason

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from ingest.errors import StoreRewound
 from ingest.event import Event
+from ingest.retrying import wait_at_most
 from ingest.submission import weight
 from storage.engine import Database
 from storage.rewinds import Rewinds
@@ -76,11 +77,7 @@ class SqlFeed:
         """See protocols.Feed."""
         if self._recent and self._last() > after:
             return
-        try:
-            async with asyncio.timeout(_POLL_SECONDS):
-                await self._arrival.wait()
-        except TimeoutError:
-            return
+        await wait_at_most(self._arrival, _POLL_SECONDS)
 
     async def head(self) -> int:
         """See protocols.Feed."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from app.dispatcher.cancelling import is_cancelled, wait_at_most
 from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTimeSlice
 from app.dispatcher.lease_session import LAST_SAVE_SECONDS, HandlerContext
 from app.dispatcher.own_loop import OwnLoop
 from app.dispatcher.runner import HandlerState, Runner
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
+from ingest.retrying import is_cancelled, wait_at_most
 
 _BLOCKED_LOOKS = 4  # looks and not seconds: a process that was suspended has blocked nothing
 _SAY_LOOKS = 120
@@ -84,7 +84,7 @@ class Apart:
             asked_to_stop.cancel()
             self._report(loop, done)
         if not self._stopping.is_set():
-            await wait_at_most(_ANEW_SECONDS, self._stopping)
+            await wait_at_most(self._stopping, _ANEW_SECONDS)
 
     async def _look(self, loop: OwnLoop, cursors: HomeCursors) -> None:
         """See whether the loop has answered since the last look; do what it cannot do while it is blocked."""

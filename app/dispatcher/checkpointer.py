@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from app.dispatcher.cancelling import wait_at_most
 from app.dispatcher.lane import Lane
 from app.dispatcher.window import Window
 from ingest.deliveries import LEASE_SECONDS, Seen
 from ingest.protocols import Cursor
+from ingest.retrying import wait_at_most
 
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours
@@ -78,7 +78,7 @@ class Checkpointer:
         """Return when the lease was renewed, or the window is closed."""
         while not self._window.closed and not self.is_sure(self._time()):
             self._saved.clear()
-            await wait_at_most(_LOOK_SECONDS, self._saved)
+            await wait_at_most(self._saved, _LOOK_SECONDS)
 
     async def _save(self) -> None:
         asked = self._time()

@@ -14,8 +14,6 @@ from typing import Any
 
 import structlog
 
-from app.dispatcher.backoff import Backoff
-from app.dispatcher.cancelling import is_cancelled, wait_at_most
 from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.handler_metrics import HandlerMetrics
 from app.dispatcher.limits import DispatchLimits
@@ -28,10 +26,12 @@ from ingest.deliveries import Seen
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.event import Event
 from ingest.protocols import Cursor, Cursors, Feed, Handler
+from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
 
 _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
 LAST_SAVE_SECONDS = 3.0
+STORE_AWAY = Backoff(first=0.2, longest=5.0)
 _CLINGING_SECONDS = 1.0  # for code that does not let itself be cancelled
 
 log = structlog.get_logger(__name__)
@@ -172,15 +172,15 @@ class LeaseSession:
             raise
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        backoff = Backoff(self._context.random)
+        pauses = Pauses(STORE_AWAY, self._context.random.uniform)
         while not is_cancelled():
             try:
                 await step()
-                backoff.reset()
+                pauses.reset()
             except StoreFault:
                 raise
             except StoreUnavailable as error:
-                seconds = backoff.next_seconds()
+                seconds = pauses.next_seconds()
                 log.warning(
                     "store_unavailable", handler=self._context.label, error=str(error), again_in=round(seconds, 1)
                 )
@@ -217,7 +217,7 @@ class LeaseSession:
         await asyncio.sleep(self._context.limits.round_seconds)
 
     async def _save(self) -> None:
-        await wait_at_most(self._context.limits.save_seconds, self._window.plenty)
+        await wait_at_most(self._window.plenty, self._context.limits.save_seconds)
         await self._checkpointer.save()
 
     async def _give_back(self) -> None:

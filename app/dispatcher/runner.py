@@ -7,13 +7,13 @@ from enum import StrEnum
 
 import structlog
 
-from app.dispatcher.backoff import Backoff
-from app.dispatcher.cancelling import is_cancelled, wait_at_most
-from app.dispatcher.lease_session import HandlerContext, LeaseSession
+from app.dispatcher.lease_session import STORE_AWAY, HandlerContext, LeaseSession
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
+from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
 
 _STANDBY_SECONDS = 2.0
-_LONGEST_SETBACK_SECONDS = 60.0
+# After a fault, other than an outage, delivering again what cannot be saved would be a loop without end.
+_SETBACK = Backoff(first=0.2, longest=60.0)
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +36,8 @@ class Runner:
         self._context = context
         self._holder = holder
         self._stopping = stopping
-        self._backoff = Backoff(context.random)
-        # After a fault, other than an outage, delivering again what cannot be saved would be a loop without end.
-        self._setback = Backoff(context.random, _LONGEST_SETBACK_SECONDS)
+        self._outages = Pauses(STORE_AWAY, context.random.uniform)
+        self._setbacks = Pauses(_SETBACK, context.random.uniform)
 
     async def run(self) -> None:
         """Work until stopped, then close the handler."""
@@ -51,7 +50,7 @@ class Runner:
 
     async def _survive(self) -> None:
         """One session, or one try to get one, and a pause where it failed."""
-        backoff = self._backoff
+        pauses = self._outages
         try:
             await self._serve()
             return
@@ -63,14 +62,14 @@ class Runner:
             self.state = HandlerState.FAILING
         except* StoreFault as group:
             log.error("cursor_cannot_be_saved", handler=self._context.label, error=str(group.exceptions[0]))
-            self.state, backoff = HandlerState.FAILING, self._setback
+            self.state, pauses = HandlerState.FAILING, self._setbacks
         except* StoreUnavailable as group:
             log.warning("store_unavailable", handler=self._context.label, error=str(group.exceptions[0]))
             self.state = HandlerState.FAILING
         except* Exception:  # the other handlers and the ingestion go on; this one begins again at its cursor
             log.exception("handler_interrupted", handler=self._context.label)
-            self.state, backoff = HandlerState.FAILING, self._setback
-        await self._pause(backoff.next_seconds())
+            self.state, pauses = HandlerState.FAILING, self._setbacks
+        await self._pause(pauses.next_seconds())
 
     async def _serve(self) -> None:
         context = self._context
@@ -85,13 +84,13 @@ class Runner:
             return
         waiting = await cursor.waiting_devices()
         self.state = HandlerState.RUNNING
-        self._backoff.reset()
+        self._outages.reset()
         began_at = cursor.position
         try:
             await LeaseSession(context, cursor, waiting, asked_at).run(self._stopping)
         finally:
             if cursor.position > began_at:
-                self._setback.reset()
+                self._setbacks.reset()
 
     async def _give_up(self) -> None:
         """Fail until the process is started again: any more calls would each cost one more thread for ever."""
@@ -104,4 +103,4 @@ class Runner:
 
     async def _pause(self, seconds: float) -> None:
         if not is_cancelled():
-            await wait_at_most(seconds, self._stopping)
+            await wait_at_most(self._stopping, seconds)

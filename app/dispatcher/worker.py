@@ -8,7 +8,6 @@ from datetime import datetime
 
 import structlog
 
-from app.dispatcher.cancelling import is_cancelled
 from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
 from app.dispatcher.handler_metrics import HandlerMetrics
@@ -18,6 +17,7 @@ from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from ingest.errors import StoreUnavailable
 from ingest.protocols import Handler
+from ingest.retrying import is_cancelled
 
 _IN_A_ROW = 64  # of one lane while others wait
 

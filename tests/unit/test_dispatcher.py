@@ -11,7 +11,6 @@ from random import Random
 import msgspec
 import pytest
 
-from app.dispatcher.backoff import Backoff
 from app.dispatcher.deadline import Deadline
 from app.dispatcher.lane import Lane
 from app.dispatcher.limits import DispatchLimits
@@ -135,17 +134,6 @@ def test_an_error_text_can_be_kept_whatever_it_is() -> None:
     assert text_of(ValueError("a\0b\ud800")) == "ValueError: a\ufffdb?"
     assert text_of(Broken()) == "Broken: (its message cannot be read: ValueError)"
     assert text_of(Ending()) == "Ending: (its message cannot be read: SystemExit)"
-
-
-def test_a_store_that_is_away_is_asked_less_and_less_often() -> None:
-    """Pauses grow to five seconds and no further, and start again after a success."""
-    backoff = Backoff(Random(1))
-    pauses = [backoff.next_seconds() for _ in range(2000)]
-    backoff.reset()
-
-    assert 0.1 <= pauses[0] <= 0.2
-    assert all(2.5 <= pause <= 5 for pause in pauses[6:])
-    assert backoff.next_seconds() <= 0.2
 
 
 # --- deadline

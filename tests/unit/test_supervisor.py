@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.event import Origin
 from ingest.metrics import Metrics
-from ingest.reconnect import Draw
+from ingest.retrying import Draw
 from ingest.source_health import Condition, LastSeen, StreamState
 from ingest.supervisor import State, Supervised, Supervisor
 from tests.support.records import NOW

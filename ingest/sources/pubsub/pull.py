@@ -17,6 +17,7 @@ from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 from ingest.event import Cause, Origin
 from ingest.protocols import Intake, MessageFormat
 from ingest.reconnect import Loss, Patience, ReconnectRules
+from ingest.retrying import wait_at_most
 from ingest.source_health import StreamState
 from ingest.sources.pubsub.bridge import Bridge
 from ingest.sources.pubsub.client import WatchedClient
@@ -108,8 +109,7 @@ class Pull:
                     patience = Patience(self._rules.reconnect)
                 wait, patience = patience.after(loss, self._parts.clock(), 0.0, random.uniform)
                 self._health.give_up(loss, wait)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._pausing.wait(), wait)
+                await wait_at_most(self._pausing, wait)
         finally:
             self._health.stop()
 

@@ -10,6 +10,7 @@ import structlog
 from ingest.errors import IntervalLost, StoreUnavailable
 from ingest.event import Origin
 from ingest.protocols import Coverage
+from ingest.retrying import wait_at_most
 from ingest.sources.sse.coverage_tracker import CoverageTracker
 
 log = structlog.get_logger(__name__)
@@ -62,11 +63,7 @@ class Recorder:
                 await asyncio.sleep(self._every)
                 continue
             self._away = False
-            try:
-                async with asyncio.timeout(self._every):
-                    await self._work.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._work, self._every)
 
     async def _write_all(self) -> None:
         for listening, before in list(self._listenings):

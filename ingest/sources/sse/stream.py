@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from ingest.event import Cause
-from ingest.reconnect import Draw, Loss, OpenBudget, Patience
+from ingest.reconnect import Loss, OpenBudget, Patience
+from ingest.retrying import Draw, wait_at_most
 from ingest.source_health import StreamState
 from ingest.sources.sse.connection import Connection, Wire
 from ingest.sources.sse.rules import StreamRules
@@ -276,8 +277,4 @@ class Stream:
 
     async def _nap(self, seconds: float) -> None:
         """Sleep, or less where the stream is paused."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._pausing.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(self._pausing, seconds)

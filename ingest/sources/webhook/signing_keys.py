@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import structlog
 
+from ingest.retrying import Backoff, Pauses, wait_at_most
 from ingest.times import elapsed
 
 GOOGLE_CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
@@ -99,17 +100,16 @@ class SigningKeys:
     async def run(self) -> None:
         """Fetch now and again, until cancelled. HTTPS_PROXY and the like are honoured."""
         async with self._client() as client:
-            pause = self._rules.first_pause
+            pauses = Pauses(Backoff(self._rules.first_pause, self._rules.longest_pause), uniform)
             while True:
                 before = self._failure
                 fetched = await self._fetched(client)
                 self._log_change(before)
                 if fetched:
-                    pause = self._rules.first_pause
+                    pauses.reset()
                     await self._rest()
                 else:
-                    await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter is no secret
-                    pause = min(pause * 2, self._rules.longest_pause)
+                    await asyncio.sleep(pauses.next_seconds())
 
     async def probe(self) -> str | None:
         """Fetch once: why that fails, or None."""
@@ -154,10 +154,7 @@ class SigningKeys:
 
     async def _rest(self) -> None:
         """Wait until the keys grow old, or somebody wants them anew and the last fetch was not just now."""
-        try:
-            async with asyncio.timeout((self._expires_at - self._clock()) * self._rules.early):
-                await self._wanted.wait()
-        except TimeoutError:
+        if not await wait_at_most(self._wanted, (self._expires_at - self._clock()) * self._rules.early):
             return
         while (left := self._fetched_at + self._rules.least - self._clock()) > 0:  # noqa: ASYNC110 - our own clock
             await asyncio.sleep(min(left, _STEP_SECONDS))
