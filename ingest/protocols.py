@@ -156,10 +156,6 @@ class Feed(Protocol):
         """Return when an event behind `after` may be there; at the latest after five seconds."""
         ...
 
-    async def head(self) -> int:
-        """The highest position that was ever given."""
-        ...
-
 
 class Cursor(Protocol):
     """One handler's place in the feed, and what it left parked behind it. Held by one process at a time.

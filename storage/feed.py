@@ -79,10 +79,6 @@ class SqlFeed:
             return
         await wait_at_most(self._arrival, _POLL_SECONDS)
 
-    async def head(self) -> int:
-        """See protocols.Feed."""
-        return await self._database.read(_head)
-
     def _first(self) -> int:
         return self._recent[0].position or 0
 

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from app.dispatcher.dispatcher import Dispatcher
 from app.dispatcher.limits import DispatchLimits
-from app.dispatcher.runner import HandlerState
 
-__all__ = ["DispatchLimits", "Dispatcher", "HandlerState"]
+__all__ = ["DispatchLimits", "Dispatcher"]

@@ -13,7 +13,7 @@ import structlog
 from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTimeSlice
 from app.dispatcher.lease_session import LAST_SAVE_SECONDS, HandlerContext
 from app.dispatcher.own_loop import OwnLoop
-from app.dispatcher.runner import HandlerState, Runner
+from app.dispatcher.runner import Runner
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 from ingest.retrying import is_cancelled, wait_at_most
 
@@ -38,13 +38,6 @@ class Apart:
         self._runner: Runner | None = None
         self._unanswered = 0
         self._asked = False
-
-    @property
-    def state(self) -> HandlerState:
-        """Return what this process does for the handler."""
-        if self._runner is None:
-            return HandlerState.STOPPED
-        return HandlerState.FAILING if self.fault else self._runner.state
 
     @property
     def fault(self) -> str | None:

@@ -37,10 +37,6 @@ class HomeFeed:
         """See protocols.Feed."""
         self._brought = await _at(self._home, self._wait_and_read(after))
 
-    async def head(self) -> int:
-        """See protocols.Feed."""
-        return await _at(self._home, self._feed.head())
-
     async def _wait_and_read(self, after: int) -> Sequence[Event]:
         await self._feed.wait(after)
         return await self._feed.read(after, self._limit)

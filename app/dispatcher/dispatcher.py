@@ -11,7 +11,7 @@ from app.dispatcher.apart import Apart
 from app.dispatcher.handler_metrics import HandlerMetrics
 from app.dispatcher.lease_session import HandlerContext, LeftBehind
 from app.dispatcher.limits import DispatchLimits
-from app.dispatcher.runner import HandlerState, Runner
+from app.dispatcher.runner import Runner
 from app.dispatcher.time_slice import TimeSlice
 from app.settings import HandlerSettings
 from ingest.metrics import Metrics
@@ -66,10 +66,6 @@ class Dispatcher:
     def stop(self) -> None:
         """Take up nothing new; `run` returns when what was in flight is done, or its time is over."""
         self._stopping.set()
-
-    def states(self) -> Mapping[str, HandlerState]:
-        """What this process does for each handler."""
-        return {label: runner.state for label, runner in self._runners.items()}
 
     def faults(self) -> Mapping[str, str]:
         """Return which handlers do not deliver because of their own code, and why."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from enum import StrEnum
 
 import structlog
 
@@ -18,20 +17,10 @@ _SETBACK = Backoff(first=0.2, longest=60.0)
 log = structlog.get_logger(__name__)
 
 
-class HandlerState(StrEnum):
-    """What this process does for a handler."""
-
-    STOPPED = "stopped"
-    STANDBY = "standby"  # another process has the cursor
-    RUNNING = "running"
-    FAILING = "failing"  # the store is away, or something that is no delivery went wrong
-
-
 class Runner:
     """One handler: session after session."""
 
     def __init__(self, context: HandlerContext, holder: str, stopping: asyncio.Event) -> None:
-        self.state = HandlerState.STOPPED
         self.fault: str | None = None
         self._context = context
         self._holder = holder
@@ -45,7 +34,6 @@ class Runner:
             while not self._stopping.is_set() and not is_cancelled():
                 await self._survive()
         finally:
-            self.state = HandlerState.STOPPED
             await self._context.handler.close()
 
     async def _survive(self) -> None:
@@ -56,19 +44,16 @@ class Runner:
             return
         except* LeaseLost:
             log.warning("lease_lost", handler=self._context.label)
-            self.state = HandlerState.STANDBY
         except* StoreRewound as group:
             log.warning("handler_rewound", handler=self._context.label, error=str(group.exceptions[0]))
-            self.state = HandlerState.FAILING
         except* StoreFault as group:
             log.error("cursor_cannot_be_saved", handler=self._context.label, error=str(group.exceptions[0]))
-            self.state, pauses = HandlerState.FAILING, self._setbacks
+            pauses = self._setbacks
         except* StoreUnavailable as group:
             log.warning("store_unavailable", handler=self._context.label, error=str(group.exceptions[0]))
-            self.state = HandlerState.FAILING
         except* Exception:  # the other handlers and the ingestion go on; this one begins again at its cursor
             log.exception("handler_interrupted", handler=self._context.label)
-            self.state, pauses = HandlerState.FAILING, self._setbacks
+            pauses = self._setbacks
         await self._pause(pauses.next_seconds())
 
     async def _serve(self) -> None:
@@ -79,11 +64,9 @@ class Runner:
         asked_at = asyncio.get_running_loop().time()
         cursor = await context.cursors.acquire(context.label, holder=self._holder, begin=context.settings.start)
         if cursor is None:
-            self.state = HandlerState.STANDBY
             await self._pause(context.random.uniform(_STANDBY_SECONDS / 2, _STANDBY_SECONDS))
             return
         waiting = await cursor.waiting_devices()
-        self.state = HandlerState.RUNNING
         self._outages.reset()
         began_at = cursor.position
         try:
@@ -94,7 +77,6 @@ class Runner:
 
     async def _give_up(self) -> None:
         """Fail until the process is started again: any more calls would each cost one more thread for ever."""
-        self.state = HandlerState.FAILING
         self.fault = (
             f"{self._context.left_behind.calls} calls of its code never returned; it delivers again after a restart"
         )

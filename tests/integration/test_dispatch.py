@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
-from app.dispatcher import DispatchLimits, HandlerState
+from app.dispatcher import DispatchLimits
 from app.handlers.python import ThreadHandler
 from ingest.deliveries import HandlerLag
 from ingest.errors import DeadLetter, StoreUnavailable
@@ -208,9 +208,8 @@ async def test_a_new_handler_begins_with_what_comes_next(stage: Stage) -> None:
     """With from = "now" the past is not delivered; what comes is, without waiting for a poll."""
     await stage.commit([an_event(1)])
     handler = Recorder()
-    dispatcher = stage.dispatcher(handler, begin="now")
-    async with running(dispatcher):
-        await until(lambda: dispatcher.states()["h"] is HandlerState.RUNNING)
+    async with running(stage.dispatcher(handler, begin="now")):
+        await stage.held_by(handler)
         await stage.commit([an_event(2)])
         await until(lambda: bool(handler.delivered))
 
@@ -507,9 +506,8 @@ async def test_whoever_lost_its_cursor_stands_back(either: Stage) -> None:
             lambda connection: connection.execute(update(cursors).values(expires_at=1)) and None
         )
         async with running(new):
-            await until(lambda: new.states()["h"] is HandlerState.RUNNING)
+            await either.held_by(second)
             await either.commit([an_event(2), an_event(3)])
-            await until(lambda: old.states()["h"] is HandlerState.STANDBY)
             await until(lambda: {2, 3} <= {*second.positions})
         await either.commit([an_event(4)])
         await until(lambda: 4 in first.positions)

@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from pydantic import TypeAdapter
+from sqlalchemy import Connection, select
 
 from app.dispatcher import Dispatcher, DispatchLimits
 from app.handlers import AnyHandlerSettings
@@ -26,6 +27,7 @@ from storage.feed import SqlFeed
 from storage.migrate import migrate
 from storage.rewinds import Rewinds
 from storage.store import SqlStore
+from storage.tables import cursors
 from tests.support.server import PATIENCE_SECONDS
 
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
@@ -124,15 +126,31 @@ class Stage:
             self.feed,
             SqlCursors(self.database, self.rewinds),
             self.metrics,
-            holder=f"process-{id(handler)}",
+            holder=_process(handler),
             clock=self.clock,
             random=Random(7),
             limits=pace,
         )
 
+    async def held_by(self, handler: Handler) -> None:
+        """Wait until the dispatcher of this handler has its cursor."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.database.read(_holder) != _process(handler):  # noqa: ASYNC110 - a row has no event
+                await asyncio.sleep(0.002)
+
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value."""
         return self.metrics.registry.get_sample_value(name, {"handler": "h"} | labels) or 0.0
+
+
+def _process(handler: Handler) -> str:
+    """Return the name of the process that a handler's dispatcher stands for."""
+    return f"process-{id(handler)}"
+
+
+def _holder(connection: Connection) -> str | None:
+    """Return which process has the cursor of `h`."""
+    return connection.execute(select(cursors.c.holder).where(cursors.c.handler == "h")).scalar_one_or_none()
 
 
 @asynccontextmanager
