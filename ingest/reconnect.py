@@ -17,7 +17,7 @@ _JITTER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why a connection is over or never came to be; `retry_after` is upstream's wish in seconds.
+    """The reason why a connection is over or never came to be; `retry_after` is upstream's wish in seconds.
 
     `of_request`: upstream answered that it does not take what was asked; the same again may never help.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from app.dispatcher.context import DispatchLimits
 from app.dispatcher.dispatcher import Dispatcher
-from app.dispatcher.limits import DispatchLimits
 
 __all__ = ["DispatchLimits", "Dispatcher"]

@@ -10,10 +10,12 @@ from typing import Any
 
 import structlog
 
-from app.dispatcher.crossing import HomeCursors, HomeFeed, HomeTimeSlice
-from app.dispatcher.lease_session import LAST_SAVE_SECONDS, HandlerContext
+from app.dispatcher.context import HandlerContext
+from app.dispatcher.crossing import HomeCursors, HomeFeed
+from app.dispatcher.lease_session import LAST_SAVE_SECONDS
 from app.dispatcher.own_loop import OwnLoop
 from app.dispatcher.runner import Runner
+from app.dispatcher.time_slice import TimeSlice
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 from ingest.retrying import is_cancelled, wait_at_most
 
@@ -55,7 +57,7 @@ class Apart:
     async def _run_once(self) -> None:
         context, home = self._context, asyncio.get_running_loop()
         cursors, stopping = HomeCursors(context.cursors, home), asyncio.Event()
-        there = replace(context, feed=HomeFeed(context.feed, home), cursors=cursors, time_slice=HomeTimeSlice(home))
+        there = replace(context, feed=HomeFeed(context.feed, home), cursors=cursors, time_slice=TimeSlice(home))
         self._runner = runner = Runner(there, self._holder, stopping)
         self._unanswered, self._asked = 0, False
         loop = OwnLoop(f"handler-{context.label}", runner.run)

@@ -1,4 +1,4 @@
-"""A handler's position in the store: what its window settled is saved, and what was parked comes back from here."""
+"""A handler's position in the store: saves what its window settled, and brings back what was parked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from app.dispatcher.lane import Lane
+from app.dispatcher.lanes import Lane
 from app.dispatcher.window import Window
 from ingest.deliveries import LEASE_SECONDS, Seen
 from ingest.protocols import Cursor
@@ -19,8 +19,10 @@ _LOOK_SECONDS = 0.5
 
 
 class Checkpointer:
-    """The cursor of a window. All methods that wait raise StoreUnavailable, LeaseLost and StoreRewound, and then
-    changed nothing. `seen` is the last event that was read, wanted or not.
+    """The cursor of a window. `seen` is the last event that was read, wanted or not.
+
+    All methods that wait raise StoreUnavailable, LeaseLost and StoreRewound. What could not be saved then is saved by
+    the next call that succeeds; where only the answer to a commit was lost, once more.
 
     The lease counts from the loop time at which it was asked for, at first `asked_at`: the answer may have come late.
     Nothing is due later than `longest` from now, unless the clock was put back since; then it is due.
@@ -71,7 +73,7 @@ class Checkpointer:
             self._window.refill(lane, pairs, now, self._cursor.position, beyond=now + self._longest)
 
     def is_sure(self, now: float) -> bool:
-        """Whether nobody else can hold the cursor yet, at loop time `now`."""
+        """Return whether nobody else can hold the cursor yet, at loop time `now`."""
         return now < self._saved_at + _SURE_SECONDS
 
     async def wait_until_sure(self) -> None:

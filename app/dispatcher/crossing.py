@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from app.dispatcher.time_slice import TimeSlice
 from ingest.deliveries import LEASE_SECONDS, HandlerLag, Parked, Seen
 from ingest.event import Event
 from ingest.protocols import Cursor, Cursors, Feed
@@ -117,34 +115,6 @@ class HomeCursor:
             to = self._cursor.position if position is None else position
             await self._cursor.advance(to, parked, delivered, seen=seen)
             self._renewed_at = asked
-
-
-class HomeTimeSlice(TimeSlice):
-    """As TimeSlice, for workers in another loop: after two milliseconds the home loop has a round.
-
-    The threads share one interpreter lock, for which the home loop would otherwise wait at each of its system calls.
-    """
-
-    def __init__(self, home: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._home = home
-        self._begun = asyncio.Event()
-
-    async def step_back(self) -> None:
-        """See TimeSlice."""
-        if not self._asked:
-            self._asked = True
-            self._begun.clear()
-            self._home.call_soon_threadsafe(self._answer, asyncio.get_running_loop())
-        await self._begun.wait()
-
-    def _answer(self, asker: asyncio.AbstractEventLoop) -> None:
-        with contextlib.suppress(RuntimeError):  # it is over
-            asker.call_soon_threadsafe(self._begin)
-
-    def _begin(self) -> None:
-        super()._begin()
-        self._begun.set()
 
 
 async def _at(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

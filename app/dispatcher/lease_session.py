@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from random import Random
 from typing import Any
 
 import structlog
 
 from app.dispatcher.checkpointer import Checkpointer
-from app.dispatcher.handler_metrics import HandlerMetrics
-from app.dispatcher.limits import DispatchLimits
+from app.dispatcher.context import HandlerContext
 from app.dispatcher.retry import Retry
-from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
-from app.settings import HandlerSettings
 from ingest.deliveries import Seen
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.event import Event
-from ingest.protocols import Cursor, Cursors, Feed, Handler
+from ingest.protocols import Cursor
 from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
 
 _MORE_SECONDS = 0.05
@@ -39,35 +33,6 @@ log = structlog.get_logger(__name__)
 
 class AllLeftBehindError(Exception):
     """As many calls as may be were left behind."""
-
-
-@dataclass(slots=True)
-class LeftBehind:
-    """Calls of a handler's code that never returned, of `bound` that may: each still has a thread or a task."""
-
-    bound: int
-    calls: int = 0
-
-    def is_full(self) -> bool:
-        """Return whether no more calls can be made."""
-        return self.calls >= self.bound
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerContext:
-    """What all of a handler's sessions have in common."""
-
-    label: str
-    handler: Handler
-    settings: HandlerSettings
-    feed: Feed
-    cursors: Cursors
-    metrics: HandlerMetrics
-    time_slice: TimeSlice
-    clock: Callable[[], datetime]
-    random: Random
-    limits: DispatchLimits
-    left_behind: LeftBehind
 
 
 class LeaseSession:

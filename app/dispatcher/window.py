@@ -1,4 +1,4 @@
-"""What a handler has in hand, as bookkeeping that never waits: the events read ahead of its cursor, in lanes.
+"""Bookkeeping that never waits, of what a handler has in hand: the events read ahead of its cursor, in lanes.
 
 Lanes keep order, the window knows how far the cursor may go, and `rows` is what the next save has to write.
 """
@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from app.dispatcher.lane import Delivery, Key, Lane
-from app.dispatcher.limits import DispatchLimits
-from app.dispatcher.ready import Ready
+from app.dispatcher.context import DispatchLimits
+from app.dispatcher.lanes import Delivery, Key, Lane, Ready
 from ingest.deliveries import Parked
 from ingest.event import Event
 
@@ -47,7 +46,7 @@ class Window:
 
     @property
     def position(self) -> int:
-        """How far the cursor may go: all up to here is delivered, in `rows`, or not for this handler."""
+        """Return how far the cursor may go: all up to here is delivered, in `rows`, or not for this handler."""
         return self._ahead[0].position - 1 if self._ahead else self.read_to
 
     def admit(self, events: Iterable[Event], read_to: int) -> None:
@@ -88,7 +87,7 @@ class Window:
             self.rest(lane)
 
     def delivered(self, delivery: Delivery) -> None:
-        """The handler has it."""
+        """Settle a delivery that the handler took."""
         self._count()
         if delivery.row is None:
             self._settle_ahead(delivery)
@@ -110,13 +109,13 @@ class Window:
             self._rows[row.position] = row
 
     def rest(self, lane: Lane) -> None:
-        """The lane waits until its first parked row is due; the rows will be fetched again."""
+        """Leave a lane alone until its first parked row is due; the rows will be fetched again."""
         lane.resting = True
         while lane.retries:
             self._held.discard(lane.retries.popleft().position)
 
     def free(self, lane: Lane) -> None:
-        """A worker has nothing more to do in a lane."""
+        """Let go of a lane in which a worker has nothing more to do."""
         lane.busy = lane.resting = False
         if lane.parked_to is None and not lane.queue:
             del self._lanes[lane.key]
@@ -127,7 +126,7 @@ class Window:
         self.ready.close()
 
     def checkpoint(self) -> tuple[int, dict[int, Parked | None]]:
-        """What to save: the position, and what became of parked rows (None: delivered)."""
+        """Return what to save: the position, and what became of parked rows (None: delivered)."""
         self._pass()
         rows, self._rows = self._rows, {}
         self._settled = 0
@@ -204,7 +203,7 @@ class Window:
         return True
 
     def _is_held_up(self) -> bool:
-        """Whether the window is full, mostly of settled events: all could go on but for a slow delivery."""
+        """Return whether the window is full, mostly of settled events: all could go on but for a slow delivery."""
         return 2 * self._ahead_settled > len(self._ahead) and self._is_full()
 
     def _is_full(self) -> bool:

@@ -9,9 +9,9 @@ from datetime import datetime
 import structlog
 
 from app.dispatcher.checkpointer import Checkpointer
+from app.dispatcher.context import HandlerMetrics
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
-from app.dispatcher.handler_metrics import HandlerMetrics
-from app.dispatcher.lane import Delivery, Lane
+from app.dispatcher.lanes import Delivery, Lane
 from app.dispatcher.retry import Retry
 from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window

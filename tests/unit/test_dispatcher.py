@@ -11,10 +11,9 @@ from random import Random
 import msgspec
 import pytest
 
+from app.dispatcher.context import DispatchLimits
 from app.dispatcher.deadline import Deadline
-from app.dispatcher.lane import Lane
-from app.dispatcher.limits import DispatchLimits
-from app.dispatcher.ready import Ready
+from app.dispatcher.lanes import Lane, Ready
 from app.dispatcher.retry import Retry, text_of
 from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window

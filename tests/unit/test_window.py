@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from app.dispatcher.lane import Delivery, Lane
-from app.dispatcher.limits import DispatchLimits
+from app.dispatcher.context import DispatchLimits
+from app.dispatcher.lanes import Delivery, Lane
 from app.dispatcher.window import Window
 from ingest.deliveries import Parked
 from ingest.event import Event
