@@ -38,11 +38,11 @@ from ingest.retrying import wait_at_most
 from ingest.sources import modes
 from ingest.sources.mode import SourceParts
 from ingest.supervisor import Supervised, Supervisor
-from storage import queries
 from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import Database, open_database
 from storage.feed import SqlFeed
+from storage.gaps import open_gaps
 from storage.health import WatchedStore
 from storage.migrate import migrate, require_newest
 from storage.read_apart import ReadApart
@@ -183,9 +183,9 @@ class Headrace:
 
     async def _take_up_gaps(self) -> None:
         """Show the gaps that an earlier process began, until the sources listen again."""
-        for row in await self._database.read(queries.open_gaps):
-            if row.source in self._settings.sources:
-                self._coverage.take_up(row.source, row.mode, row.gap)
+        for (source, mode), gap in (await self._database.read(open_gaps)).items():
+            if source in self._settings.sources:
+                self._coverage.take_up(source, mode, gap)
 
     async def _drain_delay(self) -> None:
         """Give load balancers time to see that readyz fails; a second signal or SIGINT cuts it short."""

@@ -6,9 +6,12 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Annotated
 
 import msgspec
 
+# A time as JSON shows it: what `rfc3339` gives.
+Time = Annotated[str, msgspec.Meta(description="UTC, three decimals, Z", extra_json_schema={"format": "date-time"})]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_SECOND = timedelta(seconds=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
@@ -79,6 +82,6 @@ def parse_epoch(literal: str) -> Instant:
         raise ValueError(f"beyond the years that can be written: {literal[:64]!r}") from None
 
 
-def rfc3339(at: datetime) -> str:
-    """UTC, three decimals, Z: how every time is shown."""
+def rfc3339(at: datetime) -> Time:
+    """Return a time as it is shown everywhere: UTC, three decimals, Z (contract §4)."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -48,6 +48,15 @@ def known_gaps(connection: Connection, key: SourceKey, start: int) -> Known:
     return Known(closed, still_open[0] if still_open else None)
 
 
+def open_gaps(connection: Connection) -> dict[SourceKey, Gap]:
+    """Return the gap that lasts of each source and mode that has one."""
+    query = select(gaps).where(gaps.c.until.is_(None)).order_by(gaps.c.source, gaps.c.mode)
+    return {
+        SourceKey(row.source, row.mode): Gap(from_micros(row.since), None, Cause(row.cause), row.suspected)
+        for row in connection.execute(query)
+    }
+
+
 def begin_gap(connection: Connection, key: SourceKey, since: int, cause: Cause) -> Gap:
     """Write a gap that lasts."""
     connection.execute(insert(gaps).values(_row(key, since, None, cause, 0.0)))

@@ -17,7 +17,8 @@ from app.api.handlers import handlers_router
 from app.api.openapi import document_of
 from app.api.pages import add_pages
 from app.api.probes import Readiness, probes_router
-from app.api.sources import OpenGap, sources_router
+from app.api.sources import sources_router
+from ingest.coverage import Gap
 from ingest.supervisor import SourceStatus
 from storage.engine import Database
 
@@ -29,13 +30,14 @@ def create_api(
     access: AccessRules,
     loopback: bool,
     source_states: Callable[[], Sequence[SourceStatus]],
-    open_gap: OpenGap,
+    open_gap: Callable[[str, str], Gap | None],
     readiness: Callable[[], Readiness],
     webhooks: Sequence[tuple[str, str]],
     clock: Callable[[], datetime],
 ) -> FastAPI:
-    """API, probes, metrics and pages. `webhooks`: (path, label) of the endpoints that stand in front of it.
+    """Make the application: API, probes, metrics and pages.
 
+    `webhooks`: (path, label) of the endpoints that stand in front of it.
     `loopback`: the server listens on loopback addresses only.
     """
     # No redirect: it would lead to whatever host the request named.

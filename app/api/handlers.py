@@ -10,22 +10,28 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api import examples
 from app.api.parameters import DeadQuery
-from app.api.replies import describes, json_reply, page_reply
-from app.api.shapes import DeadPage, HandlersList, Redriven
-from app.row_json import dead_json, handler_json
-from storage import deliveries, queries
+from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
+from ingest import event_json
+from storage import deliveries
 from storage.engine import Database
-from storage.queries import Span
+from storage.queries import dead_letters, handlers
+from storage.queries.page import Span
 
 _MAX_BODY_BYTES = 1024 * 1024
 
 Label = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]*$", max_length=256, examples=["alerts"])]
+
+
+class Redriven(msgspec.Struct, frozen=True):
+    """How many dead letters the handler gets again."""
+
+    redriven: int
 
 
 class Redrive(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,36 +56,39 @@ _REDRIVE_BODY = {
                 "minProperties": 1,
                 "maxProperties": 1,
             },
-            "examples": {"all": {"value": {"all": True}}, "some": {"value": {"ids": [examples.EVENT["id"]]}}},
+            "examples": {"all": {"value": {"all": True}}, "some": {"value": {"ids": [str(event_json.EXAMPLE.id)]}}},
         }
     },
 }
 
 
 def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]) -> APIRouter:
-    """Handlers, what they gave up, and another try. `failing`: those that fail by their own code, and why."""
+    """Make the routes of handlers, dead letters and redrive. `failing`: those that fail by their own code, and why."""
     router = APIRouter(prefix="/api/v1/handlers", tags=["handlers"], default_response_class=JSONResponse)
 
     async def require(handler: str) -> None:
-        if not await database.read(queries.handler_exists, handler):
+        if not await database.read(handlers.handler_exists, handler):
             raise HTTPException(404, "There is no handler of this name.")
 
-    @router.get("", responses=describes(HandlersList, 503))
+    @router.get("", responses=describes_list("handlers", handlers.EXAMPLE, errors=(503,)))
     async def list_handlers() -> Response:
         """Every handler: how far behind it is, what waits for another try, what is dead."""
-        rows = await database.read(queries.handler_rows)
-        return json_reply({"handlers": [handler_json(row, failing()) for row in rows]})
+        rows, by_own_code = await database.read(handlers.handler_rows), failing()
+        shown = [replace(row, state="failing") if row.handler in by_own_code else row for row in rows]
+        return json_reply({"handlers": shown})
 
-    @router.get("/{handler}/dead", responses=describes(DeadPage, 404, 422, 503))
+    @router.get(
+        "/{handler}/dead", responses=describes_page("dead", dead_letters.EXAMPLE, 404, 422, 503, key="position")
+    )
     async def list_dead(handler: Label, query: Annotated[DeadQuery, Query()]) -> Response:
         """A handler's dead letters, oldest first, each with its event."""
         await require(handler)
-        page = await database.read(queries.dead_page, handler, Span(query.limit, query.after))
-        return page_reply("dead", page, dead_json, lambda row: row.position)
+        span = Span(query.limit, query.after)
+        return page_reply("dead", await database.read(dead_letters.dead_page, handler, span))
 
     @router.post(
         "/{handler}/redrive",
-        responses=describes(Redriven, 404, 413, 422, 503),
+        responses=describes(Redriven(1), 404, 413, 422, 503),
         openapi_extra={"requestBody": _REDRIVE_BODY},
     )
     async def redrive(handler: Label, request: Request) -> Response:
@@ -87,9 +96,9 @@ def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]
         wanted = _wanted(await _body_of(request))
         await require(handler)
         if wanted is None:
-            return json_reply({"redriven": await database.write(deliveries.redrive, handler)})
-        positions = await database.read(queries.dead_positions, handler, wanted)
-        return json_reply({"redriven": await database.write(deliveries.redrive, handler, positions)})
+            return json_reply(Redriven(await database.write(deliveries.redrive, handler)))
+        positions = await database.read(dead_letters.dead_positions, handler, wanted)
+        return json_reply(Redriven(await database.write(deliveries.redrive, handler, positions)))
 
     return router
 
@@ -104,7 +113,7 @@ async def _body_of(request: Request) -> bytes:
 
 
 def _wanted(body: bytes) -> list[UUID] | None:
-    """The ids a body names; None for all. Raises RequestValidationError."""
+    """Return the ids a body names; None for all. Raises RequestValidationError."""
     if not body.strip():
         return None
     try:

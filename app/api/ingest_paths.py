@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a webhook's path; the endpoint itself stands in front of FastAPI."""
+"""The OpenAPI document's words on a webhook's path; the endpoint itself stands in front of FastAPI."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BODY = {
 
 
 def ingest_path(label: str) -> dict[str, Any]:
-    """The path item of the webhook source `label`."""
+    """Return the path item of the webhook source `label`."""
     return {method: _operation(label, method) for method in ("post", "put")}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.examples import OF_SCHEMA
 from app.api.ingest_paths import ingest_path
-from app.api.shapes import schemas
 
 _DESCRIPTION = (
     "Device events, each stored once. Times are UTC with three decimals. "
@@ -25,7 +24,7 @@ _WITHOUT_TOKEN = ("/livez", "/readyz")
 
 
 def document_of(api: FastAPI, webhooks: Sequence[tuple[str, str]]) -> Callable[[], dict[str, Any]]:
-    """A function that returns the document, made when it is first asked for. `webhooks` are (path, label)."""
+    """Return a function that returns the document, made when it is first asked for. `webhooks` are (path, label)."""
 
     def document() -> dict[str, Any]:
         if api.openapi_schema is None:
@@ -37,19 +36,26 @@ def document_of(api: FastAPI, webhooks: Sequence[tuple[str, str]]) -> Callable[[
 
 def _document(api: FastAPI, webhooks: Sequence[tuple[str, str]]) -> dict[str, Any]:
     document = get_openapi(title=api.title, version=api.version, description=_DESCRIPTION, routes=api.routes)
-    document["components"] = {"schemas": schemas(), "securitySchemes": {"token": _TOKEN}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["security"] = (
                 [] if path in _WITHOUT_TOKEN else [{"token": []}, *([{}] if method == "get" else [])]
             )
-            _add_example(operation["responses"]["200"]["content"])
-    document["paths"] = {path: ingest_path(label) for path, label in webhooks} | document["paths"]
+            described = operation["responses"]["200"]["content"].get("application/json")
+            if described is not None:
+                described["example"] = json.loads(described["example"])
+    schemas: dict[str, Any] = {}
+    paths = {path: ingest_path(label) for path, label in webhooks} | document["paths"]
+    document["paths"] = _without_definitions(paths, schemas)
+    for name in ("EventJson", "EventWithSightings"):
+        schemas[name]["oneOf"] = [{"required": ["data"]}, {"required": ["data_base64"]}]
+    document["components"] = {"schemas": dict(sorted(schemas.items())), "securitySchemes": {"token": _TOKEN}}
     return document
 
 
-def _add_example(content: dict[str, Any]) -> None:
-    for described in content.values():
-        name = described.get("schema", {}).get("$ref", "").rpartition("/")[2]
-        if name in OF_SCHEMA:
-            described["example"] = OF_SCHEMA[name]
+def _without_definitions(part: Any, schemas: dict[str, Any]) -> Any:
+    """Return a part of the document with the `$defs` of its schemas moved to `schemas`."""
+    if not isinstance(part, dict):
+        return part
+    schemas.update(part.get("$defs", {}))
+    return {name: _without_definitions(value, schemas) for name, value in part.items() if name != "$defs"}

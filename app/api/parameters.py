@@ -1,4 +1,4 @@
-"""What can be asked in a query, checked before the store is: positions, times, filters, pages."""
+"""Parameters of a query, checked before the store is: positions, times, filters, pages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
 from ingest.times import parse_rfc3339
-from storage.queries import EventFilter, Span
+from storage.queries.events import EventFilter
+from storage.queries.page import Span
 
 MAX_POSITION = (1 << 63) - 1
 _PLUS_READ_AS_SPACE = re.compile(r"(?<=\d) (?=\d\d:?\d\d\Z)")
 
 
 def _instant(text: object) -> datetime | None:
-    """A time in RFC 3339. In a query + means a space: an offset that was not percent-encoded is understood."""
+    """Parse a time in RFC 3339. In a query + means a space: an offset that was not percent-encoded is understood."""
     return None if text is None else parse_rfc3339(_PLUS_READ_AS_SPACE.sub("+", str(text))).at
 
 
@@ -43,7 +44,7 @@ class PageQuery(BaseModel):
 
 
 class EventQuery(BaseModel):
-    """Which events, and which page of them."""
+    """A filter of events, and one page of them."""
 
     model_config = _STRICT
 
@@ -63,7 +64,7 @@ class EventQuery(BaseModel):
     order: Annotated[Literal["asc", "desc"], Field(description="`desc`: the newest first; go on with `before`")] = "asc"
 
     def filter(self) -> EventFilter:
-        """What the store is asked for."""
+        """Return what the store is asked for."""
         return EventFilter(self.product, self.device, self.name, self.source, self.since, self.until)
 
 
@@ -77,5 +78,5 @@ class DeadQuery(BaseModel):
 
 
 def span_of(query: PageQuery | EventQuery) -> Span:
-    """The page that a query asks for."""
+    """Return the page that a query asks for."""
     return Span(query.limit, query.after, query.before, descending=query.order == "desc")

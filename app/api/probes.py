@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
@@ -13,20 +14,51 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api import examples
 from app.api.problems import problem
 from app.api.replies import describes, json_reply, problem_reply
-from app.api.shapes import Live, Ready
-from app.row_json import reason_json
+from app.api.sources import shown_reason
 from ingest.supervisor import SourceStatus, State
 
 _DOWN = (State.FAILED, State.DOWN)
-_PROBE = ["GET", "HEAD"]
+_METRICS = 'headrace_events_stored_total{mode="webhook",source="fleet"} 1042.0\n'
+
+
+class Livez(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    live: bool
+
+
+_LIVE = Livez(live=True)
+
+
+class SourceDown(msgspec.Struct, frozen=True):
+    """A source that cannot receive now."""
+
+    source: str
+    mode: str
+    state: str
+    reason: str | None
+
+
+class HandlerFailing(msgspec.Struct, frozen=True):
+    """A handler that delivers nothing because of its own code."""
+
+    handler: str
+    reason: str
+
+
+class Readyz(msgspec.Struct, frozen=True):
+    """Traffic is welcome."""
+
+    ready: bool
+    sources_down: list[SourceDown]
+    handlers_failing: list[HandlerFailing]
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What only the process itself knows: whether it is about to stop, and why nothing can be stored, if so.
+    """The state that only the process itself knows: that it is about to stop, and why nothing can be stored, if so.
 
     `handlers_failing`: which handlers fail by their own code, and why.
     """
@@ -38,38 +70,38 @@ class Readiness:
 
 def probes_router(
     registry: CollectorRegistry,
-    states: Callable[[], Sequence[SourceStatus]],
+    statuses: Callable[[], Sequence[SourceStatus]],
     readiness: Callable[[], Readiness],
 ) -> APIRouter:
-    """Liveness, readiness and metrics."""
+    """Make the routes of liveness, readiness and metrics."""
     router = APIRouter(tags=["operation"], default_response_class=JSONResponse)
 
-    @router.get("/livez", responses={200: describes(Live)[200]})
+    @router.get("/livez", responses={200: describes(_LIVE)[200]})
     @router.head("/livez", include_in_schema=False)
     async def livez() -> Response:
         """The process answers."""
-        return json_reply({"live": True})
+        return json_reply(_LIVE)
 
-    @router.get("/readyz", responses={200: describes(Ready)[200], 503: problem_reply(503)})
+    @router.get("/readyz", responses={200: describes(Readyz(True, [], []))[200], 503: problem_reply(503)})
     @router.head("/readyz", include_in_schema=False)
     async def readyz() -> Response:
         """Send traffic here. What is down or failing is named, but only the store and the process decide."""
-        ready = readiness()
-        failing = [{"handler": label, "reason": why} for label, why in ready.handlers_failing.items()]
-        down = [_down_json(state) for state in states() if state.state in _DOWN]
+        known = readiness()
+        failing = [HandlerFailing(label, why) for label, why in known.handlers_failing.items()]
+        down = [_source_down(status) for status in statuses() if status.state in _DOWN]
         named: dict[str, Any] = {"sources_down": down, "handlers_failing": failing}
-        if ready.draining:
+        if known.draining:
             return problem(503, "Not ready: draining.", ready=False, reason="draining", **named)
-        if ready.store_fault is not None:
-            detail, reason = f"Not ready: the store takes nothing, {ready.store_fault}.", "store unreachable"
+        if known.store_fault is not None:
+            detail, reason = f"Not ready: the store takes nothing, {known.store_fault}.", "store unreachable"
             return problem(503, detail, ready=False, reason=reason, **named)
-        return json_reply({"ready": True, **named})
+        return json_reply(Readyz(True, down, failing))
 
     @router.get(
         "/metrics",
         response_class=PlainTextResponse,
         responses={
-            200: {"description": "Prometheus text", "content": {"text/plain": {"example": examples.METRICS}}},
+            200: {"description": "Prometheus text", "content": {"text/plain": {"example": _METRICS}}},
             401: problem_reply(401),
             403: problem_reply(403),
         },
@@ -82,5 +114,5 @@ def probes_router(
     return router
 
 
-def _down_json(status: SourceStatus) -> dict[str, Any]:
-    return {"source": status.source, "mode": status.mode, "state": status.state, "reason": reason_json(status.reason)}
+def _source_down(status: SourceStatus) -> SourceDown:
+    return SourceDown(status.source, status.mode, status.state, shown_reason(status.reason))

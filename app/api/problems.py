@@ -17,14 +17,28 @@ from ingest.errors import StoreUnavailable
 from storage.engine import DataRefused
 
 PROBLEM_JSON = "application/problem+json"
+BLANK = "about:blank"  # nothing more is known of it than its status
 _RETRY_AFTER_SECONDS = "5"
 
 
+class Problem(msgspec.Struct, kw_only=True):
+    """An error (RFC 9457). `errors` name the parameters at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
-    """A problem whose title is that of its status; `members` extend it (RFC 9457 §3.2)."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | members
+    """Return a problem whose title is that of its status; `members` extend it (RFC 9457 §3.2)."""
+    body = Problem(type=BLANK, title=HTTPStatus(status).phrase, status=status, detail=detail)
     return Response(
-        msgspec.json.encode(body), status, {"Cache-Control": "no-store", **(headers or {})}, media_type=PROBLEM_JSON
+        msgspec.json.encode(msgspec.to_builtins(body) | members),
+        status,
+        {"Cache-Control": "no-store", **(headers or {})},
+        media_type=PROBLEM_JSON,
     )
 
 
@@ -65,5 +79,5 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 
 
 def _printable(text: str) -> str:
-    """What was sent may come back in a message: shortened, and as text that UTF-8 can hold."""
+    """Shorten what was sent, which may come back in a message, to text that UTF-8 can hold."""
     return text[:200].encode("utf-8", "replace").decode()

@@ -2,108 +2,197 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from app.api.parameters import PageQuery, span_of
-from app.api.replies import describes, json_reply, page_reply
-from app.api.shapes import GapsPage, RejectsPage, SourcesList
-from app.row_json import gap_json, open_gap_json, reason_json, reject_json, time_json
+from app.api.replies import describes_list, describes_page, json_reply, page_reply
+from app.settings import masked_text
 from ingest.coverage import Gap
 from ingest.source_health import StreamState
 from ingest.supervisor import SourceStatus
-from ingest.times import rfc3339
-from storage import queries
+from ingest.times import Time, rfc3339
 from storage.engine import Database
+from storage.queries import gaps, rejects
+from storage.queries.gaps import OpenGap
 
 _DUPLICATES = "headrace_events_duplicate"
 
 Kinds = dict[tuple[str, str], dict[str, int]]
-OpenGap = Callable[[str, str], Gap | None]  # of a source and mode
+
+
+class StreamRow(Struct, frozen=True, kw_only=True):
+    """One connection of a source that listens. `lost` and `reason`: why it last ended."""
+
+    stream: int
+    state: str
+    since: Time
+    last_byte_at: Time | None
+    lost: str | None
+    reason: str | None
+    next_attempt_at: Time | None
+
+
+class SourceRow(Struct, frozen=True, kw_only=True):
+    """One source and mode. `counts` are this process's: received is the sum of the other six."""
+
+    source: str
+    mode: str
+    product: str
+    state: str
+    since: Time
+    reason: str | None
+    last_event_at: Time | None
+    last_byte_at: Time | None
+    counts: Mapping[str, int]
+    duplicate_kinds: Mapping[str, int]
+    streams: Sequence[StreamRow]
+    open_gap: OpenGap | None
 
 
 def sources_router(
     database: Database,
     registry: CollectorRegistry,
-    states: Callable[[], Sequence[SourceStatus]],
-    open_gap: OpenGap,
+    statuses: Callable[[], Sequence[SourceStatus]],
+    open_gap: Callable[[str, str], Gap | None],
     clock: Callable[[], datetime],
 ) -> APIRouter:
-    """Sources, gaps and rejects."""
+    """Make the routes of sources, gaps and rejects. `open_gap`: of a source and mode, as far as this process knows."""
     router = APIRouter(prefix="/api/v1", tags=["sources"], default_response_class=JSONResponse)
 
-    @router.get("/sources", responses=describes(SourcesList))
+    @router.get("/sources", responses=describes_list("sources", *_EXAMPLES))
     async def list_sources() -> Response:
         """Every configured source and mode. Counts are this process's: received is the sum of the other six."""
-        kinds = _duplicate_kinds(registry)
-        now = clock()
-        return json_reply(
-            {
-                "sources": [
-                    _source_json(state, kinds) | {"open_gap": _lasting(open_gap(state.source, state.mode), now)}
-                    for state in states()
-                ]
-            }
-        )
+        kinds, now = _duplicate_kinds(registry), clock()
+        rows = [_source_row(status, kinds, open_gap(status.source, status.mode), now) for status in statuses()]
+        return json_reply({"sources": rows})
 
-    @router.get("/gaps", responses=describes(GapsPage, 422, 503))
+    @router.get("/gaps", responses=describes_page("gaps", gaps.EXAMPLE, 422, 503))
     async def list_gaps(query: Annotated[PageQuery, Query()]) -> Response:
         """When nothing of a source and mode was listening, and why. The first start of a source opens no gap."""
-        page = await database.read(queries.gaps_page, span_of(query), source=query.source)
-        return page_reply("gaps", page, gap_json, lambda row: row.id)
+        return page_reply("gaps", await database.read(gaps.gaps_page, span_of(query), source=query.source))
 
-    @router.get("/rejects", responses=describes(RejectsPage, 422, 503))
+    @router.get("/rejects", responses=describes_page("rejects", rejects.EXAMPLE, 422, 503))
     async def list_rejects(query: Annotated[PageQuery, Query()]) -> Response:
         """What was authentic but could not become an event, with the bytes that were sent."""
-        page = await database.read(queries.rejects_page, span_of(query), source=query.source)
-        return page_reply("rejects", page, reject_json, lambda row: row.id)
+        return page_reply("rejects", await database.read(rejects.rejects_page, span_of(query), source=query.source))
 
     return router
 
 
-def _source_json(status: SourceStatus, kinds: Kinds) -> dict[str, Any]:
-    return {
-        "source": status.source,
-        "mode": status.mode,
-        "product": status.product,
-        "state": status.state,
-        "since": rfc3339(status.since),
-        "reason": reason_json(status.reason),
-        "last_event_at": time_json(status.last_event_at),
-        "last_byte_at": time_json(status.last_byte_at),
-        "counts": dict(status.counts),
-        "duplicate_kinds": kinds.get((status.source, status.mode), {}),
-        "streams": list(map(_stream_json, status.streams)),
-    }
+def shown_reason(reason: str | None) -> str | None:
+    """Return why a source is down; the secrets in the URLs of a library's error are masked."""
+    return None if reason is None else masked_text(reason)
 
 
-def _stream_json(stream: StreamState) -> dict[str, Any]:
-    return {
-        "stream": stream.stream,
-        "state": stream.state,
-        "since": rfc3339(stream.since),
-        "last_byte_at": time_json(stream.last_byte_at),
-        "lost": stream.lost,
-        "reason": reason_json(stream.reason),
-        "next_attempt_at": time_json(stream.next_attempt_at),
-    }
+def _source_row(status: SourceStatus, kinds: Kinds, gap: Gap | None, now: datetime) -> SourceRow:
+    return SourceRow(
+        source=status.source,
+        mode=status.mode,
+        product=status.product,
+        state=status.state,
+        since=rfc3339(status.since),
+        reason=shown_reason(status.reason),
+        last_event_at=_time(status.last_event_at),
+        last_byte_at=_time(status.last_byte_at),
+        counts=status.counts,
+        duplicate_kinds=kinds.get((status.source, status.mode), {}),
+        streams=[_stream_row(stream) for stream in status.streams],
+        open_gap=None if gap is None else _open_gap(gap, now),
+    )
 
 
-def _lasting(gap: Gap | None, now: datetime) -> dict[str, Any] | None:
-    return None if gap is None else open_gap_json(gap, max((now - gap.since).total_seconds(), 0.0))
+def _stream_row(stream: StreamState) -> StreamRow:
+    return StreamRow(
+        stream=stream.stream,
+        state=stream.state,
+        since=rfc3339(stream.since),
+        last_byte_at=_time(stream.last_byte_at),
+        lost=stream.lost,
+        reason=shown_reason(stream.reason),
+        next_attempt_at=_time(stream.next_attempt_at),
+    )
+
+
+def _open_gap(gap: Gap, now: datetime) -> OpenGap:
+    seconds = max((now - gap.since).total_seconds(), 0.0)
+    return OpenGap(since=rfc3339(gap.since), cause=gap.cause.value, seconds=seconds)
+
+
+def _time(at: datetime | None) -> Time | None:
+    return None if at is None else rfc3339(at)
 
 
 def _duplicate_kinds(registry: CollectorRegistry) -> Kinds:
-    """How the first copies of each source's duplicates came."""
+    """Return how the first copies of each source's duplicates came."""
     kinds: Kinds = {}
     for family in registry.restricted_registry([f"{_DUPLICATES}_total"]).collect():
         for sample in family.samples:
             labels = sample.labels
             kinds.setdefault((labels["source"], labels["mode"]), {})[labels["kind"]] = int(sample.value)
     return kinds
+
+
+_EXAMPLES = (
+    SourceRow(
+        source="fleet",
+        mode="webhook",
+        product="tracker",
+        state="running",
+        since="2026-07-28T08:00:00.000Z",
+        reason=None,
+        last_event_at="2026-07-28T16:53:05.702Z",
+        last_byte_at="2026-07-28T16:53:05.702Z",
+        counts={
+            "received": 1050,
+            "stored": 1042,
+            "duplicate": 5,
+            "rejected": 2,
+            "ignored": 1,
+            "deferred": 0,
+            "in_flight": 0,
+        },
+        duplicate_kinds={"redelivery": 5, "overlap": 0, "redundant": 0},
+        streams=[],
+        open_gap=None,
+    ),
+    SourceRow(
+        source="fleet",
+        mode="sse",
+        product="tracker",
+        state="down",
+        since="2026-07-28T16:53:12.000Z",
+        reason="nothing came for 20 s",
+        last_event_at="2026-07-28T16:52:44.011Z",
+        last_byte_at="2026-07-28T16:52:52.000Z",
+        counts={
+            "received": 1040,
+            "stored": 0,
+            "duplicate": 1040,
+            "rejected": 0,
+            "ignored": 0,
+            "deferred": 0,
+            "in_flight": 0,
+        },
+        duplicate_kinds={"redelivery": 0, "overlap": 1040, "redundant": 0},
+        streams=[
+            StreamRow(
+                stream=1,
+                state="waiting",
+                since="2026-07-28T16:53:12.000Z",
+                last_byte_at="2026-07-28T16:52:52.000Z",
+                lost="idle",
+                reason="nothing came for 20 s",
+                next_attempt_at="2026-07-28T16:53:14.718Z",
+            )
+        ],
+        open_gap=OpenGap(since="2026-07-28T16:52:52.000Z", cause="idle", seconds=21.4),
+    ),
+)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from app.cli.options import After, Config, Debug, Json, Limit, Since, Source, Until
-
-if TYPE_CHECKING:
-    from app.settings import Settings
-
+from app.cli import reading
+from app.cli.options import After, Config, Debug, Json, Limit, settings_of
 
 Ids = Annotated[
     list[UUID] | None, typer.Option("--id", metavar="ID", help="The id of an event; may be given several times.")
@@ -35,7 +30,7 @@ def serve(
     """
     from app.cli.serving import run_service
 
-    run_service(_settings(config, host=host, port=port), demo=demo)
+    run_service(settings_of(config, host=host, port=port), demo=demo)
 
 
 def check(
@@ -56,7 +51,7 @@ def check(
     """
     from app.cli.upkeep import show_configuration
 
-    show_configuration(_settings(config), connect=connect)
+    show_configuration(settings_of(config), connect=connect)
 
 
 def migrate(config: Config = None, debug: Debug = False) -> None:
@@ -68,95 +63,7 @@ def migrate(config: Config = None, debug: Debug = False) -> None:
     """
     from app.cli.upkeep import migrate_store
 
-    migrate_store(_settings(config))
-
-
-def events(
-    product: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this product.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="ID", help="Only of this device.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="PREFIX", help="Only names that begin so.")] = None,
-    source: Source = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 100,
-    after: After = None,
-    as_json: Json = False,
-    config: Config = None,
-    debug: Debug = False,
-) -> None:
-    """Show stored events, the newest last.
-
-    \b
-    Example:
-      headrace events --device e00fce682e79a004f1e69a2b --name spark/ --since 2h
-    """
-    from app.cli.reading import Stretch, show_events
-    from storage.queries import EventFilter
-
-    wanted = EventFilter(product, device, name, source, since, until)
-    show_events(_settings(config), wanted, Stretch(after, limit), as_json=as_json)
-
-
-def gaps(
-    source: Source = None,
-    limit: Limit = 100,
-    after: After = None,
-    as_json: Json = False,
-    config: Config = None,
-    debug: Debug = False,
-) -> None:
-    """Show gaps, the newest last: when nothing of a source was listening, why, and what that may have cost.
-
-    \b
-    Example:
-      headrace gaps --source fleet --limit 20
-    """
-    from app.cli.reading import Stretch, show_gaps
-
-    show_gaps(_settings(config), source, Stretch(after, limit), as_json=as_json)
-
-
-def rejects(
-    source: Source = None,
-    limit: Limit = 100,
-    after: After = None,
-    as_json: Json = False,
-    config: Config = None,
-    debug: Debug = False,
-) -> None:
-    """Show rejects, the newest last: what was authentic but could not become an event, and why.
-
-    \b
-    Example:
-      headrace rejects --source fleet --limit 20
-    """
-    from app.cli.reading import Stretch, show_rejects
-
-    show_rejects(_settings(config), source, Stretch(after, limit), as_json=as_json)
-
-
-def sources(as_json: Json = False, config: Config = None, debug: Debug = False) -> None:
-    """Show who is listening, and what each source brought. Counts are of all processes and restarts.
-
-    \b
-    Example:
-      headrace sources
-    """
-    from app.cli.reading import show_sources
-
-    show_sources(_settings(config), as_json=as_json)
-
-
-def handlers(as_json: Json = False, config: Config = None, debug: Debug = False) -> None:
-    """Show how far behind each handler is. Retries wait for another try, dead ones for `headrace redrive`.
-
-    \b
-    Example:
-      headrace handlers --json
-    """
-    from app.cli.reading import show_handlers
-
-    show_handlers(_settings(config), as_json=as_json)
+    migrate_store(settings_of(config))
 
 
 def dead(
@@ -182,7 +89,7 @@ def dead(
       headrace dead alerts --delete --all
     """
     from app.cli import dead_letters
-    from app.cli.reading import Stretch
+    from app.cli.listing import Asked
 
     if not delete and (ids or everything):
         raise typer.BadParameter("goes with --delete", param_hint="--id, --all")
@@ -190,11 +97,11 @@ def dead(
         if handler is None:
             raise typer.BadParameter("goes with a HANDLER", param_hint="--delete")
         _require_choice(ids, everything=everything)
-        dead_letters.delete(_settings(config), handler, ids)
+        dead_letters.delete(settings_of(config), handler, ids)
         return
     if handler is None and after is not None:
         raise typer.BadParameter("goes with a HANDLER: each has positions of its own", param_hint="--after")
-    dead_letters.show_dead(_settings(config), handler, Stretch(after, limit), as_json=as_json)
+    dead_letters.show_dead(settings_of(config), handler, Asked(after, limit), as_json=as_json)
 
 
 def redrive(
@@ -216,7 +123,7 @@ def redrive(
     from app.cli.dead_letters import give_back
 
     _require_choice(ids, everything=everything)
-    give_back(_settings(config), handler, ids)
+    give_back(settings_of(config), handler, ids)
 
 
 def _require_choice(ids: list[UUID] | None, *, everything: bool) -> None:
@@ -224,7 +131,4 @@ def _require_choice(ids: list[UUID] | None, *, everything: bool) -> None:
         raise typer.BadParameter("give either --id ID (once or several times) or --all", param_hint="--id, --all")
 
 
-def _settings(config: Path | None, *, host: str | None = None, port: int | None = None) -> Settings:
-    from app.settings import load
-
-    return load(config, os.environ, host=host, port=port)
+COMMANDS = (serve, check, migrate, *reading.COMMANDS, dead, redrive)

@@ -6,34 +6,35 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
-from app.cli import shapes
 from app.cli.faults import Fault
+from app.cli.listing import Asked
 from app.cli.output import show, show_json, show_table
-from app.cli.reading import Stretch
 from app.cli.store import ask
-from app.row_json import dead_json
 from app.settings import Settings
-from storage import queries
 from storage.cursors import SqlCursors
 from storage.engine import Database
-from storage.queries import DeadLetterRow, Page
+from storage.queries.dead_letters import DeadLetterRow, dead_page, dead_positions
+from storage.queries.handlers import handler_rows
+from storage.queries.page import Page
+
+_HEADINGS = ("handler", "position", "id", "device", "name", "attempts", "error")
 
 
-def show_dead(settings: Settings, handler: str | None, stretch: Stretch, *, as_json: bool) -> None:
+def show_dead(settings: Settings, handler: str | None, asked: Asked, *, as_json: bool) -> None:
     """Print the dead letters of a handler, or of every one that ever ran. Raises Fault where the handler never did."""
 
     async def question(database: Database) -> dict[str, Page[DeadLetterRow]]:
         names = await _handlers(database, handler)
-        return {name: await database.read(queries.dead_page, name, stretch.span) for name in names}
+        return {name: await database.read(dead_page, name, asked.span) for name in names}
 
     pages = asyncio.run(ask(settings, question))
-    found = {name: stretch.extract(page, lambda row: row.position) for name, page in pages.items()}
+    found = {name: asked.listed(page) for name, page in pages.items()}
     if as_json:
-        each = [{"handler": name, **some.document("dead", dead_json)} for name, some in found.items()]
+        each = [{"handler": name, **some.document("dead")} for name, some in found.items()]
         show_json(each[0] if handler else {"handlers": each})
         return
-    cells = [(name, *shapes.dead_cells(row)) for name, some in found.items() for row in some.rows]
-    show_table(("handler", *shapes.DEAD_HEADINGS), cells, empty="There are no dead letters.")
+    cells = [(name, *_cells(row)) for name, some in found.items() for row in some.rows]
+    show_table(_HEADINGS, cells, empty="There are no dead letters.")
     for some in found.values():
         some.hint()
 
@@ -56,7 +57,7 @@ def _act(settings: Settings, handler: str, ids: Sequence[UUID] | None, act: Acti
         await _handlers(database, handler)
         if not ids:
             return await act(SqlCursors(database), handler, None), ()
-        positions = {id_: await database.read(queries.dead_positions, handler, [id_]) for id_ in ids}
+        positions = {id_: await database.read(dead_positions, handler, [id_]) for id_ in ids}
         found = [position for some in positions.values() for position in some]
         return await act(SqlCursors(database), handler, found), [id_ for id_, some in positions.items() if not some]
 
@@ -66,13 +67,19 @@ def _act(settings: Settings, handler: str, ids: Sequence[UUID] | None, act: Acti
         raise Fault(f"these are no dead letters of {handler}: {', '.join(map(str, unknown))}")
 
 
+def _cells(row: DeadLetterRow) -> tuple[object, ...]:
+    event = row.event
+    of_event = (None, None, "(expired)") if event is None else (event.id, event.device, event.name)
+    return (row.position, *of_event, row.attempts, row.error)
+
+
 def _letters(count: int) -> str:
     return f"{count} dead letter{'' if count == 1 else 's'}"
 
 
 async def _handlers(database: Database, wanted: str | None) -> list[str]:
-    """Every handler that ever ran, or only `wanted`."""
-    names = [row.lag.handler for row in await database.read(queries.handler_rows)]
+    """Return every handler that ever ran, or only `wanted`."""
+    names = [row.handler for row in await database.read(handler_rows)]
     if wanted is None:
         return names
     if wanted not in names:

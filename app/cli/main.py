@@ -16,11 +16,6 @@ from app.cli import commands
 from app.cli.faults import report, without_secrets
 from app.cli.output import hint
 
-_COMMANDS = (
-    *(commands.serve, commands.check, commands.migrate),
-    *(commands.events, commands.gaps, commands.rejects, commands.sources),
-    *(commands.handlers, commands.dead, commands.redrive),
-)
 _INTERRUPTED = 130  # what shells make of SIGINT
 
 
@@ -60,7 +55,7 @@ def make_app() -> typer.Typer:
     """The commands under their names; help and errors are plain text."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(help="Take device events in, store each once, and hand them on.")(_root)
-    for command in _COMMANDS:
+    for command in commands.COMMANDS:
         app.command()(command)
     return app
 

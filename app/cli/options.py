@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ingest.times import parse_rfc3339
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 _LARGEST = 2**63 - 1  # the databases' integers
 
@@ -16,6 +20,13 @@ _LARGEST = 2**63 - 1  # the databases' integers
 def _remember_debug(context: typer.Context, debug: bool) -> bool:
     context.find_root().obj["debug"] = debug
     return debug
+
+
+def settings_of(config: Path | None, *, host: str | None = None, port: int | None = None) -> Settings:
+    """Load the settings; `host` and `port` are before those of the file. Raises ConfigurationError."""
+    from app.settings import load
+
+    return load(config, os.environ, host=host, port=port)
 
 
 def parse_time(text: str) -> datetime:

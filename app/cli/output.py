@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,10 +20,20 @@ _LONGEST_CELL = 200
 _GAP = 2
 _LAST_AT_LEAST = 24
 
+# The member of a row under its own name, or a heading and what stands under it.
+Column = str | tuple[str, Callable[[Any], object]]
+
 
 def show_json(document: Mapping[str, Any]) -> None:
-    """Print a document in ASCII, so that no terminal and no locale can stumble over it."""
-    show(json.dumps(document, indent=2, default=str))
+    """Print a document, which may hold structs, in ASCII: no terminal and no locale can stumble over it."""
+    show(json.dumps(msgspec.to_builtins(document), indent=2))
+
+
+def show_rows(columns: Sequence[Column], rows: Sequence[object], *, empty: str) -> None:
+    """Print structs as a table; numbers that are not whole with one decimal."""
+    headings = [column if isinstance(column, str) else column[0] for column in columns]
+    cells = [[_content(column, row) for column in columns] for row in rows]
+    show_table([heading.replace("_", " ") for heading in headings], cells, empty=empty)
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -65,7 +76,7 @@ def hint(text: str) -> None:
 
 
 def visible(text: str) -> str:
-    """The text with all that is not printable spelled out: control characters, bidirectional overrides, halves."""
+    """Spell out all that is not printable: control characters, bidirectional overrides, halves."""
     if text.isprintable():
         return text
     return "".join(
@@ -73,8 +84,13 @@ def visible(text: str) -> str:
     )
 
 
+def _content(column: Column, row: object) -> object:
+    value = getattr(row, column) if isinstance(column, str) else column[1](row)
+    return round(value, 1) if isinstance(value, float) else value
+
+
 def _cell(value: object) -> Text:
-    """Never markup: what a device sends is shown, not obeyed."""
+    """Return plain text, never markup: what a device sends is shown, not obeyed."""
     text = "" if value is None else str(value)
     shown = visible(text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…")
     number = isinstance(value, int | float)

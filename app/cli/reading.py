@@ -1,139 +1,193 @@
-"""What the store holds, shown: events, gaps, rejects, sources and handlers."""
+"""The commands that read the store: each one's options and help, and what it prints of the struct that it reads.
+
+What a command needs is imported when it runs, so that --help is quick.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated
 
-from app.cli import shapes
-from app.cli.output import hint, show_json, show_table
-from app.cli.store import ask
-from app.event_json import event_json
-from app.row_json import gap_json, reject_json
-from app.settings import Settings
-from ingest.event import Event, Mode
-from storage import queries
-from storage.engine import Database
-from storage.queries import EventFilter, GapRow, Page, RejectRow, SourceTotals, Span
+import typer
 
-T = TypeVar("T")
+from app.cli.options import After, Config, Debug, Json, Limit, Since, Source, Until, settings_of
 
+if TYPE_CHECKING:
+    from app.cli.output import Column
+    from app.cli.sources import StoredSource
+    from app.settings import Settings
+    from ingest.event_json import EventJson
+    from storage.queries.handlers import HandlerRow
+    from storage.queries.rejects import RejectRow
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """At most `limit` rows behind `after`; the newest ones where that is None."""
-
-    after: int | None
-    limit: int
-
-    @property
-    def span(self) -> Span:
-        """What the store is asked for."""
-        return Span(self.limit, descending=True) if self.after is None else Span(self.limit, after=self.after)
-
-    def extract(self, page: Page[T], key: Callable[[T], int]) -> Extract[T]:
-        """The page of `span`, in ascending order."""
-        if self.after is not None:
-            return Extract(page.rows, page.next, page.last)
-        rows = page.rows[::-1]
-        return Extract(rows, None, key(rows[-1]) if rows else 0, older=page.next is not None)
+_SHOWN_BYTES = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Extract(Generic[T]):
-    """Rows with the newest last. `next` is where to go on now, None at the end; `last` is where to go on later."""
+def events(
+    product: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this product.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="ID", help="Only of this device.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="PREFIX", help="Only names that begin so.")] = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Show stored events, the newest last.
 
-    rows: Sequence[T]
-    next: int | None
-    last: int
-    older: bool = False
+    \b
+    Example:
+      headrace events --device e00fce682e79a004f1e69a2b --name spark/ --since 2h
+    """
+    from app.cli.listing import Asked, show_page
+    from storage.queries.events import EventFilter, events_page
 
-    def document(self, name: str, to_json: Callable[[T], object]) -> dict[str, Any]:
-        """The JSON document, in the shape of the API."""
-        return {name: [to_json(row) for row in self.rows], "next": self.next, "last": self.last}
-
-    def hint(self) -> None:
-        """Tell people that there is more than they see."""
-        if self.next is not None:
-            hint(f"There are newer ones: go on with --after {self.next}")
-        if self.older:
-            hint("There are older ones: raise --limit, or begin with --after 0")
-
-
-def show_events(settings: Settings, wanted: EventFilter, stretch: Stretch, *, as_json: bool) -> None:
-    """Print the events of a stretch that pass the filter."""
-
-    async def question(database: Database) -> Page[Event]:
-        return await database.read(queries.events_page, wanted, stretch.span)
-
-    found = stretch.extract(asyncio.run(ask(settings, question)), lambda event: event.position or 0)
-    if as_json:
-        show_json(found.document("events", event_json))
-        return
-    show_table(shapes.EVENT_HEADINGS, map(shapes.event_cells, found.rows), empty="There are no such events.")
-    found.hint()
-
-
-def show_gaps(settings: Settings, source: str | None, stretch: Stretch, *, as_json: bool) -> None:
-    """Print the gaps of a stretch, optionally of one source."""
-
-    async def question(database: Database) -> Page[GapRow]:
-        return await database.read(queries.gaps_page, stretch.span, source=source)
-
-    found = stretch.extract(asyncio.run(ask(settings, question)), lambda row: row.id)
-    if as_json:
-        show_json(found.document("gaps", gap_json))
-        return
-    show_table(shapes.GAP_HEADINGS, map(shapes.gap_cells, found.rows), empty="There are no gaps.")
-    found.hint()
+    wanted = EventFilter(product, device, name, source, since, until)
+    show_page(
+        settings_of(config),
+        "events",
+        Asked(after, limit),
+        lambda connection, span: events_page(connection, wanted, span),
+        ("position", "published_at", "source", "device", "name", ("data", _data)),
+        empty="There are no such events.",
+        as_json=as_json,
+    )
 
 
-def show_rejects(settings: Settings, source: str | None, stretch: Stretch, *, as_json: bool) -> None:
-    """Print the rejects of a stretch, optionally of one source."""
+def gaps(
+    source: Source = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Show gaps, the newest last: when nothing of a source was listening, why, and what that may have cost.
 
-    async def question(database: Database) -> Page[RejectRow]:
-        return await database.read(queries.rejects_page, stretch.span, source=source)
+    \b
+    Example:
+      headrace gaps --source fleet --limit 20
+    """
+    from app.cli.listing import Asked, show_page
+    from storage.queries.gaps import gaps_page
 
-    found = stretch.extract(asyncio.run(ask(settings, question)), lambda row: row.id)
-    if as_json:
-        show_json(found.document("rejects", reject_json))
-        return
-    show_table(shapes.REJECT_HEADINGS, map(shapes.reject_cells, found.rows), empty="There are no rejects.")
-    found.hint()
-
-
-def show_sources(settings: Settings, *, as_json: bool) -> None:
-    """Print what each source brought: the configured ones, and those that only the store knows."""
-
-    async def question(database: Database) -> tuple[list[SourceTotals], list[GapRow]]:
-        return await database.read(queries.source_totals), await database.read(queries.open_gaps)
-
-    rows = _every_source(settings, *asyncio.run(ask(settings, question)))
-    if as_json:
-        show_json({"sources": rows})
-    else:
-        show_table(shapes.SOURCE_HEADINGS, map(shapes.source_cells, rows), empty="There are no sources.")
-
-
-def show_handlers(settings: Settings, *, as_json: bool) -> None:
-    """Print where each handler stands that ever ran."""
-    found = asyncio.run(ask(settings, lambda database: database.read(queries.handler_rows)))
-    rows = [shapes.configured_handler_json(row, settings) for row in found]
-    if as_json:
-        show_json({"handlers": rows})
-        return
-    show_table(shapes.HANDLER_HEADINGS, map(shapes.handler_cells, rows), empty="No handler ran on this store yet.")
+    show_page(
+        settings_of(config),
+        "gaps",
+        Asked(after, limit),
+        lambda connection, span: gaps_page(connection, span, source=source),
+        (
+            "id",
+            "since",
+            ("until", lambda gap: gap.until or "(open)"),
+            "source",
+            "mode",
+            "cause",
+            "seconds",
+            "suspected",
+        ),
+        empty="There are no gaps.",
+        as_json=as_json,
+    )
 
 
-def _every_source(settings: Settings, totals: Sequence[SourceTotals], gaps: Sequence[GapRow]) -> list[dict[str, Any]]:
-    known = {(row.source, row.mode): row for row in totals}
-    lasting = {(row.source, row.mode): row for row in gaps}
-    configured: list[tuple[str, Mode]] = [
-        (label, mode) for label, source in settings.sources.items() for mode in source.modes
-    ]
-    return [
-        shapes.source_json(source, mode, known.get((source, mode)), lasting.get((source, mode)), settings)
-        for source, mode in dict.fromkeys([*configured, *sorted(known)])
-    ]
+def rejects(
+    source: Source = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Show rejects, the newest last: what was authentic but could not become an event, and why.
+
+    \b
+    Example:
+      headrace rejects --source fleet --limit 20
+    """
+    from app.cli.listing import Asked, show_page
+    from storage.queries.rejects import rejects_page
+
+    show_page(
+        settings_of(config),
+        "rejects",
+        Asked(after, limit),
+        lambda connection, span: rejects_page(connection, span, source=source),
+        ("id", "received_at", "source", "mode", "reason", ("body", _body)),
+        empty="There are no rejects.",
+        as_json=as_json,
+    )
+
+
+def sources(as_json: Json = False, config: Config = None, debug: Debug = False) -> None:
+    """Show who is listening, and what each source brought. Counts are of all processes and restarts.
+
+    \b
+    Example:
+      headrace sources
+    """
+    from app.cli.listing import read, show_all
+    from app.cli.sources import stored_sources
+    from storage.queries.sources import source_totals
+
+    settings = settings_of(config)
+    rows = stored_sources(settings, read(settings, source_totals))
+    counts: list[Column] = [(name, _count(name)) for name in ("stored", "duplicate", "rejected", "ignored", "expired")]
+    columns: tuple[Column, ...] = (
+        *("source", "mode", ("product", lambda row: row.product or "(gone)"), "state", "since"),
+        *(("streams", _streams), "covered_until", *counts, ("last counted minute", attrgetter("last_minute"))),
+    )
+    show_all("sources", rows, columns, empty="There are no sources.", as_json=as_json)
+
+
+def handlers(as_json: Json = False, config: Config = None, debug: Debug = False) -> None:
+    """Show how far behind each handler is. Retries wait for another try, dead ones for `headrace redrive`.
+
+    \b
+    Example:
+      headrace handlers --json
+    """
+    from app.cli.listing import read, show_all
+    from storage.queries.handlers import handler_rows
+
+    settings = settings_of(config)
+    rows = [_configured(row, settings) for row in read(settings, handler_rows)]
+    columns = (
+        *("handler", "state", "position", "head", ("lag", attrgetter("lag_events"))),
+        *(("lag s", attrgetter("lag_seconds")), "retries", "dead", "holder"),
+    )
+    show_all("handlers", rows, columns, empty="No handler ran on this store yet.", as_json=as_json)
+
+
+COMMANDS = (events, gaps, rejects, sources, handlers)
+
+
+def _data(event: EventJson) -> str | None:
+    if isinstance(event.data_base64, bytes):
+        return f"({len(event.data_base64)} bytes)"
+    return event.data or None
+
+
+def _body(reject: RejectRow) -> str:
+    """Return the beginning of what was sent; bytes that are no UTF-8 are spelled out."""
+    return reject.body[:_SHOWN_BYTES].decode(errors="backslashreplace")
+
+
+def _streams(source: StoredSource) -> int | None:
+    return None if source.state is None else len(source.streams)
+
+
+def _count(name: str) -> Callable[[StoredSource], int]:
+    return lambda source: source.counts[name]
+
+
+def _configured(row: HandlerRow, settings: Settings) -> HandlerRow:
+    """Return the row with state `removed` where it has a cursor, and the configuration does not name it."""
+    from msgspec.structs import replace
+
+    gone = row.state == "stopped" and row.handler not in settings.handlers
+    return replace(row, state="removed") if gone else row

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from msgspec import Struct, structs
 from sqlalchemy import ColumnElement, Connection, func, literal, select, true
 
-from ingest.event import Event, Mode
+from ingest import event_json
+from ingest.event_json import EventJson
+from ingest.times import Time
 from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import event_of, from_micros, to_micros
+from storage.queries.times import as_time
+from storage.rows import event_of, to_micros
 from storage.tables import BLOCK_BITS, block, events, head, sightings
 
 # Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
@@ -36,22 +40,36 @@ class EventFilter:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(Struct, frozen=True, kw_only=True):
     """A further arrival of an event that was there already."""
 
     source: str
-    mode: Mode
-    received_at: datetime
+    mode: str
+    received_at: Time
+
+
+class EventWithSightings(EventJson, frozen=True, kw_only=True):
+    """One event, and who else saw it."""
+
+    sightings: list[Sighting]
+
+
+def _with_sightings(event: EventJson, seen: list[Sighting]) -> EventWithSightings:
+    return EventWithSightings(**structs.asdict(event), sightings=seen)
+
+
+EXAMPLE = _with_sightings(
+    event_json.EXAMPLE, [Sighting(source="fleet", mode="webhook", received_at="2026-07-28T16:53:35.911Z")]
+)
 
 
 def head_position(connection: Connection) -> int:
-    """The highest position that was ever given."""
+    """Return the highest position that was ever given."""
     return int(connection.execute(select(head.c.position)).scalar_one())
 
 
-def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page[Event]:
-    """The events of a span that pass the filter."""
+def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page[EventJson]:
+    """Return the events of a span that pass the filter."""
     read_to = head_position(connection)  # first: whatever commits after this is for the next page
     stretch = _id_stretch(wanted)
     conditions = [*_conditions(wanted), events.c.position <= read_to]
@@ -63,11 +81,12 @@ def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page
     elif stretch and _few(connection, stretch):
         conditions, key = [*conditions[:-1], key + 0 <= read_to, *stretch], key + 0  # hides the key's own index
     keys = select_keys(connection, key, CONTENTS, conditions, span, parts)
-    return keys.page(_events_at(connection, keys.keys, span), span, read_to=_ceiling(read_to, span))
+    rows = _events_at(connection, keys.keys, span)
+    return keys.page(rows, span, key="position", read_to=_ceiling(read_to, span))
 
 
-def event_by_id(connection: Connection, id_: UUID) -> tuple[Event, list[Sighting]] | None:
-    """An event and its further arrivals in the order they were committed; None where there is no such event."""
+def event_by_id(connection: Connection, id_: UUID) -> EventWithSightings | None:
+    """Return an event with its further arrivals in the order they were committed; None where there is no such event."""
     row = connection.execute(select(events).where(events.c.id == id_)).one_or_none()
     if row is None:
         return None
@@ -76,11 +95,14 @@ def event_by_id(connection: Connection, id_: UUID) -> tuple[Event, list[Sighting
         .where(sightings.c.position == row.position)
         .order_by(sightings.c.id)
     )
-    return event_of(row), [Sighting(source, mode, from_micros(at)) for source, mode, at in connection.execute(further)]
+    seen = [
+        Sighting(source=source, mode=mode, received_at=as_time(at)) for source, mode, at in connection.execute(further)
+    ]
+    return _with_sightings(event_json.event_json(event_of(row)), seen)
 
 
 def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:
-    """The blocks from one position to another, a few and then ever more at a time, in the order of reading.
+    """Yield the blocks from one position to another, a few and then ever more at a time, in the order of reading.
 
     A device with many events has a page in the first blocks; one with hardly any is looked for in hundreds at once.
     """
@@ -97,11 +119,11 @@ def _ceiling(read_to: int, span: Span) -> int:
     return read_to if span.before is None else min(read_to, span.before - 1)
 
 
-def _events_at(connection: Connection, positions: Sequence[int], span: Span) -> list[Event]:
+def _events_at(connection: Connection, positions: Sequence[int], span: Span) -> list[EventJson]:
     if not positions:
         return []
     query = select(events).where(events.c.position.in_(positions))
-    return [event_of(row) for row in connection.execute(ordered(query, events.c.position, span))]
+    return [event_json.event_json(event_of(row)) for row in connection.execute(ordered(query, events.c.position, span))]
 
 
 def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
@@ -117,7 +139,7 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
 
 
 def _id_stretch(wanted: EventFilter) -> list[ColumnElement[bool]]:
-    """The ids that events of the asked time can have: ids begin with published_at in milliseconds, 0 before 1970."""
+    """Return which ids events of that time have: ids begin with published_at in milliseconds, 0 before 1970."""
     stretch: list[ColumnElement[bool]] = []
     if wanted.since is not None and (since := to_micros(wanted.since) // 1000) > 0:
         stretch.append(events.c.id >= UUID(int=since << 80))

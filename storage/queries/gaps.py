@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from ingest.coverage import Gap
-from ingest.event import Cause, Mode
+from ingest.times import Time
 from storage.clock import database_now
 from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import from_micros
+from storage.queries.times import as_time, as_time_or_none
 from storage.tables import gaps
 
 
-@dataclass(frozen=True, slots=True)
-class GapRow:
-    """A gap under the number it was written by. `seconds` of one that lasts are up to now."""
+class GapRow(Struct, frozen=True, kw_only=True):
+    """When nothing of a source and mode was listening. `until` is null while it lasts, and `seconds` are up to now.
+
+    `suspected` is how many events it may have cost: its length times the usual rate; 0 while it lasts.
+    """
 
     id: int
     source: str
-    mode: Mode
-    gap: Gap
+    mode: str
+    since: Time
+    until: Time | None
+    cause: str
+    seconds: float
+    suspected: float
+
+
+class OpenGap(Struct, frozen=True, kw_only=True):
+    """Since when nothing is listening, and why; `seconds` are up to now."""
+
+    since: Time
+    cause: str
     seconds: float
 
 
+EXAMPLE = GapRow(
+    id=3,
+    source="fleet",
+    mode="webhook",
+    since="2026-07-28T07:58:21.104Z",
+    until="2026-07-28T08:00:00.000Z",
+    cause="down",
+    seconds=98.896,
+    suspected=11.5,
+)
+
+
 def gaps_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[GapRow]:
-    """The gaps of a span, optionally of one source."""
+    """Return the gaps of a span, optionally of one source."""
     conditions = [] if source is None else [gaps.c.source == source]
     keys = select_keys(connection, gaps.c.id, (gaps.c.cause,), conditions, span)
     if not keys.keys:
@@ -37,19 +61,14 @@ def gaps_page(connection: Connection, span: Span, *, source: str | None = None) 
     return keys.page([_gap_row(row, now) for row in connection.execute(query)], span)
 
 
-def open_gaps(connection: Connection) -> list[GapRow]:
-    """The gaps that last, by source and mode."""
-    query = select(gaps).where(gaps.c.until.is_(None)).order_by(gaps.c.source, gaps.c.mode)
-    now = database_now(connection)
-    return [_gap_row(row, now) for row in connection.execute(query)]
-
-
 def _gap_row(row: Any, now: int) -> GapRow:
-    until = None if row.until is None else from_micros(row.until)
     return GapRow(
         id=row.id,
         source=row.source,
         mode=row.mode,
-        gap=Gap(from_micros(row.since), until, Cause(row.cause), row.suspected),
+        since=as_time(row.since),
+        until=as_time_or_none(row.until),
+        cause=row.cause,
         seconds=max((now if row.until is None else row.until) - row.since, 0) / 1_000_000,
+        suspected=round(row.suspected, 3),
     )

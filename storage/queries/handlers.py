@@ -1,106 +1,76 @@
-"""Where each handler stands in the feed, what it left waiting, and its dead letters with their events."""
+"""Handlers: where each stands in the feed, and what it left waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
+from msgspec import Struct
 from sqlalchemy import Connection, select
 
 from ingest.deliveries import HandlerLag
-from ingest.event import Event
+from ingest.times import Time
 from storage.clock import database_now
 from storage.deliveries import lag as lag_of
-from storage.queries.events import CONTENTS
-from storage.queries.page import Page, Span, ordered, select_keys
-from storage.rows import event_of, from_micros, to_micros
-from storage.tables import cursors, deliveries, events
+from storage.queries.times import as_time_or_none
+from storage.rows import to_micros
+from storage.tables import cursors
 
 
-@dataclass(frozen=True, slots=True)
-class HandlerRow:
-    """One handler's lag. `lag_seconds` is the age of the oldest event behind its cursor; 0.0 where there is none.
+class HandlerRow(Struct, frozen=True, kw_only=True):
+    """One handler. `retries`: events that wait for another try. `lag_seconds`: age of the oldest one behind.
 
-    `holder` is the process that has its lease, until `lease_expires_at`; `running` says whether that is still to come
-    by the database's clock.
+    `holder` is the process that has its lease, until `lease_expires_at`.
     """
 
-    lag: HandlerLag
-    lag_seconds: float
-    running: bool
-    holder: str | None
-    lease_expires_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterRow:
-    """An event a handler gave up. `event` is None where retention took it since."""
-
+    handler: str
+    state: str
     position: int
-    event: Event | None
-    attempts: int
-    first_failed_at: datetime | None
-    error: str
+    head: int
+    lag_events: int
+    lag_seconds: float
+    retries: int
+    dead: int
+    holder: str | None
+    lease_expires_at: Time | None
+
+
+EXAMPLE = HandlerRow(
+    handler="alerts",
+    state="running",
+    position=1040,
+    head=1042,
+    lag_events=2,
+    lag_seconds=0.013,
+    retries=1,
+    dead=1,
+    holder="gateway-1:4711",
+    lease_expires_at="2026-07-28T16:53:15.000Z",
+)
 
 
 def handler_rows(connection: Connection) -> list[HandlerRow]:
-    """Every handler that has a cursor, by name."""
+    """Return every handler that has a cursor, by name: `running` while a lease holds by the database's clock."""
     now = database_now(connection)
     rows = connection.execute(select(cursors).order_by(cursors.c.handler)).all()
-    return [
-        HandlerRow(
-            lag=lag,
-            lag_seconds=0.0 if lag.oldest is None else max(now - to_micros(lag.oldest), 0) / 1_000_000,
-            running=row.holder is not None and row.expires_at is not None and row.expires_at > now,
-            holder=row.holder,
-            lease_expires_at=None if row.expires_at is None else from_micros(row.expires_at),
-        )
-        for row in rows
-        if (lag := lag_of(connection, row.handler)) is not None
-    ]
+    return [_handler_row(row, lag, now) for row in rows if (lag := lag_of(connection, row.handler)) is not None]
 
 
 def handler_exists(connection: Connection, handler: str) -> bool:
-    """Whether a handler of this name has a cursor."""
+    """Return True where a handler of this name has a cursor."""
     return connection.execute(select(cursors.c.handler).where(cursors.c.handler == handler)).first() is not None
 
 
-def dead_page(connection: Connection, handler: str, span: Span) -> Page[DeadLetterRow]:
-    """A handler's dead letters, by position."""
-    key = deliveries.c.position
-    is_dead = (deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
-    contents = [
-        select(content).where(events.c.position == key).correlate(deliveries).scalar_subquery() for content in CONTENTS
-    ]
-    keys = select_keys(connection, key, (deliveries.c.error, *contents), is_dead, span)
-    if not keys.keys:
-        return keys.page([], span)
-    both = select(key, deliveries.c.attempts, deliveries.c.first_failed_at, deliveries.c.error, *events.columns)
-    query = both.join(events, events.c.position == key, isouter=True).where(
-        deliveries.c.handler == handler, key.in_(keys.keys)
-    )
-    return keys.page([_dead_letter(*row) for row in connection.execute(ordered(query, key, span))], span)
-
-
-def dead_positions(connection: Connection, handler: str, ids: Sequence[UUID]) -> list[int]:
-    """The positions of those events among `ids` that are dead letters of the handler."""
-    query = (
-        select(deliveries.c.position)
-        .join(events, events.c.position == deliveries.c.position)
-        .where(deliveries.c.handler == handler, deliveries.c.due_at.is_(None), events.c.id.in_(ids))
-        .order_by(deliveries.c.position)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def _dead_letter(position: int, attempts: int, first_failed_at: int | None, error: str, *event: Any) -> DeadLetterRow:
-    return DeadLetterRow(
-        position=position,
-        event=None if event[0] is None else event_of(event),
-        attempts=attempts,
-        first_failed_at=None if first_failed_at is None else from_micros(first_failed_at),
-        error=error,
+def _handler_row(row: Any, lag: HandlerLag, now: int) -> HandlerRow:
+    leased = row.holder is not None and row.expires_at is not None and row.expires_at > now
+    return HandlerRow(
+        handler=lag.handler,
+        state="running" if leased else "stopped",
+        position=lag.position,
+        head=lag.head,
+        lag_events=max(lag.head - lag.position, 0),
+        lag_seconds=0.0 if lag.oldest is None else max(now - to_micros(lag.oldest), 0) / 1_000_000,
+        retries=lag.waiting,
+        dead=lag.dead,
+        holder=row.holder,
+        lease_expires_at=as_time_or_none(row.expires_at),
     )

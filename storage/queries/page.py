@@ -27,11 +27,19 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Rows in the order asked for. `next` is None when there is no more now; `last` is always where to go on from."""
+    """Rows in the order asked for. `next` is None when there is no more now; `last` is always where to go on from.
+
+    `key` is the name of the member by which pages go on.
+    """
 
     rows: Sequence[T]
     next: int | None
     last: int
+    key: str = "id"
+
+    def key_of(self, row: T) -> int:
+        """Return where to go on from behind this row."""
+        return int(getattr(row, self.key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +49,15 @@ class Keys:
     keys: list[int]
     more: bool
 
-    def page(self, rows: Sequence[T], span: Span, *, read_to: int = 0) -> Page[T]:
-        """The page of these keys. `read_to`: the highest key there was; an ascending reader need not look below it."""
+    def page(self, rows: Sequence[T], span: Span, *, key: str = "id", read_to: int = 0) -> Page[T]:
+        """Return the page of these keys, which the rows have as `key`.
+
+        `read_to`: the highest key there was; an ascending reader need not look below it.
+        """
         end = self.keys[-1] if self.keys else (span.before or 0) if span.descending else span.after
         if self.more:
-            return Page(rows, end, end)
-        return Page(rows, None, end if span.descending else max(end, read_to))
+            return Page(rows, end, end, key)
+        return Page(rows, None, end if span.descending else max(end, read_to), key)
 
 
 def select_keys(
@@ -57,7 +68,7 @@ def select_keys(
     span: Span,
     parts: Iterable[ColumnElement[bool]] = (true(),),
 ) -> Keys:
-    """The keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one.
+    """Select the keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one.
 
     `contents` are all columns whose size senders choose, or, as integers, sizes in bytes.
     `parts` cut the table into pieces in the span's order, which are looked through until the page is full.
@@ -76,7 +87,7 @@ def select_keys(
 
 
 def _size_of(connection: Connection, content: ColumnElement[Any]) -> ColumnElement[int]:
-    """The bytes of a text or a value of bytes; length() alone counts a text's characters."""
+    """Return the bytes of a text or a value of bytes; length() alone counts a text's characters."""
     if isinstance(content.type, Integer):
         return content
     if isinstance(content.type, LargeBinary):
@@ -89,7 +100,7 @@ def _size_of(connection: Connection, content: ColumnElement[Any]) -> ColumnEleme
 
 
 def ordered(query: Select[*Columns], key: ColumnElement[int], span: Span) -> Select[*Columns]:
-    """The query in the span's order."""
+    """Return the query in the span's order."""
     return query.order_by(key.desc() if span.descending else key)
 
 

@@ -1,4 +1,4 @@
-"""What each source brought, over all processes and restarts: the committed tallies and the time that was covered."""
+"""Sources: what each brought, over all processes and restarts: the committed tallies and the time that was covered."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from datetime import datetime
 from sqlalchemy import Connection, case, func, select
 
 from ingest.event import Mode
+from ingest.times import rfc3339
 from storage.clock import database_now
-from storage.rows import from_micros
+from storage.gaps import SourceKey, open_gaps
+from storage.queries.gaps import OpenGap
+from storage.rows import from_micros, to_micros
 from storage.tables import coverage, gaps, tallies
 
-_Way = tuple[str, str]  # a source and one of its modes
 _MICROSECONDS_PER_MINUTE = 60_000_000
 
 
@@ -44,7 +46,7 @@ class Covered:
 class SourceTotals:
     """One source and mode. `counts` are by outcome, and `expired`; `last_minute` is the last one with traffic.
 
-    `covered` is None where it never listened, and where nobody keeps a record of it.
+    `covered` is None where it never listened, and where nobody keeps a record of it. `open_gap` is the one that lasts.
     """
 
     source: str
@@ -52,62 +54,72 @@ class SourceTotals:
     counts: Mapping[str, int]
     last_minute: datetime | None
     covered: Covered | None
+    open_gap: OpenGap | None
 
 
 def source_totals(connection: Connection) -> list[SourceTotals]:
-    """Every source and mode that ever committed or listened, sorted."""
-    counts: dict[tuple[str, str], dict[str, int]] = {}
-    minutes: dict[tuple[str, str], int] = {}
+    """Return every source and mode that ever committed or listened, sorted."""
+    counts: dict[SourceKey, dict[str, int]] = {}
+    minutes: dict[SourceKey, int] = {}
     arrived = case((tallies.c.outcome != "expired", tallies.c.minute))
     by_outcome = select(
         tallies.c.source, tallies.c.mode, tallies.c.outcome, func.sum(tallies.c.count), func.max(arrived)
     ).group_by(tallies.c.source, tallies.c.mode, tallies.c.outcome)
     for source, mode, outcome, count, minute in connection.execute(by_outcome):
-        counts.setdefault((source, mode), {})[outcome] = int(count)
+        key = SourceKey(source, mode)
+        counts.setdefault(key, {})[outcome] = int(count)
         if minute is not None:
-            minutes[source, mode] = max(minute, minutes.get((source, mode), minute))
-    covered = _covered(connection)
+            minutes[key] = max(minute, minutes.get(key, minute))
+    covered, lasting = _covered(connection), _lasting(connection)
     return [
         SourceTotals(
-            *(source, mode, counts.get((source, mode), {})),
-            _minute(minutes.get((source, mode))),
-            covered.get((source, mode)),
+            *(key.source, Mode(key.mode), counts.get(key, {})),
+            _minute(minutes.get(key)),
+            covered.get(key),
+            lasting.get(key),
         )
-        for source, mode in sorted(counts.keys() | covered.keys())
+        for key in sorted(counts.keys() | covered.keys())
     ]
 
 
-def _covered(connection: Connection) -> dict[_Way, Covered]:
-    way = coverage.c.source, coverage.c.mode
-    ends = select(*way, func.min(coverage.c.since), func.max(coverage.c.until)).group_by(*way)
-    last_gaps, open_ = _last_gaps(connection), _open_intervals(connection)
+def _lasting(connection: Connection) -> dict[SourceKey, OpenGap]:
+    now = database_now(connection)
     return {
-        (source, mode): Covered(
-            from_micros(since),
-            from_micros(until),
-            from_micros(max(since, last_gaps.get((source, mode), since))),
-            open_.get((source, mode), ()),
+        key: OpenGap(
+            since=rfc3339(gap.since), cause=gap.cause.value, seconds=max(now - to_micros(gap.since), 0) / 1_000_000
         )
-        for source, mode, since, until in connection.execute(ends)
+        for key, gap in open_gaps(connection).items()
     }
 
 
-def _last_gaps(connection: Connection) -> dict[_Way, int]:
-    """When the last gap of each source and mode ended, among those that are over."""
+def _covered(connection: Connection) -> dict[SourceKey, Covered]:
+    key = coverage.c.source, coverage.c.mode
+    ends = select(*key, func.min(coverage.c.since), func.max(coverage.c.until)).group_by(*key)
+    last_gaps, open_ = _last_gaps(connection), _open_intervals(connection)
+    found: dict[SourceKey, Covered] = {}
+    for source, mode, since, until in connection.execute(ends):
+        of = SourceKey(source, mode)
+        unbroken_since = from_micros(max(since, last_gaps.get(of, since)))
+        found[of] = Covered(from_micros(since), from_micros(until), unbroken_since, open_.get(of, ()))
+    return found
+
+
+def _last_gaps(connection: Connection) -> dict[SourceKey, int]:
+    """Return when the last gap of each source and mode ended, among those that are over."""
     way = gaps.c.source, gaps.c.mode
     ends = select(*way, func.max(gaps.c.until)).where(gaps.c.until.is_not(None)).group_by(*way)
-    return {(source, mode): until for source, mode, until in connection.execute(ends)}
+    return {SourceKey(source, mode): until for source, mode, until in connection.execute(ends)}
 
 
-def _open_intervals(connection: Connection) -> dict[_Way, list[OpenInterval]]:
-    found: dict[_Way, list[OpenInterval]] = {}
+def _open_intervals(connection: Connection) -> dict[SourceKey, list[OpenInterval]]:
+    found: dict[SourceKey, list[OpenInterval]] = {}
     query = select(coverage).where(~coverage.c.ended).order_by(coverage.c.stream, coverage.c.id)
     rows = connection.execute(query).all()
     now = database_now(connection)
     for row in rows:
         silent = max(now - row.until, 0) / 1_000_000
         interval = OpenInterval(row.stream, from_micros(row.since), from_micros(row.until), silent)
-        found.setdefault((row.source, row.mode), []).append(interval)
+        found.setdefault(SourceKey(row.source, row.mode), []).append(interval)
     return found
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ingest.event import Cause, Origin
-from storage import queries
 from storage.coverage import SqlCoverage
 from storage.engine import Database
-from storage.queries import Covered
+from storage.queries.sources import Covered, source_totals
 
 FLEET = Origin("tracker", "fleet", "sse")
 OTHER = Origin("tracker", "other", "sse")
@@ -17,7 +16,7 @@ PATIENCE_SECONDS = 30.0  # of a busy machine between two statements
 
 async def covered(database: Database, source: str = "fleet") -> Covered:
     """What is known of a source."""
-    (found,) = [row.covered for row in await database.read(queries.source_totals) if row.source == source]
+    (found,) = [row.covered for row in await database.read(source_totals) if row.source == source]
     assert found is not None
     return found
 

@@ -9,9 +9,10 @@ from ingest.formats.generic import Fields, GenericFormat
 from ingest.formats.message import Message
 from ingest.formats.particle import ParticleFormat
 from ingest.protocols import MessageFormat
-from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed
+from storage.queries.page import Span
+from storage.queries.rejects import rejects_page
 from storage.store import SqlStore
 from tests.support.records import NOW
 
@@ -38,8 +39,8 @@ async def test_nul_in_any_attribute_is_kept(spoiled: str, format_: MessageFormat
         assert (event.data, event.attributes) == (record.data, record.attributes)
     else:
         assert outcome is Outcome.REJECTED
-        (row,) = (await database.read(queries.rejects_page, queries.Span())).rows
-        assert (row.reject.body, row.reject.attributes) == (b'{"t":21.5}', attributes)
+        (row,) = (await database.read(rejects_page, Span())).rows
+        assert (row.body, row.attributes) == (b'{"t":21.5}', attributes)
 
 
 async def test_a_page_of_rejects_is_bounded_by_what_stands_beside_them_too(database: Database) -> None:
@@ -48,7 +49,7 @@ async def test_a_page_of_rejects_is_bounded_by_what_stands_beside_them_too(datab
     records = [record for _ in range(20) for record in PARTICLE.decode_message(Message(b"", large, NOW), NOW)]
     await SqlStore(database, lambda: NOW).commit(records)
 
-    page = await database.read(queries.rejects_page, queries.Span())
+    page = await database.read(rejects_page, Span())
 
     assert 0 < len(page.rows) < 10
     assert page.next == page.rows[-1].id

@@ -15,13 +15,20 @@ from sqlalchemy import Connection, insert, text
 from sqlalchemy import event as hooks
 
 from ingest.event import Cause, Event, Ignored, Mode, Origin, Reason, Record, Reject
+from ingest.event_json import event_json
 from ingest.identity import canonicalize, event_id, random_id, sender_value
-from ingest.times import instant_of
-from storage import queries
+from ingest.times import instant_of, parse_rfc3339, rfc3339
 from storage.coverage import SqlCoverage
 from storage.engine import Database
-from storage.queries import EventFilter, Span
+from storage.gaps import SourceKey, open_gaps
 from storage.queries import page as page_module
+from storage.queries.dead_letters import dead_page, dead_positions
+from storage.queries.events import EventFilter, event_by_id, events_page
+from storage.queries.gaps import gaps_page
+from storage.queries.handlers import handler_exists, handler_rows
+from storage.queries.page import Span
+from storage.queries.rejects import rejects_page
+from storage.queries.sources import source_totals
 from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.tables import BLOCK_BITS, coverage, cursors, deliveries
@@ -89,10 +96,10 @@ async def test_a_page_says_where_to_go_on(database: Database) -> None:
     """Following `next` visits every event once in order; `last` is there also when there is no more."""
     await commit(database, *numbered(7))
 
-    first = await database.read(queries.events_page, EventFilter(), Span(limit=3))
-    second = await database.read(queries.events_page, EventFilter(), Span(limit=3, after=first.last))
-    third = await database.read(queries.events_page, EventFilter(), Span(limit=3, after=second.last))
-    beyond = await database.read(queries.events_page, EventFilter(), Span(limit=3, after=third.last))
+    first = await database.read(events_page, EventFilter(), Span(limit=3))
+    second = await database.read(events_page, EventFilter(), Span(limit=3, after=first.last))
+    third = await database.read(events_page, EventFilter(), Span(limit=3, after=second.last))
+    beyond = await database.read(events_page, EventFilter(), Span(limit=3, after=third.last))
 
     pages = [[event.position for event in page.rows] for page in (first, second, third, beyond)]
     assert pages == [[1, 2, 3], [4, 5, 6], [7], []]
@@ -104,7 +111,7 @@ async def test_a_full_last_page_has_no_next(database: Database) -> None:
     """`next` is null as soon as there is no more, not one empty page later."""
     await commit(database, *numbered(3))
 
-    page = await database.read(queries.events_page, EventFilter(), Span(limit=3))
+    page = await database.read(events_page, EventFilter(), Span(limit=3))
 
     assert (page.next, page.last) == (None, 3)
 
@@ -114,9 +121,9 @@ async def test_an_exhausted_filter_does_not_look_again_at_what_it_passed(databas
     await commit(database, *numbered(5))
     rare = EventFilter(name="alarm/")
 
-    nothing = await database.read(queries.events_page, rare, Span())
+    nothing = await database.read(events_page, rare, Span())
     await commit(database, an_event("alarm/fire"))
-    found = await database.read(queries.events_page, rare, Span(after=nothing.last))
+    found = await database.read(events_page, rare, Span(after=nothing.last))
 
     assert (nothing.next, nothing.last) == (None, 5)
     assert [event.name for event in found.rows] == ["alarm/fire"]
@@ -126,8 +133,8 @@ async def test_descending_pages_go_back_from_the_newest(database: Database) -> N
     """order=desc starts at the newest, and `before` goes on to older ones."""
     await commit(database, *numbered(5))
 
-    first = await database.read(queries.events_page, EventFilter(), Span(limit=2, descending=True))
-    second = await database.read(queries.events_page, EventFilter(), Span(limit=9, before=first.next, descending=True))
+    first = await database.read(events_page, EventFilter(), Span(limit=2, descending=True))
+    second = await database.read(events_page, EventFilter(), Span(limit=9, before=first.next, descending=True))
 
     assert [event.position for event in first.rows] == [5, 4]
     assert first.next == 4
@@ -139,7 +146,7 @@ async def test_descending_after_gives_only_what_is_new(database: Database) -> No
     """`after` and order=desc together: the newest of what came since, which is what a page on the wall asks for."""
     await commit(database, *numbered(5))
 
-    page = await database.read(queries.events_page, EventFilter(), Span(limit=2, after=2, descending=True))
+    page = await database.read(events_page, EventFilter(), Span(limit=2, after=2, descending=True))
 
     assert [event.position for event in page.rows] == [5, 4]
     assert page.next == 4
@@ -151,7 +158,7 @@ async def test_a_name_prefix_is_taken_literally(database: Database, prefix: str)
     names = ["temp", "TEMP", "Temp", "100%x", "100x", "a_b", "axb", "a\\b", "über", "näme/1", "*x", "[a]", "'; --"]
     await commit(database, *(an_event(name) for name in names))
 
-    page = await database.read(queries.events_page, EventFilter(name=prefix), Span())
+    page = await database.read(events_page, EventFilter(name=prefix), Span())
 
     assert [event.name for event in page.rows] == [name for name in names if name.startswith(prefix)]
 
@@ -169,8 +176,9 @@ async def test_filters_agree_with_a_plain_python_filter(
     for _ in range(120):
         wanted = _some_filter(chance, times)
         span = Span(limit=1000, after=chance.choice([0, 0, 57]), descending=chance.random() < 0.3)
-        page = await database.read(queries.events_page, wanted, span)
-        expected = [event for event in stored if _passes(event, wanted) and (event.position or 0) > span.after]
+        page = await database.read(events_page, wanted, span)
+        passing = (event for event in stored if _passes(event, wanted) and (event.position or 0) > span.after)
+        expected = [event_json(event) for event in passing]
         assert list(page.rows) == (expected[::-1] if span.descending else expected), wanted
         assert page.next is None
 
@@ -233,7 +241,7 @@ async def test_a_page_of_large_events_is_cut_and_goes_on(database: Database, mon
 
     seen, after, sizes = [], 0, []
     for _ in range(4):
-        page = await database.read(queries.events_page, EventFilter(), Span(limit=100, after=after))
+        page = await database.read(events_page, EventFilter(), Span(limit=100, after=after))
         seen += [event.position for event in page.rows]
         sizes.append(len(page.rows))
         after = page.last
@@ -256,12 +264,12 @@ async def test_a_page_counts_all_that_is_sent(
     await commit(database, *large)
     await database.write(_give_up, "h", range(1, 4))
 
-    events = await database.read(queries.events_page, EventFilter(), Span())
-    dead = await database.read(queries.dead_page, "h", Span())
+    events = await database.read(events_page, EventFilter(), Span())
+    dead = await database.read(dead_page, "h", Span())
 
     assert [len(page.rows) for page in (events, dead)] == [1, 1]
     assert [page.next for page in (events, dead)] == [1, 1]
-    rest = await database.read(queries.dead_page, "h", Span(after=1))
+    rest = await database.read(dead_page, "h", Span(after=1))
     assert [row.position for row in rest.rows] == [2]
 
 
@@ -270,7 +278,7 @@ async def test_a_page_of_dead_letters_counts_their_errors(database: Database, mo
     monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
     await database.write(_give_up, "h", range(1, 4), "e" * 600)
 
-    assert len((await database.read(queries.dead_page, "h", Span())).rows) == 1
+    assert len((await database.read(dead_page, "h", Span())).rows) == 1
 
 
 async def test_a_page_of_rejects_counts_base64_and_attributes(
@@ -280,8 +288,8 @@ async def test_a_page_of_rejects_counts_base64_and_attributes(
     monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
     await commit(database, a_reject(b"x" * 390), a_reject(b"y" * 390), a_reject(b"", attributes={"a": "b" * 600}))
 
-    page = await database.read(queries.rejects_page, Span())
-    rest = await database.read(queries.rejects_page, Span(after=1))
+    page = await database.read(rejects_page, Span())
+    rest = await database.read(rejects_page, Span(after=1))
     assert (len(page.rows), page.next, len(rest.rows)) == (1, 1, 1)
 
 
@@ -308,7 +316,7 @@ async def test_a_devices_page_is_read_from_its_index(database: Database, wanted:
         if connection.dialect.name == "postgresql":
             connection.execute(text("ANALYZE events"))
         hooks.listen(connection, "before_cursor_execute", note)
-        queries.events_page(connection, wanted, Span())
+        events_page(connection, wanted, Span())
 
     await database.write(explained)
 
@@ -329,7 +337,7 @@ async def test_a_devices_page_goes_on_through_its_blocks(database: Database, des
     seen: list[int | None] = []
     span = Span(limit=2, descending=descending)
     while len(seen) < len(rare) + 1:
-        page = await database.read(queries.events_page, EventFilter(device="rare"), span)
+        page = await database.read(events_page, EventFilter(device="rare"), span)
         seen += [event.position for event in page.rows]
         if page.next is None:
             break
@@ -346,15 +354,15 @@ async def test_an_event_is_found_by_id_with_its_sightings(database: Database) ->
     await commit(database, again)
     await commit(database, event)
 
-    found = await database.read(queries.event_by_id, event.id)
+    found = await database.read(event_by_id, event.id)
 
     assert found is not None
-    assert (found[0].id, found[0].position) == (event.id, 1)
-    assert [(s.source, s.mode, s.received_at) for s in found[1]] == [
-        ("other", "sse", NOW),
-        ("fleet", "webhook", NOW),
+    assert (found.id, found.position) == (event.id, 1)
+    assert [(s.source, s.mode, s.received_at) for s in found.sightings] == [
+        ("other", "sse", rfc3339(NOW)),
+        ("fleet", "webhook", rfc3339(NOW)),
     ]
-    assert await database.read(queries.event_by_id, UUID(int=1)) is None
+    assert await database.read(event_by_id, UUID(int=1)) is None
 
 
 async def test_rejects_come_in_pages_with_their_bytes(database: Database) -> None:
@@ -367,14 +375,14 @@ async def test_rejects_come_in_pages_with_their_bytes(database: Database) -> Non
             Reject(source=source, mode="webhook", received_at=NOW, reason=Reason.MALFORMED_JSON, body=body),
         )
 
-    page = await database.read(queries.rejects_page, Span(limit=2))
-    rest = await database.read(queries.rejects_page, Span(limit=2, after=page.last))
-    of_fleet = await database.read(lambda connection: queries.rejects_page(connection, Span(), source="fleet"))
+    page = await database.read(rejects_page, Span(limit=2))
+    rest = await database.read(rejects_page, Span(limit=2, after=page.last))
+    of_fleet = await database.read(lambda connection: rejects_page(connection, Span(), source="fleet"))
 
-    assert [row.reject.body for row in (*page.rows, *rest.rows)] == bodies
+    assert [row.body for row in (*page.rows, *rest.rows)] == bodies
     assert (page.next, rest.next, rest.last) == (page.last, None, rest.rows[-1].id)
-    assert [row.reject.body for row in of_fleet.rows] == [bodies[0], bodies[2]]
-    assert page.rows[0].reject.received_at == NOW
+    assert [row.body for row in of_fleet.rows] == [bodies[0], bodies[2]]
+    assert page.rows[0].received_at == rfc3339(NOW)
 
 
 async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) -> None:
@@ -384,22 +392,26 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
         opened = await listening.open(Origin("tracker", source, "sse"), 0, ago)
         await listening.end(opened.interval, Cause.IDLE, ago - 20)
 
-    page = await database.read(queries.gaps_page, Span(limit=2))
-    rest = await database.read(queries.gaps_page, Span(limit=2, after=page.last))
-    newest = await database.read(queries.gaps_page, Span(limit=2, descending=True), source="fleet")
-    lasting = await database.read(queries.open_gaps)
+    page = await database.read(gaps_page, Span(limit=2))
+    rest = await database.read(gaps_page, Span(limit=2, after=page.last))
+    newest = await database.read(gaps_page, Span(limit=2, descending=True), source="fleet")
+    lasting = await database.read(open_gaps)
+    _, other = await database.read(source_totals)
 
     assert [(row.id, row.source) for row in (*page.rows, *rest.rows)] == [(1, "fleet"), (2, "other"), (3, "fleet")]
     assert (page.next, rest.next, rest.last) == (2, None, 3)
     assert [row.id for row in newest.rows] == [3, 1]
-    assert [(row.id, row.source, row.mode, row.gap.until) for row in lasting] == [
-        (3, "fleet", "sse", None),
-        (2, "other", "sse", None),
-    ]
-    closed = page.rows[0]
-    assert closed.gap.until is not None
-    assert (closed.gap.cause, closed.seconds) == (Cause.IDLE, (closed.gap.until - closed.gap.since).total_seconds())
-    assert 80 <= lasting[0].seconds < 200
+    assert [*lasting] == [("fleet", "sse"), ("other", "sse")]
+    closed, open_ = page.rows
+    assert closed.until is not None
+    length = parse_rfc3339(closed.until).at - parse_rfc3339(closed.since).at
+    assert closed.cause == "idle"
+    assert closed.seconds == pytest.approx(length.total_seconds(), abs=0.002)
+    assert (open_.until, open_.since) == (None, rfc3339(lasting[SourceKey("other", "sse")].since))
+    assert 180 <= open_.seconds < 300
+    assert other.open_gap is not None
+    assert (other.open_gap.since, other.open_gap.cause) == (open_.since, "idle")
+    assert open_.seconds <= other.open_gap.seconds < 300
 
 
 async def test_source_totals_outlive_the_process(database: Database) -> None:
@@ -412,7 +424,7 @@ async def test_source_totals_outlive_the_process(database: Database) -> None:
         lambda connection: connection.execute(insert(coverage).values({"stream": 0} | listened)) and None
     )
 
-    fleet, other = await database.read(queries.source_totals)
+    fleet, other = await database.read(source_totals)
 
     assert (fleet.source, fleet.mode) == ("fleet", "webhook")
     assert fleet.counts == {"stored": 1, "redelivery": 1, "ignored": 1}
@@ -446,16 +458,16 @@ async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> 
     await park(database, "alerts", 2, due_at=None)
     await park(database, "gone", 2, due_at=None)
 
-    alerts, rules, stopped = await database.read(queries.handler_rows)
+    alerts, rules, stopped = await database.read(handler_rows)
 
-    assert (alerts.lag.handler, alerts.lag.position, alerts.lag.head) == ("alerts", 3, 5)
-    assert (alerts.lag.waiting, alerts.lag.dead) == (1, 1)
+    assert (alerts.handler, alerts.position, alerts.head, alerts.lag_events) == ("alerts", 3, 5, 2)
+    assert (alerts.retries, alerts.dead) == (1, 1)
     assert 90 <= alerts.lag_seconds < 150
-    assert (alerts.running, alerts.holder, alerts.lease_expires_at) == (True, "me", expires_at)
-    assert (rules.lag_seconds, rules.running, rules.lag.waiting, rules.lag.dead) == (0.0, False, 0, 0)
-    assert (stopped.running, stopped.holder, stopped.lease_expires_at) == (False, None, None)
-    assert await database.read(queries.handler_exists, "alerts")
-    assert not await database.read(queries.handler_exists, "nobody")
+    assert (alerts.state, alerts.holder, alerts.lease_expires_at) == ("running", "me", rfc3339(expires_at))
+    assert (rules.lag_seconds, rules.state, rules.retries, rules.dead) == (0.0, "stopped", 0, 0)
+    assert (stopped.state, stopped.holder, stopped.lease_expires_at) == ("stopped", None, None)
+    assert await database.read(handler_exists, "alerts")
+    assert not await database.read(handler_exists, "nobody")
 
 
 async def test_dead_letters_come_with_their_events(database: Database) -> None:
@@ -467,13 +479,18 @@ async def test_dead_letters_come_with_their_events(database: Database) -> None:
     await park(database, "rules", 1, due_at=None)
     await database.write(lambda connection: connection.execute(text("DELETE FROM events WHERE position = 4")) and None)
 
-    page = await database.read(queries.dead_page, "alerts", Span(limit=1))
-    rest = await database.read(queries.dead_page, "alerts", Span(after=page.last))
+    page = await database.read(dead_page, "alerts", Span(limit=1))
+    rest = await database.read(dead_page, "alerts", Span(after=page.last))
 
     (letter,) = page.rows
-    assert letter.event == stored[1]
-    assert (letter.position, letter.attempts, letter.first_failed_at, letter.error) == (2, 3, NOW, "refused: 410")
+    assert letter.event == event_json(stored[1])
+    assert (letter.position, letter.attempts, letter.first_failed_at, letter.error) == (
+        2,
+        3,
+        rfc3339(NOW),
+        "refused: 410",
+    )
     assert page.next == 2
     assert [(row.position, row.event) for row in rest.rows] == [(4, None)]
     ids = [event.id for event in stored]
-    assert await database.read(queries.dead_positions, "alerts", ids) == [2]
+    assert await database.read(dead_positions, "alerts", ids) == [2]

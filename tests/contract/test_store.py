@@ -13,14 +13,13 @@ import pytest
 
 from ingest.event import DUPLICATES, Commit, Event, Outcome, Reason, Record, Reject
 from ingest.protocols import Store
-from storage import queries
 from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.store import SqlStore
 from tests.support.fresh import ALL
 from tests.support.postgres_proxy import Proxy
 from tests.support.records import NOW, a_reject, an_event, an_ignored, numbered
-from tests.support.stored import positions, rows, tallies
+from tests.support.stored import positions, rejects, rows, tallies
 
 STORES = ALL
 P = ParamSpec("P")
@@ -81,22 +80,20 @@ async def rule_rejects_are_kept(store: Store, database: Database) -> None:
 async def rule_rejects_keep_their_attributes(store: Store, database: Database) -> None:
     """What stood beside a reject's bytes comes back unchanged, NUL and lone surrogates too; nothing is None."""
     beside = [{"nul": "a\x00b", "\x00": "", "sign": "ü\U0001f321"}, None, {"half": "\ud800", "\udfff": ""}]
-    rejects = [a_reject(b"%d" % number, attributes=attributes) for number, attributes in enumerate(beside)]
-    for reject in rejects:  # one by one: a lone surrogate travels another way than the rest
+    sent = [a_reject(b"%d" % number, attributes=attributes) for number, attributes in enumerate(beside)]
+    for reject in sent:  # one by one: a lone surrogate travels another way than the rest
         assert list((await store.commit([reject])).outcomes) == [Outcome.REJECTED]
     await store.commit([a_reject(attributes={})])
 
-    page = await database.read(queries.rejects_page, queries.Span())
-    assert [row.reject for row in page.rows] == [*rejects, a_reject()]
+    assert await rejects(database) == [*sent, a_reject()]
 
 
 async def rule_rejects_keep_their_requests(store: Store, database: Database) -> None:
     """The headers of the request and the number of the element come back; without any both are None."""
-    rejects = [a_reject(headers={"content-type": "ü", "x": ""}, element=number) for number in (0, 9_999)]
-    await store.commit([*rejects, a_reject(headers={})])
+    sent = [a_reject(headers={"content-type": "ü", "x": ""}, element=number) for number in (0, 9_999)]
+    await store.commit([*sent, a_reject(headers={})])
 
-    page = await database.read(queries.rejects_page, queries.Span())
-    assert [row.reject for row in page.rows] == [*rejects, a_reject()]
+    assert await rejects(database) == [*sent, a_reject()]
 
 
 async def rule_outcomes_are_tallied(store: Store, database: Database) -> None:

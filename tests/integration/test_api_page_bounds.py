@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from storage.queries import MAX_PAGE_BYTES
+from storage.queries.page import MAX_PAGE_BYTES
 from storage.tables import deliveries
 from tests.support.api import World, an_event
 

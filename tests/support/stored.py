@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
+from ingest.event import Reject
+from storage import tables
 from storage.engine import Database
+from storage.rows import reject_of
 
 
 async def rows(database: Database, statement: str) -> list[tuple[Any, ...]]:
@@ -30,6 +33,12 @@ async def run(database: Database, statement: str) -> None:
 async def positions(database: Database) -> list[int]:
     """The positions of the stored events, ascending."""
     return [row[0] for row in await rows(database, "SELECT position FROM events ORDER BY position")]
+
+
+async def rejects(database: Database) -> list[Reject]:
+    """The rejects that are kept, in the order of their numbers."""
+    query = select(tables.rejects).order_by(tables.rejects.c.id)
+    return await database.read(lambda connection: [reject_of(row) for row in connection.execute(query)])
 
 
 async def tallies(database: Database) -> dict[str, int]:

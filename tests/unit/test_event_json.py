@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.event_json import event_json
+from ingest.event_json import event_json
 from tests.support.api import EVENT
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
@@ -23,8 +23,10 @@ def test_keys_come_in_the_documented_order() -> None:
         *("published_at", "received_at", "source", "mode", "attributes"),
     )
 
-    assert tuple(event_json(EVENT)) == keys
-    assert tuple(event_json(binary)) == tuple("data_base64" if key == "data" else key for key in keys)
+    assert tuple(msgspec.to_builtins(event_json(EVENT))) == keys
+    assert tuple(msgspec.to_builtins(event_json(binary))) == tuple(
+        "data_base64" if key == "data" else key for key in keys
+    )
 
 
 @given(data=st.binary(max_size=40) | st.text(max_size=20).map(str.encode))
@@ -50,4 +52,4 @@ def test_half_of_a_surrogate_pair_is_replaced() -> None:
     """The rest of the text stays."""
     shown = event_json(msgspec.structs.replace(EVENT, attributes={"a\ud800": "b\udfffc", "d": "\U0001f30a"}))
 
-    assert shown["attributes"] == {"a\ufffd": "b\ufffdc", "d": "\U0001f30a"}
+    assert shown.attributes == {"a\ufffd": "b\ufffdc", "d": "\U0001f30a"}
