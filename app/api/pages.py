@@ -6,7 +6,10 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 FOLDER = Path(__file__).parent.parent / "pages"
 
@@ -28,4 +31,14 @@ def add_pages(api: FastAPI) -> None:
         return FileResponse(FOLDER / "docs.html", headers=_HEADERS)
 
     api.include_router(router)
-    api.mount("/assets", StaticFiles(directory=FOLDER / "assets"))
+    api.mount("/assets", _Assets(directory=FOLDER / "assets"))
+
+
+class _Assets(StaticFiles):
+    """Files under their own names: Starlette drops a slash behind them, and a path would have two spellings."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return the file. Raises HTTPException 404 where the path ends with a slash."""
+        if scope["path"].endswith("/"):
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
