@@ -43,7 +43,7 @@ class Redrive(msgspec.Struct, forbid_unknown_fields=True):
 
 _read_redrive = msgspec.json.Decoder(Redrive).decode
 _REDRIVE_BODY = {
-    "required": False,
+    "required": True,
     "content": {
         "application/json": {
             "schema": {
@@ -88,11 +88,11 @@ def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]
 
     @router.post(
         "/{handler}/redrive",
-        responses=describes(Redriven(1), 404, 413, 422, 503),
+        responses=describes(Redriven(1), 400, 404, 413, 422, 503),
         openapi_extra={"requestBody": _REDRIVE_BODY},
     )
     async def redrive(handler: Label, request: Request) -> Response:
-        """Dead letters back to the handler: those of the events named by `ids`; without a body, or with `all`, all."""
+        """Dead letters back to the handler: those of the events named by `ids`, or `"all": true`."""
         wanted = _wanted(await _body_of(request))
         await require(handler)
         if wanted is None:
@@ -113,13 +113,16 @@ async def _body_of(request: Request) -> bytes:
 
 
 def _wanted(body: bytes) -> list[UUID] | None:
-    """Return the ids a body names; None for all. Raises RequestValidationError."""
-    if not body.strip():
-        return None
+    """Return the ids a body names; None for all.
+
+    Raises HTTPException 400 for one that names nothing (contract §5), RequestValidationError for any other fault.
+    """
     try:
-        asked = _read_redrive(body)
+        asked = _read_redrive(body if body.strip() else b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestValidationError([{"loc": ("body",), "msg": str(error), "type": "value_error"}]) from None
-    if (asked.ids is None) is not asked.all:
+    if asked.ids is None and not asked.all:
+        raise HTTPException(400, 'Name what to redrive: give either ids, or "all": true.')
+    if asked.ids is not None and asked.all:
         raise RequestValidationError([{"loc": ("body",), "msg": "give either ids or all", "type": "value_error"}])
     return asked.ids

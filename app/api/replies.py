@@ -82,7 +82,7 @@ def _schema_of(type_: type) -> dict[str, Any]:
 
 _PAGE = {"__doc__": "One page. `next` is null when there is no more now; `last` is always where to go on from."}
 _DETAILS = {
-    400: "Name ids, or all.",
+    400: 'Name what to redrive: give either ids, or "all": true.',
     401: "Give a token: Authorization: Bearer <token>.",
     403: "This takes an admin token.",
     404: "There is nothing of this name.",

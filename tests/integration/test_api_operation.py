@@ -173,7 +173,6 @@ async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: 
 @pytest.mark.parametrize(
     ("body", "redriven", "left"),
     [
-        (b"", 3, []),
         (b'{"all": true}', 3, []),
         (json.dumps({"ids": [str(EVENT.id)]}).encode(), 1, [2, 3]),
         (json.dumps({"ids": [str(UUID(int=5))]}).encode(), 0, [1, 2, 3]),
@@ -194,7 +193,7 @@ async def test_redrive_gives_dead_letters_another_try(
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"ids": ["x"]}', b'{"id": []}', b"\xff", b'{"ids": [], "all": true}', b"{}", b'"\\ud800"']
+    "body", [b"{", b"[]", b'{"ids": ["x"]}', b'{"id": []}', b"\xff", b'{"ids": [], "all": true}', b'"\\ud800"']
 )
 async def test_redrive_refuses_what_it_does_not_understand(
     world: World, client: httpx.AsyncClient, body: bytes
@@ -207,12 +206,24 @@ async def test_redrive_refuses_what_it_does_not_understand(
     assert await world.dead() == [1]
 
 
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}", b'{"all": false}', b'{"ids": null}'])
+async def test_redrive_of_nothing_named_is_refused(world: World, client: httpx.AsyncClient, body: bytes) -> None:
+    """A body that names neither ids nor all is a 400 problem and moves nothing: everything has to be asked for."""
+    await world.commit(an_event())
+    await world.give_up(1)
+
+    problem = assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=body), 400)
+
+    assert '"all": true' in problem["detail"]
+    assert await world.dead() == [1]
+
+
 async def test_redrive_is_for_known_handlers_and_bounded_bodies(world: World, client: httpx.AsyncClient) -> None:
     """An unknown handler is 404, an odd name 422, a body beyond a mebibyte 413."""
     await world.give_up(1)
 
-    assert_problem(await client.post("/api/v1/handlers/nobody/redrive"), 404)
-    assert_problem(await client.post("/api/v1/handlers/%00/redrive"), 422)
+    assert_problem(await client.post("/api/v1/handlers/nobody/redrive", json={"all": True}), 404)
+    assert_problem(await client.post("/api/v1/handlers/%00/redrive", json={"all": True}), 422)
     assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=b" " * (1 << 21)), 413)
 
 

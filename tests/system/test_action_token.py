@@ -17,7 +17,7 @@ def asked(port: int, method: str, path: str, **headers: str) -> int:
     """The status of an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request(method, path, headers=headers)
+        connection.request(method, path, '{"all": true}' if method == "POST" else None, headers)
         return connection.getresponse().status
     finally:
         connection.close()
