@@ -21,7 +21,7 @@ from ingest import event_json
 from storage import deliveries
 from storage.engine import Database
 from storage.queries import dead_letters, handlers
-from storage.queries.page import Span
+from storage.queries.page import PageSpan
 
 _MAX_BODY_BYTES = 1024 * 1024
 
@@ -83,7 +83,7 @@ def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]
     async def list_dead(handler: Label, query: Annotated[DeadQuery, Query()]) -> Response:
         """A handler's dead letters, oldest first, each with its event."""
         await require(handler)
-        span = Span(query.limit, query.after)
+        span = PageSpan(query.limit, query.after)
         return page_reply("dead", await database.read(dead_letters.dead_page, handler, span))
 
     @router.post(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
 from ingest.times import parse_rfc3339
 from storage.queries.events import EventFilter
-from storage.queries.page import Span
+from storage.queries.page import PageSpan
 
 MAX_POSITION = (1 << 63) - 1
 _PLUS_READ_AS_SPACE = re.compile(r"(?<=\d) (?=\d\d:?\d\d\Z)")
@@ -77,6 +77,6 @@ class DeadQuery(BaseModel):
     after: Annotated[Position, Field(description="dead letters behind this position")] = 0
 
 
-def span_of(query: PageQuery | EventQuery) -> Span:
+def span_of(query: PageQuery | EventQuery) -> PageSpan:
     """Return the page that a query asks for."""
-    return Span(query.limit, query.after, query.before, descending=query.order == "desc")
+    return PageSpan(query.limit, query.after, query.before, descending=query.order == "desc")

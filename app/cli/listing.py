@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from app.cli.output import Column, hint, show_json, show_rows
 from app.cli.store import ask
 from app.settings import Settings
-from storage.queries.page import Page, Span
+from storage.queries.page import Page, PageSpan
 
 T = TypeVar("T")
 
@@ -23,9 +23,9 @@ class Asked:
     limit: int
 
     @property
-    def span(self) -> Span:
+    def span(self) -> PageSpan:
         """Return what the store is asked for."""
-        return Span(self.limit, descending=True) if self.after is None else Span(self.limit, after=self.after)
+        return PageSpan(self.limit, descending=True) if self.after is None else PageSpan(self.limit, after=self.after)
 
     def listed(self, page: Page[T]) -> Listed[T]:
         """Return the page of `span`, in ascending order."""

@@ -1,4 +1,4 @@
-"""What a command prints: tables for people, one JSON document for programs; the data of devices is hostile to both."""
+"""Output of the commands: tables for people, one JSON document for programs; the data of devices is hostile to both."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ingest import event_json
 from ingest.event_json import EventJson
 from ingest.times import Time
 from storage.queries.events import CONTENTS
-from storage.queries.page import Page, Span, ordered, select_keys
+from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.queries.times import as_time_or_none
 from storage.rows import event_of
 from storage.tables import deliveries, events
@@ -38,7 +38,7 @@ EXAMPLE = DeadLetterRow(
 )
 
 
-def dead_page(connection: Connection, handler: str, span: Span) -> Page[DeadLetterRow]:
+def dead_page(connection: Connection, handler: str, span: PageSpan) -> Page[DeadLetterRow]:
     """Return the dead letters of a handler, by position."""
     key = deliveries.c.position
     is_dead = (deliveries.c.handler == handler, deliveries.c.due_at.is_(None))

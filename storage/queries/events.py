@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, literal, select, true
 from ingest import event_json
 from ingest.event_json import EventJson
 from ingest.times import Time
-from storage.queries.page import Page, Span, ordered, select_keys
+from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.queries.times import as_time
 from storage.rows import event_of, to_micros
 from storage.tables import BLOCK_BITS, block, events, head, sightings
@@ -68,7 +68,7 @@ def head_position(connection: Connection) -> int:
     return int(connection.execute(select(head.c.position)).scalar_one())
 
 
-def events_page(connection: Connection, wanted: EventFilter, span: Span) -> Page[EventJson]:
+def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> Page[EventJson]:
     """Return the events of a span that pass the filter."""
     read_to = head_position(connection)  # first: whatever commits after this is for the next page
     stretch = _id_stretch(wanted)
@@ -115,11 +115,11 @@ def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElemen
         start, count = start + count, min(count * 2, _MOST_BLOCKS)
 
 
-def _ceiling(read_to: int, span: Span) -> int:
+def _ceiling(read_to: int, span: PageSpan) -> int:
     return read_to if span.before is None else min(read_to, span.before - 1)
 
 
-def _events_at(connection: Connection, positions: Sequence[int], span: Span) -> list[EventJson]:
+def _events_at(connection: Connection, positions: Sequence[int], span: PageSpan) -> list[EventJson]:
     if not positions:
         return []
     query = select(events).where(events.c.position.in_(positions))

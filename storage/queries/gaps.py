@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from ingest.times import Time
 from storage.clock import database_now
-from storage.queries.page import Page, Span, ordered, select_keys
+from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.queries.times import as_time, as_time_or_none
 from storage.tables import gaps
 
@@ -50,7 +50,7 @@ EXAMPLE = GapRow(
 )
 
 
-def gaps_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[GapRow]:
+def gaps_page(connection: Connection, span: PageSpan, *, source: str | None = None) -> Page[GapRow]:
     """Return the gaps of a span, optionally of one source."""
     conditions = [] if source is None else [gaps.c.source == source]
     keys = select_keys(connection, gaps.c.id, (gaps.c.cause,), conditions, span)

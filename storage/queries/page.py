@@ -16,7 +16,7 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PageSpan:
     """At most `limit` rows whose key lies strictly between `after` and `before`, from the end `descending` names."""
 
     limit: int = 100
@@ -43,13 +43,13 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class PageKeys:
     """The keys of one page, in its order, and whether rows follow them."""
 
     keys: list[int]
     more: bool
 
-    def page(self, rows: Sequence[T], span: Span, *, key: str = "id", read_to: int = 0) -> Page[T]:
+    def page(self, rows: Sequence[T], span: PageSpan, *, key: str = "id", read_to: int = 0) -> Page[T]:
         """Return the page of these keys, which the rows have as `key`.
 
         `read_to`: the highest key there was; an ascending reader need not look below it.
@@ -65,9 +65,9 @@ def select_keys(
     key: ColumnElement[int],
     contents: Sequence[ColumnElement[Any]],
     conditions: Sequence[ColumnElement[bool]],
-    span: Span,
+    span: PageSpan,
     parts: Iterable[ColumnElement[bool]] = (true(),),
-) -> Keys:
+) -> PageKeys:
     """Select the keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one.
 
     `contents` are all columns whose size senders choose, or, as integers, sizes in bytes.
@@ -99,12 +99,12 @@ def _size_of(connection: Connection, content: ColumnElement[Any]) -> ColumnEleme
     )
 
 
-def ordered(query: Select[*Columns], key: ColumnElement[int], span: Span) -> Select[*Columns]:
+def ordered(query: Select[*Columns], key: ColumnElement[int], span: PageSpan) -> Select[*Columns]:
     """Return the query in the span's order."""
     return query.order_by(key.desc() if span.descending else key)
 
 
-def _fitting(found: Sequence[tuple[int, int]], limit: int) -> Keys:
+def _fitting(found: Sequence[tuple[int, int]], limit: int) -> PageKeys:
     keys: list[int] = []
     total = 0
     for key, size in found[:limit]:
@@ -112,4 +112,4 @@ def _fitting(found: Sequence[tuple[int, int]], limit: int) -> Keys:
         if keys and total > MAX_PAGE_BYTES:
             break
         keys.append(key)
-    return Keys(keys, more=len(keys) < len(found))
+    return PageKeys(keys, more=len(keys) < len(found))

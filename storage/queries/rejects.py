@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Integer, Row, func, select
 
 from ingest.event_json import encodable
 from ingest.times import Time, rfc3339
-from storage.queries.page import Page, Span, ordered, select_keys
+from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.rows import reject_of
 from storage.tables import rejects
 
@@ -40,7 +40,7 @@ EXAMPLE = RejectRow(
 )
 
 
-def rejects_page(connection: Connection, span: Span, *, source: str | None = None) -> Page[RejectRow]:
+def rejects_page(connection: Connection, span: PageSpan, *, source: str | None = None) -> Page[RejectRow]:
     """Return the rejects of a span, optionally of one source."""
     conditions = [] if source is None else [rejects.c.source == source]
     as_base64 = func.length(rejects.c.body, type_=Integer) * 4 // 3

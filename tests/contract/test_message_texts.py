@@ -11,7 +11,7 @@ from ingest.formats.particle import ParticleFormat
 from ingest.protocols import MessageFormat
 from storage.engine import Database
 from storage.feed import SqlFeed
-from storage.queries.page import Span
+from storage.queries.page import PageSpan
 from storage.queries.rejects import rejects_page
 from storage.store import SqlStore
 from tests.support.records import NOW
@@ -39,7 +39,7 @@ async def test_nul_in_any_attribute_is_kept(spoiled: str, format_: MessageFormat
         assert (event.data, event.attributes) == (record.data, record.attributes)
     else:
         assert outcome is Outcome.REJECTED
-        (row,) = (await database.read(rejects_page, Span())).rows
+        (row,) = (await database.read(rejects_page, PageSpan())).rows
         assert (row.body, row.attributes) == (b'{"t":21.5}', attributes)
 
 
@@ -49,7 +49,7 @@ async def test_a_page_of_rejects_is_bounded_by_what_stands_beside_them_too(datab
     records = [record for _ in range(20) for record in PARTICLE.decode_message(Message(b"", large, NOW), NOW)]
     await SqlStore(database, lambda: NOW).commit(records)
 
-    page = await database.read(rejects_page, Span())
+    page = await database.read(rejects_page, PageSpan())
 
     assert 0 < len(page.rows) < 10
     assert page.next == page.rows[-1].id

@@ -26,7 +26,7 @@ from storage.queries.dead_letters import dead_page, dead_positions
 from storage.queries.events import EventFilter, event_by_id, events_page
 from storage.queries.gaps import gaps_page
 from storage.queries.handlers import handler_exists, handler_rows
-from storage.queries.page import Span
+from storage.queries.page import PageSpan
 from storage.queries.rejects import rejects_page
 from storage.queries.sources import source_totals
 from storage.rows import to_micros
@@ -96,10 +96,10 @@ async def test_a_page_says_where_to_go_on(database: Database) -> None:
     """Following `next` visits every event once in order; `last` is there also when there is no more."""
     await commit(database, *numbered(7))
 
-    first = await database.read(events_page, EventFilter(), Span(limit=3))
-    second = await database.read(events_page, EventFilter(), Span(limit=3, after=first.last))
-    third = await database.read(events_page, EventFilter(), Span(limit=3, after=second.last))
-    beyond = await database.read(events_page, EventFilter(), Span(limit=3, after=third.last))
+    first = await database.read(events_page, EventFilter(), PageSpan(limit=3))
+    second = await database.read(events_page, EventFilter(), PageSpan(limit=3, after=first.last))
+    third = await database.read(events_page, EventFilter(), PageSpan(limit=3, after=second.last))
+    beyond = await database.read(events_page, EventFilter(), PageSpan(limit=3, after=third.last))
 
     pages = [[event.position for event in page.rows] for page in (first, second, third, beyond)]
     assert pages == [[1, 2, 3], [4, 5, 6], [7], []]
@@ -111,7 +111,7 @@ async def test_a_full_last_page_has_no_next(database: Database) -> None:
     """`next` is null as soon as there is no more, not one empty page later."""
     await commit(database, *numbered(3))
 
-    page = await database.read(events_page, EventFilter(), Span(limit=3))
+    page = await database.read(events_page, EventFilter(), PageSpan(limit=3))
 
     assert (page.next, page.last) == (None, 3)
 
@@ -121,9 +121,9 @@ async def test_an_exhausted_filter_does_not_look_again_at_what_it_passed(databas
     await commit(database, *numbered(5))
     rare = EventFilter(name="alarm/")
 
-    nothing = await database.read(events_page, rare, Span())
+    nothing = await database.read(events_page, rare, PageSpan())
     await commit(database, an_event("alarm/fire"))
-    found = await database.read(events_page, rare, Span(after=nothing.last))
+    found = await database.read(events_page, rare, PageSpan(after=nothing.last))
 
     assert (nothing.next, nothing.last) == (None, 5)
     assert [event.name for event in found.rows] == ["alarm/fire"]
@@ -133,8 +133,8 @@ async def test_descending_pages_go_back_from_the_newest(database: Database) -> N
     """order=desc starts at the newest, and `before` goes on to older ones."""
     await commit(database, *numbered(5))
 
-    first = await database.read(events_page, EventFilter(), Span(limit=2, descending=True))
-    second = await database.read(events_page, EventFilter(), Span(limit=9, before=first.next, descending=True))
+    first = await database.read(events_page, EventFilter(), PageSpan(limit=2, descending=True))
+    second = await database.read(events_page, EventFilter(), PageSpan(limit=9, before=first.next, descending=True))
 
     assert [event.position for event in first.rows] == [5, 4]
     assert first.next == 4
@@ -146,7 +146,7 @@ async def test_descending_after_gives_only_what_is_new(database: Database) -> No
     """`after` and order=desc together: the newest of what came since, which is what a page on the wall asks for."""
     await commit(database, *numbered(5))
 
-    page = await database.read(events_page, EventFilter(), Span(limit=2, after=2, descending=True))
+    page = await database.read(events_page, EventFilter(), PageSpan(limit=2, after=2, descending=True))
 
     assert [event.position for event in page.rows] == [5, 4]
     assert page.next == 4
@@ -158,7 +158,7 @@ async def test_a_name_prefix_is_taken_literally(database: Database, prefix: str)
     names = ["temp", "TEMP", "Temp", "100%x", "100x", "a_b", "axb", "a\\b", "über", "näme/1", "*x", "[a]", "'; --"]
     await commit(database, *(an_event(name) for name in names))
 
-    page = await database.read(events_page, EventFilter(name=prefix), Span())
+    page = await database.read(events_page, EventFilter(name=prefix), PageSpan())
 
     assert [event.name for event in page.rows] == [name for name in names if name.startswith(prefix)]
 
@@ -175,7 +175,7 @@ async def test_filters_agree_with_a_plain_python_filter(
 
     for _ in range(120):
         wanted = _some_filter(chance, times)
-        span = Span(limit=1000, after=chance.choice([0, 0, 57]), descending=chance.random() < 0.3)
+        span = PageSpan(limit=1000, after=chance.choice([0, 0, 57]), descending=chance.random() < 0.3)
         page = await database.read(events_page, wanted, span)
         passing = (event for event in stored if _passes(event, wanted) and (event.position or 0) > span.after)
         expected = [event_json(event) for event in passing]
@@ -241,7 +241,7 @@ async def test_a_page_of_large_events_is_cut_and_goes_on(database: Database, mon
 
     seen, after, sizes = [], 0, []
     for _ in range(4):
-        page = await database.read(events_page, EventFilter(), Span(limit=100, after=after))
+        page = await database.read(events_page, EventFilter(), PageSpan(limit=100, after=after))
         seen += [event.position for event in page.rows]
         sizes.append(len(page.rows))
         after = page.last
@@ -264,12 +264,12 @@ async def test_a_page_counts_all_that_is_sent(
     await commit(database, *large)
     await database.write(_give_up, "h", range(1, 4))
 
-    events = await database.read(events_page, EventFilter(), Span())
-    dead = await database.read(dead_page, "h", Span())
+    events = await database.read(events_page, EventFilter(), PageSpan())
+    dead = await database.read(dead_page, "h", PageSpan())
 
     assert [len(page.rows) for page in (events, dead)] == [1, 1]
     assert [page.next for page in (events, dead)] == [1, 1]
-    rest = await database.read(dead_page, "h", Span(after=1))
+    rest = await database.read(dead_page, "h", PageSpan(after=1))
     assert [row.position for row in rest.rows] == [2]
 
 
@@ -278,7 +278,7 @@ async def test_a_page_of_dead_letters_counts_their_errors(database: Database, mo
     monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
     await database.write(_give_up, "h", range(1, 4), "e" * 600)
 
-    assert len((await database.read(dead_page, "h", Span())).rows) == 1
+    assert len((await database.read(dead_page, "h", PageSpan())).rows) == 1
 
 
 async def test_a_page_of_rejects_counts_base64_and_attributes(
@@ -288,8 +288,8 @@ async def test_a_page_of_rejects_counts_base64_and_attributes(
     monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 1000)
     await commit(database, a_reject(b"x" * 390), a_reject(b"y" * 390), a_reject(b"", attributes={"a": "b" * 600}))
 
-    page = await database.read(rejects_page, Span())
-    rest = await database.read(rejects_page, Span(after=1))
+    page = await database.read(rejects_page, PageSpan())
+    rest = await database.read(rejects_page, PageSpan(after=1))
     assert (len(page.rows), page.next, len(rest.rows)) == (1, 1, 1)
 
 
@@ -316,7 +316,7 @@ async def test_a_devices_page_is_read_from_its_index(database: Database, wanted:
         if connection.dialect.name == "postgresql":
             connection.execute(text("ANALYZE events"))
         hooks.listen(connection, "before_cursor_execute", note)
-        events_page(connection, wanted, Span())
+        events_page(connection, wanted, PageSpan())
 
     await database.write(explained)
 
@@ -335,7 +335,7 @@ async def test_a_devices_page_goes_on_through_its_blocks(database: Database, des
         await commit(database, *group)
 
     seen: list[int | None] = []
-    span = Span(limit=2, descending=descending)
+    span = PageSpan(limit=2, descending=descending)
     while len(seen) < len(rare) + 1:
         page = await database.read(events_page, EventFilter(device="rare"), span)
         seen += [event.position for event in page.rows]
@@ -375,9 +375,9 @@ async def test_rejects_come_in_pages_with_their_bytes(database: Database) -> Non
             Reject(source=source, mode="webhook", received_at=NOW, reason=Reason.MALFORMED_JSON, body=body),
         )
 
-    page = await database.read(rejects_page, Span(limit=2))
-    rest = await database.read(rejects_page, Span(limit=2, after=page.last))
-    of_fleet = await database.read(lambda connection: rejects_page(connection, Span(), source="fleet"))
+    page = await database.read(rejects_page, PageSpan(limit=2))
+    rest = await database.read(rejects_page, PageSpan(limit=2, after=page.last))
+    of_fleet = await database.read(lambda connection: rejects_page(connection, PageSpan(), source="fleet"))
 
     assert [row.body for row in (*page.rows, *rest.rows)] == bodies
     assert (page.next, rest.next, rest.last) == (page.last, None, rest.rows[-1].id)
@@ -392,9 +392,9 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
         opened = await listening.open(Origin("tracker", source, "sse"), 0, ago)
         await listening.end(opened.interval, Cause.IDLE, ago - 20)
 
-    page = await database.read(gaps_page, Span(limit=2))
-    rest = await database.read(gaps_page, Span(limit=2, after=page.last))
-    newest = await database.read(gaps_page, Span(limit=2, descending=True), source="fleet")
+    page = await database.read(gaps_page, PageSpan(limit=2))
+    rest = await database.read(gaps_page, PageSpan(limit=2, after=page.last))
+    newest = await database.read(gaps_page, PageSpan(limit=2, descending=True), source="fleet")
     lasting = await database.read(open_gaps)
     _, other = await database.read(source_totals)
 
@@ -479,8 +479,8 @@ async def test_dead_letters_come_with_their_events(database: Database) -> None:
     await park(database, "rules", 1, due_at=None)
     await database.write(lambda connection: connection.execute(text("DELETE FROM events WHERE position = 4")) and None)
 
-    page = await database.read(dead_page, "alerts", Span(limit=1))
-    rest = await database.read(dead_page, "alerts", Span(after=page.last))
+    page = await database.read(dead_page, "alerts", PageSpan(limit=1))
+    rest = await database.read(dead_page, "alerts", PageSpan(after=page.last))
 
     (letter,) = page.rows
     assert letter.event == event_json(stored[1])
