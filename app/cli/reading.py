@@ -15,11 +15,12 @@ from app.cli.options import After, Config, Debug, Json, Limit, Since, Source, Un
 
 if TYPE_CHECKING:
     from app.cli.output import Column
-    from app.cli.sources import StoredSource
     from app.settings import Settings
     from ingest.event_json import EventJson
+    from storage.gaps import SourceKey
     from storage.queries.handlers import HandlerRow
     from storage.queries.rejects import RejectRow
+    from storage.queries.sources import ConfiguredSource, StoredSource
 
 _SHOWN_BYTES = 200
 
@@ -131,11 +132,10 @@ def sources(as_json: Json = False, config: Config = None, debug: Debug = False) 
       headrace sources
     """
     from app.cli.listing import read, show_all
-    from app.cli.sources import stored_sources
-    from storage.queries.sources import source_totals
+    from storage.queries.sources import stored_sources
 
     settings = settings_of(config)
-    rows = stored_sources(settings, read(settings, source_totals))
+    rows = read(settings, stored_sources, _configured_sources(settings))
     counts: list[Column] = [(name, _count(name)) for name in ("stored", "duplicate", "rejected", "ignored", "expired")]
     columns: tuple[Column, ...] = (
         *("source", "mode", ("product", lambda row: row.product or "(gone)"), "state", "since"),
@@ -175,6 +175,20 @@ def _data(event: EventJson) -> str | None:
 def _body(reject: RejectRow) -> str:
     """Return the beginning of what was sent; bytes that are no UTF-8 are spelled out."""
     return reject.body[:_SHOWN_BYTES].decode(errors="backslashreplace")
+
+
+def _configured_sources(settings: Settings) -> dict[SourceKey, ConfiguredSource]:
+    """Return each source and mode in the order of the configuration; a quiet stream proves itself by its next byte."""
+    from storage.gaps import SourceKey
+    from storage.queries.sources import ConfiguredSource
+
+    return {
+        SourceKey(label, mode): ConfiguredSource(
+            source.product, source.sse.idle_timeout.total_seconds() if mode == "sse" else 0.0
+        )
+        for label, source in settings.sources.items()
+        for mode in source.modes
+    }
 
 
 def _streams(source: StoredSource) -> int | None:

@@ -1,64 +1,134 @@
-"""Sources: what each brought, over all processes and restarts: the committed tallies and the time that was covered."""
+"""Sources as the store alone knows them: what each brought, and whether it is listening; no process is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any, NamedTuple
 
+from msgspec import Struct
 from sqlalchemy import Connection, case, func, select
 
-from ingest.event import Mode
-from ingest.times import rfc3339
+from ingest.coverage import Gap
+from ingest.event import DUPLICATES, Cause
+from ingest.times import Time, rfc3339
 from storage.clock import database_now
 from storage.gaps import SourceKey, open_gaps
 from storage.queries.gaps import OpenGap
-from storage.rows import from_micros, to_micros
+from storage.queries.times import as_time, as_time_or_none
+from storage.rows import to_micros
 from storage.tables import coverage, gaps, tallies
 
+_LISTENING = "listening"
+_LATE_SECONDS = 20.0  # by which a record may lag: an endpoint's is renewed every two, and a busy store takes its time
 _MICROSECONDS_PER_MINUTE = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class OpenInterval:
-    """A stream that is not known to have ended: proven from `since` to `until`, which was `silent_seconds` ago."""
+class ConfiguredSource:
+    """A configured source and mode. Its streams may be quiet for `quiet_seconds` before they count as dead."""
+
+    product: str
+    quiet_seconds: float = 0.0
+
+
+class StoredStream(Struct, frozen=True, kw_only=True):
+    """A stream that listens, as far as it is proven."""
 
     stream: int
-    since: datetime
-    until: datetime
-    silent_seconds: float
+    since: Time
+    covered_until: Time
 
 
-@dataclass(frozen=True, slots=True)
-class Covered:
-    """When a source and mode was listening, by any of its streams: from `since` to `until`, but for its gaps.
+class StoredSource(Struct, frozen=True, kw_only=True):
+    """One source and mode over all processes and restarts; `product` is null where it is not configured.
 
-    The last of these that is over ended at `unbroken_since`. `open` are the streams that may listen still.
-    """
-
-    since: datetime
-    until: datetime
-    unbroken_since: datetime
-    open: Sequence[OpenInterval]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTotals:
-    """One source and mode. `counts` are by outcome, and `expired`; `last_minute` is the last one with traffic.
-
-    `covered` is None where it never listened, and where nobody keeps a record of it. `open_gap` is the one that lasts.
+    `state` is listening, or why nobody is; `since` when; `streams` those that were heard of lately. All that is null
+    where no record is kept (Pub/Sub), and before the first start. `last_minute` is the last one with traffic.
     """
 
     source: str
-    mode: Mode
+    mode: str
+    product: str | None
     counts: Mapping[str, int]
-    last_minute: datetime | None
-    covered: Covered | None
+    duplicate_kinds: Mapping[str, int]
+    last_minute: Time | None
     open_gap: OpenGap | None
+    state: str | None
+    since: Time | None
+    covered_since: Time | None
+    covered_until: Time | None
+    streams: Sequence[StoredStream]
 
 
-def source_totals(connection: Connection) -> list[SourceTotals]:
-    """Return every source and mode that ever committed or listened, sorted."""
+class _Covered(NamedTuple):
+    """When a source and mode was listening, in microseconds; the last gap that is over ended at `unbroken_since`."""
+
+    since: int
+    until: int
+    unbroken_since: int
+
+
+def stored_sources(connection: Connection, configured: Mapping[SourceKey, ConfiguredSource]) -> list[StoredSource]:
+    """Return the configured sources and modes, and behind them, sorted, the others that ever committed or listened."""
+    counts, minutes = _tallied(connection)
+    covered, lasting, listening = _covered(connection), open_gaps(connection), _open_intervals(connection)
+    now = database_now(connection)
+    found = []
+    for key in dict.fromkeys([*configured, *sorted(counts.keys() | covered.keys())]):
+        known, gap, span = configured.get(key), lasting.get(key), covered.get(key)
+        silent_before = now - round((_LATE_SECONDS + (known.quiet_seconds if known else 0.0)) * 1_000_000)
+        alive = [row for row in listening.get(key, ()) if row.until >= silent_before]
+        state, since = _state(span, gap, listening=bool(alive))
+        found.append(
+            StoredSource(
+                source=key.source,
+                mode=key.mode,
+                product=known.product if known else None,
+                **_counted(counts.get(key, {})),
+                last_minute=as_time_or_none(minutes.get(key)),
+                open_gap=None if gap is None else _open_gap(gap, now),
+                state=state,
+                since=since,
+                covered_since=as_time(span.since) if span else None,
+                covered_until=as_time(span.until) if span else None,
+                streams=[_stream(row) for row in alive],
+            )
+        )
+    return found
+
+
+def _counted(counts: Mapping[str, int]) -> dict[str, Mapping[str, int]]:
+    """Return the members `counts` and `duplicate_kinds`, whose sum is the duplicates."""
+    kinds = {kind.value: counts.get(kind, 0) for kind in sorted(DUPLICATES)}
+    others = {outcome: counts.get(outcome, 0) for outcome in ("rejected", "ignored", "expired")}
+    shown = {"stored": counts.get("stored", 0), "duplicate": sum(kinds.values()), **others}
+    return {"counts": shown, "duplicate_kinds": kinds}
+
+
+def _state(covered: _Covered | None, gap: Gap | None, *, listening: bool) -> tuple[str | None, Time | None]:
+    """Return the state, and since when.
+
+    Where no record goes on and no gap was written, the process was killed: `down`, as the gap to come will say.
+    """
+    if gap is not None:
+        return gap.cause.value, rfc3339(gap.since)
+    if covered is None:
+        return None, None
+    return (_LISTENING, as_time(covered.unbroken_since)) if listening else (Cause.DOWN.value, as_time(covered.until))
+
+
+def _stream(row: Any) -> StoredStream:
+    return StoredStream(stream=row.stream, since=as_time(row.since), covered_until=as_time(row.until))
+
+
+def _open_gap(gap: Gap, now: int) -> OpenGap:
+    seconds = max(now - to_micros(gap.since), 0) / 1_000_000
+    return OpenGap(since=rfc3339(gap.since), cause=gap.cause.value, seconds=seconds)
+
+
+def _tallied(connection: Connection) -> tuple[dict[SourceKey, dict[str, int]], dict[SourceKey, int]]:
+    """Return the counts by outcome, and `expired`; and the last minute with traffic, in microseconds."""
     counts: dict[SourceKey, dict[str, int]] = {}
     minutes: dict[SourceKey, int] = {}
     arrived = case((tallies.c.outcome != "expired", tallies.c.minute))
@@ -69,59 +139,26 @@ def source_totals(connection: Connection) -> list[SourceTotals]:
         key = SourceKey(source, mode)
         counts.setdefault(key, {})[outcome] = int(count)
         if minute is not None:
-            minutes[key] = max(minute, minutes.get(key, minute))
-    covered, lasting = _covered(connection), _lasting(connection)
-    return [
-        SourceTotals(
-            *(key.source, Mode(key.mode), counts.get(key, {})),
-            _minute(minutes.get(key)),
-            covered.get(key),
-            lasting.get(key),
-        )
-        for key in sorted(counts.keys() | covered.keys())
-    ]
+            minutes[key] = max(minute * _MICROSECONDS_PER_MINUTE, minutes.get(key, 0))
+    return counts, minutes
 
 
-def _lasting(connection: Connection) -> dict[SourceKey, OpenGap]:
-    now = database_now(connection)
+def _covered(connection: Connection) -> dict[SourceKey, _Covered]:
+    way = gaps.c.source, gaps.c.mode
+    ended = select(*way, func.max(gaps.c.until)).where(gaps.c.until.is_not(None)).group_by(*way)
+    gap_ends = {SourceKey(source, mode): until for source, mode, until in connection.execute(ended)}
+    of = coverage.c.source, coverage.c.mode
+    ends = select(*of, func.min(coverage.c.since), func.max(coverage.c.until)).group_by(*of)
     return {
-        key: OpenGap(
-            since=rfc3339(gap.since), cause=gap.cause.value, seconds=max(now - to_micros(gap.since), 0) / 1_000_000
-        )
-        for key, gap in open_gaps(connection).items()
+        (key := SourceKey(source, mode)): _Covered(since, until, max(since, gap_ends.get(key, since)))
+        for source, mode, since, until in connection.execute(ends)
     }
 
 
-def _covered(connection: Connection) -> dict[SourceKey, Covered]:
-    key = coverage.c.source, coverage.c.mode
-    ends = select(*key, func.min(coverage.c.since), func.max(coverage.c.until)).group_by(*key)
-    last_gaps, open_ = _last_gaps(connection), _open_intervals(connection)
-    found: dict[SourceKey, Covered] = {}
-    for source, mode, since, until in connection.execute(ends):
-        of = SourceKey(source, mode)
-        unbroken_since = from_micros(max(since, last_gaps.get(of, since)))
-        found[of] = Covered(from_micros(since), from_micros(until), unbroken_since, open_.get(of, ()))
-    return found
-
-
-def _last_gaps(connection: Connection) -> dict[SourceKey, int]:
-    """Return when the last gap of each source and mode ended, among those that are over."""
-    way = gaps.c.source, gaps.c.mode
-    ends = select(*way, func.max(gaps.c.until)).where(gaps.c.until.is_not(None)).group_by(*way)
-    return {SourceKey(source, mode): until for source, mode, until in connection.execute(ends)}
-
-
-def _open_intervals(connection: Connection) -> dict[SourceKey, list[OpenInterval]]:
-    found: dict[SourceKey, list[OpenInterval]] = {}
+def _open_intervals(connection: Connection) -> dict[SourceKey, list[Any]]:
+    """Return the streams that are not known to have ended."""
     query = select(coverage).where(~coverage.c.ended).order_by(coverage.c.stream, coverage.c.id)
-    rows = connection.execute(query).all()
-    now = database_now(connection)
-    for row in rows:
-        silent = max(now - row.until, 0) / 1_000_000
-        interval = OpenInterval(row.stream, from_micros(row.since), from_micros(row.until), silent)
-        found.setdefault(SourceKey(row.source, row.mode), []).append(interval)
+    found: dict[SourceKey, list[Any]] = {}
+    for row in connection.execute(query):
+        found.setdefault(SourceKey(row.source, row.mode), []).append(row)
     return found
-
-
-def _minute(minute: int | None) -> datetime | None:
-    return None if minute is None else from_micros(minute * _MICROSECONDS_PER_MINUTE)

@@ -28,10 +28,10 @@ from storage.queries.gaps import gaps_page
 from storage.queries.handlers import handler_exists, handler_rows
 from storage.queries.page import PageSpan
 from storage.queries.rejects import rejects_page
-from storage.queries.sources import source_totals
+from storage.queries.sources import ConfiguredSource, stored_sources
 from storage.rows import to_micros
 from storage.store import SqlStore
-from storage.tables import BLOCK_BITS, coverage, cursors, deliveries
+from storage.tables import BLOCK_BITS, coverage, cursors, deliveries, gaps
 from tests.support.fresh import ALL
 from tests.support.records import a_reject
 
@@ -396,7 +396,7 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
     rest = await database.read(gaps_page, PageSpan(limit=2, after=page.last))
     newest = await database.read(gaps_page, PageSpan(limit=2, descending=True), source="fleet")
     lasting = await database.read(open_gaps)
-    _, other = await database.read(source_totals)
+    _, other = await database.read(stored_sources, {})
 
     assert [(row.id, row.source) for row in (*page.rows, *rest.rows)] == [(1, "fleet"), (2, "other"), (3, "fleet")]
     assert (page.next, rest.next, rest.last) == (2, None, 3)
@@ -414,6 +414,16 @@ async def test_gaps_come_in_pages_and_last_until_they_end(database: Database) ->
     assert open_.seconds <= other.open_gap.seconds < 300
 
 
+async def test_suspected_losses_have_three_decimals(database: Database) -> None:
+    """They are an estimate: more digits would look like knowledge."""
+    row = {"source": "fleet", "mode": "sse", "since": 0, "until": 1_500_000, "cause": "idle", "suspected": 1.23456}
+    await database.write(lambda connection: connection.execute(insert(gaps).values(row)) and None)
+
+    (gap,) = (await database.read(gaps_page, PageSpan())).rows
+
+    assert (gap.suspected, gap.seconds, gap.until) == (1.235, 1.5, "1970-01-01T00:00:01.500Z")
+
+
 async def test_source_totals_outlive_the_process(database: Database) -> None:
     """Counts per source and mode are what was committed, with the last minute of traffic and the time covered."""
     event = an_event()
@@ -424,16 +434,18 @@ async def test_source_totals_outlive_the_process(database: Database) -> None:
         lambda connection: connection.execute(insert(coverage).values({"stream": 0} | listened)) and None
     )
 
-    fleet, other = await database.read(source_totals)
+    configured = {SourceKey("fresh", "webhook"): ConfiguredSource("boron")}
+    fresh, fleet, other = await database.read(stored_sources, configured)
 
-    assert (fleet.source, fleet.mode) == ("fleet", "webhook")
-    assert fleet.counts == {"stored": 1, "redelivery": 1, "ignored": 1}
-    assert fleet.last_minute == NOW.replace(second=0, microsecond=0)
-    assert fleet.covered is None
-    assert other.counts == {"overlap": 1}
-    assert other.last_minute == NOW.replace(second=0, microsecond=0) + timedelta(minutes=3)
-    assert other.covered is not None
-    assert (other.covered.since, other.covered.until) == (NOW, NOW + timedelta(hours=1))
+    assert (fresh.source, fresh.product, fresh.counts["stored"], fresh.state) == ("fresh", "boron", 0, None)
+    assert (fleet.source, fleet.mode, fleet.product) == ("fleet", "webhook", None)
+    assert fleet.counts == {"stored": 1, "duplicate": 1, "rejected": 0, "ignored": 1, "expired": 0}
+    assert fleet.duplicate_kinds == {"redelivery": 1, "overlap": 0, "redundant": 0}
+    assert fleet.last_minute == rfc3339(NOW.replace(second=0, microsecond=0))
+    assert (fleet.state, fleet.covered_since) == (None, None)
+    assert (other.counts["stored"], other.duplicate_kinds["overlap"]) == (0, 1)
+    assert other.last_minute == rfc3339(NOW.replace(second=0, microsecond=0) + timedelta(minutes=3))
+    assert (other.covered_since, other.covered_until) == (rfc3339(NOW), rfc3339(NOW + timedelta(hours=1)))
 
 
 async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> None:
