@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EndpointCoverageRules:
-    """How often the record is extended, which lateness is none of a busy machine, how long a stop may take. Seconds."""
+    """The times of the record, in seconds: between extensions, of a lateness that is no busy machine's, for a stop."""
 
     extend: float = 2.0
     suspended: float = 10.0  # a busy event loop may wake late, but not by so much

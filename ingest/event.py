@@ -1,4 +1,4 @@
-"""What arrives and what becomes of it, as frozen values; this module imports nothing of ours.
+"""The values that arrive and what becomes of them, frozen; this module imports nothing of ours.
 
 The values are msgspec structs and not dataclasses because one is made per event: 0.4 µs against 2.7 µs. They refer to
 no containers but their own attributes, so the garbage collector need not look at them.
@@ -24,7 +24,7 @@ Mode = str
 
 
 class Reason(StrEnum):
-    """Why an authentic element could not become an Event. The list is closed: it labels a metric."""
+    """The reason why an authentic element could not become an Event. The list is closed: it labels a metric."""
 
     EMPTY = "empty"  # a body or element without content
     MALFORMED_JSON = "malformed_json"
@@ -45,7 +45,7 @@ class Reason(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of an arrival: each gets exactly one. A duplicate also says how the first copy came."""
+    """The fate of an arrival: each gets exactly one. A duplicate also says how the first copy came."""
 
     STORED = "stored"
     REDELIVERY = "redelivery"  # duplicate: the first came by the same source and mode
@@ -57,7 +57,10 @@ class Outcome(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why nothing was listening: what opened a gap in a source's coverage. The list is closed: it labels a metric."""
+    """The reason why nothing was listening: what opened a gap in a source's coverage.
+
+    The list is closed: it labels a metric.
+    """
 
     IDLE = "idle"  # no byte for the idle timeout
     CLOSED = "closed"  # upstream ended the stream in good order

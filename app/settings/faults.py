@@ -52,14 +52,16 @@ class Fault:
     text: str
 
     def sentence(self, variables: Iterable[tuple[str, ...]]) -> str:
-        """The fault on one line; it names the environment variable where one of `variables` (keys) gave the value."""
+        """Return the fault on one line; it names the environment variable where one of `variables` (keys) gave the
+        value.
+        """
         names = tuple(part for part in self.key if isinstance(part, str))
         origin = next((f" (from {variable(key)})" for key in variables if key[: len(names)] == names), "")
         return f"{dotted(self.key)}: {self.text}{origin}"
 
 
 def dotted(key: Key) -> str:
-    """`access.read_tokens[0]`: a key as TOML writes it, with the index of an item behind it."""
+    """Return `access.read_tokens[0]`, a key as TOML writes it, with the index of an item behind it."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in key)
     return "".join(parts).removeprefix(".")
 
@@ -111,7 +113,7 @@ def _expected(detail: ErrorDetails, type_: str | None) -> str:
 
 
 def nearest(key: Key, known: Iterable[Key]) -> Key:
-    """The known key that looks most like `key`; a label in it stays."""
+    """Return the known key that looks most like `key`; a label in it stays."""
     name = dotted(key)
     return max(
         (_labelled(candidate, key) for candidate in known),
@@ -125,7 +127,7 @@ def _labelled(candidate: Key, key: Key) -> Key:
 
 
 def known_keys(model: type[BaseModel], prefix: Key = ()) -> Iterator[Key]:
-    """Every key that may be written, tables included; `*` stands for a label."""
+    """Yield every key that may be written, tables included; `*` stands for a label."""
     for name, field in model.model_fields.items():
         key = (*prefix, field.alias or name)
         yield key

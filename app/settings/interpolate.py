@@ -44,7 +44,7 @@ class WatchedFile:
             raise ConfigurationError(f"the file {path} cannot be read") from None
 
     def __call__(self) -> str:
-        """The current text."""
+        """Return the current text."""
         now = self._clock()
         if now - self._looked_at < RECHECK_SECONDS:
             return self._text
@@ -66,18 +66,26 @@ class WatchedFile:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Where references are looked up: the environment, and files relative to `folder`; `clock` in seconds."""
+    """The places where references are looked up: the environment, and files relative to `folder`; `clock` in
+    seconds.
+    """
 
     environ: Mapping[str, str]
     folder: Path
     clock: Callable[[], float]
 
     def text(self, template: str) -> str:
-        """The text that `template` stands for now. Raises ConfigurationError, which does not repeat the template."""
+        """Return the text that `template` stands for now.
+
+        Raises ConfigurationError, which does not repeat the template.
+        """
         return "".join(part if isinstance(part, str) else part() for part in self._parts(template))
 
     def secret(self, template: str) -> Secret:
-        """A Secret that follows the files in `template`. Raises ConfigurationError, also where it is empty now."""
+        """Return a Secret that follows the files in `template`.
+
+        Raises ConfigurationError, also where it is empty now.
+        """
         parts = self._parts(template)
         if all(isinstance(part, str) for part in parts):
             secret = Secret(self.text(template))
@@ -122,7 +130,7 @@ class Interpolation:
         self.faults: list[Fault] = []
 
     def table(self, table: Mapping[str, Any], key: Key = (), *, runs: bool = True) -> dict[str, Any]:
-        """`table` with every string in it looked up."""
+        """Return `table` with every string in it looked up."""
         idle = self._idle_modes(table) if len(key) == 2 and key[0] == "sources" else frozenset()
         return {
             name: new
@@ -131,7 +139,7 @@ class Interpolation:
         }
 
     def _value(self, value: Any, key: Key, runs: bool) -> tuple[Any, ...]:
-        """The new value, or nothing."""
+        """Return the new value, or nothing."""
         if isinstance(value, dict):
             return (self.table(value, key, runs=runs),)
         if isinstance(value, list):

@@ -25,7 +25,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 def is_loopback(host: str) -> bool:
-    """True where only this machine can reach a server bound to `host`."""
+    """Return True where only this machine can reach a server bound to `host`."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -55,7 +55,9 @@ Secrets = Annotated[tuple[Secret, ...], BeforeValidator(lambda value: (value,) i
 
 
 class ServerSettings(BaseModel):
-    """Where we listen. `drain_delay` is zero on loopback where nothing else is said: no load balancer looks there."""
+    """The address where we listen. `drain_delay` is zero on loopback where nothing else is said: no load balancer
+    looks there.
+    """
 
     model_config = STRICT
 
@@ -75,7 +77,10 @@ class ServerSettings(BaseModel):
 
 
 class AccessSettings(BaseModel):
-    """Who may read and who may act; several tokens for rotation. `action_token` is made by `serve`, not configured."""
+    """The tokens of those who may read and who may act; several for rotation.
+
+    `action_token` is made by `serve`, not configured.
+    """
 
     model_config = STRICT
 
@@ -88,7 +93,7 @@ class AccessSettings(BaseModel):
 
     @property
     def action_token(self) -> Secret | None:
-        """The admin token of this run; None where one is configured, or nothing serves."""
+        """Return the admin token of this run; None where one is configured, or nothing serves."""
         return self._action_token
 
     def with_action_token(self, token: str) -> Self:
@@ -124,11 +129,11 @@ class Settings(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """The configuration file's folder; the working directory where there is no file."""
+        """Return the configuration file's folder; the working directory where there is no file."""
         return self._folder
 
     def in_folder(self, folder: Path) -> Self:
-        """The same settings, read from a file in `folder`."""
+        """Return the same settings, read from a file in `folder`."""
         settings = self.model_copy()
         settings._folder = folder
         return settings
@@ -136,7 +141,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_labels(cls, tree: Any) -> Any:
-        """Defaults that depend on the label; and one source that takes everything where none is named."""
+        """Fill in defaults that depend on the label; and one source that takes everything where none is named."""
         sources = tree.get("sources") or {"default": {}}
         if not isinstance(sources, dict):
             return tree

@@ -13,7 +13,7 @@ FRAME_ID = "sse:id"
 
 
 def conflicts(settings: Settings) -> Iterator[Fault]:
-    """Every fault between sections."""
+    """Yield every fault between sections."""
     yield from _tls_faults(settings)
     for mode in modes().values():
         yield from (Fault(key, text) for key, text in mode.faults(settings.sources))
@@ -21,7 +21,7 @@ def conflicts(settings: Settings) -> Iterator[Fault]:
 
 
 def access_faults(settings: Settings) -> Iterator[Fault]:
-    """Why a server that other machines can reach must not start: no tokens, or a webhook that believes anyone."""
+    """Yield why a server that other machines can reach must not start: no tokens, or a source that believes anyone."""
     if settings.access.open or is_loopback(settings.server.host):
         return
     because = "because server.host is not loopback (access.open = true lets everybody in)"
@@ -49,7 +49,7 @@ def _tls_faults(settings: Settings) -> Iterator[Fault]:
 
 
 def recommendations(settings: Settings) -> Iterator[str]:
-    """Return what would do better, though nothing is at fault; each names its key."""
+    """Yield what would do better, though nothing is at fault; each names its key."""
     for label, source in settings.sources.items():
         has_id = source.fields is not None and source.fields.id is not None
         if source.format == "generic" and source.modes == ("sse",) and not has_id:

@@ -1,4 +1,4 @@
-"""What senders write: bytes to records, pure; a file for each format."""
+"""The formats of senders: bytes to records, pure; a file for each."""
 
 from __future__ import annotations
 

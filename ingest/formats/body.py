@@ -45,12 +45,12 @@ _Object = TypeVar("_Object")
 
 
 def document(text: bytes) -> Document:
-    """A JSON object. Raises Undecodable."""
+    """Read a JSON object. Raises Undecodable."""
     return Document(text, members(text))
 
 
 def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) -> Sequence[_Object | Form | Broken]:
-    """The elements of an inflated body, in order: a JSON object, an array's items, lines of NDJSON, or one form.
+    """Return the elements of an inflated body, in order: a JSON object, an array's items, lines of NDJSON, or one form.
 
     What begins with `{` or `[` is JSON whatever `content_type` says, and all else is a form only where that says so.
     What cannot be split is one Broken with the whole body. `opened` is `document`, or makes something else of an
@@ -80,7 +80,7 @@ def _objects(text: bytes, opened: Callable[[bytes], _Object]) -> Sequence[_Objec
 
 
 def _lines(lines: list[bytes], opened: Callable[[bytes], _Object]) -> Sequence[_Object | Broken] | None:
-    """NDJSON; None where the lines are a single document that is written over several lines, and malformed.
+    """Read NDJSON; None where the lines are a single document that is written over several lines, and malformed.
 
     Such a document never ends on its first line, and hardly has a `{` at the start of each. So either tells NDJSON,
     if there is a whole object at all.
@@ -96,7 +96,7 @@ def _is_whole(element: object) -> bool:
 
 
 def element(text: bytes, opened: Callable[[bytes], _Object]) -> _Object | Broken:
-    """The one element that a text is; `opened` as for `split`."""
+    """Return the one element that a text is; `opened` as for `split`."""
     if text[:1] != b"{":
         is_other = text[:1] == b"[" or is_scalar(text)
         return Broken(text, Reason.NOT_AN_OBJECT if is_other else Reason.MALFORMED_JSON)

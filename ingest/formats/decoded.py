@@ -1,4 +1,4 @@
-"""What every format comes to: a DecodedElement in one set of names, and from it an Event, a Reject or an Ignored."""
+"""The result of every format: a DecodedElement in one set of names, and from it an Event, a Reject or an Ignored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class DecodedElement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one element says, whatever its sender calls it. Empty texts count as absent.
+    """The content of one element, whatever its sender calls it. Empty texts count as absent.
 
     `data` is as sent; `sender_id` is the sender's own id, where the configuration says that there is one.
     """
@@ -44,7 +44,9 @@ def record(
     received_at: datetime,
     stream: int = 0,
 ) -> Record:
-    """The record of one element. `text` is what a Reject keeps, where `read` or the rules here raise Undecodable."""
+    """Return the record of one element. `text` is what a Reject keeps, where `read` or the rules here raise
+    Undecodable.
+    """
     try:
         return _event(read(element), origin, ignore, received_at, stream)
     except Undecodable as fault:
@@ -52,7 +54,7 @@ def record(
 
 
 def in_message(found: DecodedElement, message: Message, number: int | None = None) -> DecodedElement:
-    """A reading that has neither time nor id takes those of its message: the same at each delivery, and no other's.
+    """Give a reading that has neither time nor id those of its message: the same at each delivery, and no other's.
 
     `number` is which of the message's elements it is, where there are several.
     """
@@ -66,7 +68,9 @@ def in_message(found: DecodedElement, message: Message, number: int | None = Non
 def with_surroundings(
     records: Sequence[Record], *, attributes: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
 ) -> Sequence[Record]:
-    """The same records of one body; rejects keep what stood beside them too, and which of several elements they are."""
+    """Return the same records of one body; rejects keep what stood beside them too, and which of several elements
+    they are.
+    """
     kept = partial(msgspec.structs.replace, attributes=attributes, headers=headers)
     several = len(records) > 1
     return [

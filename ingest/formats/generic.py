@@ -28,7 +28,7 @@ Complete = Callable[[DecodedElement, int | None], DecodedElement]  # with what s
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Where the parts of an event stand: JSON pointers (RFC 6901; "" is all of it), or "header:Name", "sse:id", None.
+    """The places of the parts of an event: JSON pointers (RFC 6901; "" is all of it), or "header:Name", "sse:id", None.
 
     In a form a pointer of one token names a field, and "" is the body. A form of `payload` alone is read as its JSON.
     """
@@ -92,7 +92,7 @@ class GenericFormat:
         ]
 
     def _read_frame(self, frame: Frame) -> DecodedElement:
-        """The frame's data is one element; the `event:` line is its name where the pointer finds none."""
+        """Read a frame: its data is one element; the `event:` line is its name where the pointer finds none."""
         if frame.oversized:
             raise Undecodable(Reason.TOO_LARGE)
         part = element(frame.data.strip(SPACE), document)
@@ -120,7 +120,7 @@ class GenericFormat:
 
 
 def _elements(body: bytes, content_type: str) -> Sequence[Element]:
-    """The elements of a body; a form whose only field is `payload`, as GitHub's, is that field's JSON."""
+    """Return the elements of a body; a form whose only field is `payload`, as GitHub's, is that field's JSON."""
     elements = split(body, content_type, document)
     if not elements or not isinstance(form := elements[0], Form) or form.fields.keys() != {_PAYLOAD}:
         return elements

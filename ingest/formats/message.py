@@ -36,12 +36,14 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_push(envelope: Members) -> bool:
-    """Whether a JSON object has the shape of the envelope; an event with a name has not."""
+    """Return whether a JSON object has the shape of the envelope; an event with a name has not."""
     return "event" not in envelope and "subscription" in envelope and bytes(envelope.get("message", b""))[:1] == b"{"
 
 
 def pushed_message(envelope: Members) -> Message:
-    """The message in an envelope, the same as by pull. Google writes some names twice, in two ways; either will do.
+    """Return the message in an envelope, the same as by pull.
+
+    Google writes some names twice, in two ways; either will do.
 
     Raises Undecodable: MALFORMED_PUSH where the data is no base64 or the attributes are no texts, BAD_TIME.
     """
@@ -76,7 +78,9 @@ def _attributes(slice_: bytes) -> dict[str, str]:
 
 
 def _time(text: str | None) -> datetime | None:
-    """In microseconds by the arithmetic of Google's client: an event that has this time has one id by both ways."""
+    """Return a time in microseconds, by the arithmetic of Google's client: an event that has this time has one id by
+    both ways.
+    """
     if not text:
         return None
     try:

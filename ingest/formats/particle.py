@@ -57,7 +57,9 @@ class _UsualWithJson(_UsualMembers, frozen=True, forbid_unknown_fields=True, gc=
 
 
 class _Usual(msgspec.Struct, frozen=True, gc=False):
-    """What nearly all webhooks and streams send: the same as a Document, opened and read in half of the time."""
+    """An object as nearly all webhooks and streams send it: the same as a Document, opened and read in half of the
+    time.
+    """
 
     text: bytes
     members: _UsualWithText | _UsualWithJson
@@ -103,7 +105,7 @@ class ParticleFormat:
 def reading(
     *, name: str | None, device: str | None, published_at: str | None, data: bytes | None, attributes: dict[str, str]
 ) -> DecodedElement:
-    """A DecodedElement of what Particle sent, by any mode. Raises Undecodable(BAD_TIME)."""
+    """Return a DecodedElement of what Particle sent, by any mode. Raises Undecodable(BAD_TIME)."""
     for theirs, ours in _WEBHOOK_NAMES:
         if theirs in attributes:
             attributes[ours] = attributes.pop(theirs)
@@ -111,7 +113,7 @@ def reading(
 
 
 def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) -> DecodedElement:
-    """A DecodedElement of Particle's JSON; `name` where it does not stand in there. Raises Undecodable."""
+    """Return a DecodedElement of Particle's JSON; `name` where it does not stand in there. Raises Undecodable."""
     device = published_at = data = None
     attributes = {}
     for key, value in members.items():
@@ -153,7 +155,9 @@ def _read(part: _Usual | Element) -> DecodedElement:
 
 
 def _read_frame(frame: Frame) -> DecodedElement:
-    """The stream has the name on the frame's `event:` line only, and everything else in the JSON of its data."""
+    """Read a frame: the stream has the name on the frame's `event:` line only, and everything else in the JSON of
+    its data.
+    """
     if frame.oversized:
         raise Undecodable(Reason.TOO_LARGE)
     part = element(frame.data.strip(SPACE), _opened)
@@ -176,7 +180,7 @@ def _read_usual(members: _UsualWithText | _UsualWithJson, name: str | None) -> D
 
 
 def _texts(further: Sequence[str | int | None]) -> dict[str, str]:
-    """Text as it is, a number by its digits, true and false by name; null is absent."""
+    """Return text as it is, a number by its digits, true and false by name; null is absent."""
     return {
         name: value if isinstance(value, str) else str(value).lower()
         for name, value in zip(_FURTHER, further, strict=True)
@@ -185,7 +189,7 @@ def _texts(further: Sequence[str | int | None]) -> dict[str, str]:
 
 
 def _read_message(message: Message) -> DecodedElement:
-    """The data is the value alone."""
+    """Read a message: its data is the value alone."""
     attributes = dict(message.attributes)
     name, device = attributes.pop("event", None), attributes.pop("device_id", None)
     published_at = attributes.pop("published_at", None)

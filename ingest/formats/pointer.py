@@ -1,4 +1,4 @@
-"""Where the generic format finds a part of an event: a JSON pointer (RFC 6901), a header, a frame's id."""
+"""The places where the generic format finds a part of an event: a JSON pointer (RFC 6901), a header, a frame's id."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Place = Pointer | Header
 
 
 def parse_place(key: str, text: str) -> Place:
-    """The place that a configured text names. Raises ConfigurationError, which names `key`."""
+    """Return the place that a configured text names. Raises ConfigurationError, which names `key`."""
     if text == FRAME_ID.name:
         return FRAME_ID
     if header := _HEADER.fullmatch(text):
@@ -47,7 +47,7 @@ def parse_place(key: str, text: str) -> Place:
 
 
 def resolve(tokens: Sequence[str], value: bytes) -> bytes | None:
-    """The source slice that a pointer's tokens lead to in JSON text; None where there is nothing."""
+    """Return the source slice that a pointer's tokens lead to in JSON text; None where there is nothing."""
     found: bytes | None = value
     for token in tokens:
         if found is None:

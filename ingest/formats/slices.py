@@ -57,7 +57,7 @@ def items(text: bytes) -> list[msgspec.Raw]:
 
 
 def is_scalar(text: bytes) -> bool:
-    """Whether this is a JSON string, number, true, false or null (NaN and Infinity among the numbers)."""
+    """Return whether this is a JSON string, number, true, false or null (NaN and Infinity among the numbers)."""
     if text[:1] in b"[{":  # also where it is empty
         return False
     try:
@@ -88,7 +88,7 @@ def _members_carefully(text: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _pieces(text: bytes) -> list[bytes]:
-    """What stands between the commas of an object or array that ends where the text ends.
+    """Return what stands between the commas of an object or array that ends where the text ends.
 
     Needs no recursion, so no depth can hurt it. Only strings and brackets are looked at.
     """

@@ -53,11 +53,11 @@ class FrameDecoder:
 
     @property
     def partial(self) -> bool:
-        """Whether a frame has begun and not ended; comments and blank lines alone are none."""
+        """Return whether a frame has begun and not ended; comments and blank lines alone are none."""
         return bool(self._bom) or self._excess or (bool(self._rest) and self._rest[0] != _COMMENT)
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """The frames that end in this chunk. Each byte is looked at a fixed number of times."""
+        """Return the frames that end in this chunk. Each byte is looked at a fixed number of times."""
         text = self._with_line_feeds(chunk if self._bom is None else self._without_bom(chunk))
         frames: list[Frame] = []
         if self._excess:

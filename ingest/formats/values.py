@@ -1,4 +1,4 @@
-"""What a source slice of JSON says: as an event's data, in whatever bytes, or as text outside data, strictly UTF-8."""
+"""Source slices of JSON as an event's data, in whatever bytes, or as text outside data, strictly UTF-8."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Slice = bytes | msgspec.Raw
 
 
 def data_of(slice_: Slice) -> bytes | None:
-    """A value as an event's data: a string's text in UTF-8, None for null, else the source slice.
+    """Return a value as an event's data: a string's text in UTF-8, None for null, else the source slice.
 
     Bytes of a string that are no UTF-8 stay as they are, and an escaped lone surrogate becomes its three bytes.
     """
@@ -38,7 +38,10 @@ def data_of(slice_: Slice) -> bytes | None:
 
 
 def text_of(value: Slice | None, reason: Reason) -> str | None:
-    """What a JSON string says, None for null and nothing. Raises Undecodable: `reason` for others, INVALID_UTF8."""
+    """Return what a JSON string says, None for null and nothing.
+
+    Raises Undecodable: `reason` for others, INVALID_UTF8.
+    """
     if value is None:
         return None
     try:
@@ -49,7 +52,7 @@ def text_of(value: Slice | None, reason: Reason) -> str | None:
 
 
 def text_or_number_of(value: Slice | None, reason: Reason) -> str | None:
-    """As `text_of`; of a number the literal."""
+    """Return the same as `text_of`; of a number the literal."""
     try:
         return text_of(value, reason)
     except Undecodable:
@@ -59,7 +62,7 @@ def text_or_number_of(value: Slice | None, reason: Reason) -> str | None:
 
 
 def literal_of(value: Slice) -> str | None:
-    """What a JSON string says, None for null, else the source slice. Raises Undecodable(INVALID_UTF8)."""
+    """Return what a JSON string says, None for null, else the source slice. Raises Undecodable(INVALID_UTF8)."""
     try:
         text = _any(value)
     except (ValueError, RecursionError):
@@ -72,7 +75,7 @@ def literal_of(value: Slice) -> str | None:
 
 
 def unicode_text(key: str) -> str:
-    """A key of a JSON object, unless a lone surrogate is in it: the tolerant reading lets those through.
+    """Return a key of a JSON object, unless a lone surrogate is in it: the tolerant reading lets those through.
 
     Raises Undecodable(INVALID_UTF8).
     """
@@ -92,7 +95,7 @@ def utf8(text: bytes) -> str:
 
 
 def is_string(value: Slice) -> bool:
-    """Whether a slice is a JSON string."""
+    """Return whether a slice is a JSON string."""
     return bytes(value)[:1] == b'"'
 
 

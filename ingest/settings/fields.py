@@ -1,4 +1,4 @@
-"""What the sections of the configuration share: strictness, texts and lists."""
+"""The parts that sections of the configuration share: strictness, texts and lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def split_list(text: str) -> list[Any]:
-    """A JSON list, or texts with commas between them. Raises ValueError where it begins as JSON and is not a list."""
+    """Split a JSON list, or texts with commas between them.
+
+    Raises ValueError where it begins as JSON and is not a list.
+    """
     if not text.lstrip().startswith("["):
         return [item.strip() for item in text.split(",") if item.strip()]
     try:
@@ -21,7 +24,7 @@ def split_list(text: str) -> list[Any]:
 
 
 def split_text(value: Any) -> Any:
-    """A list where `value` is a text with commas or in JSON; anything else as it is. Raises ValueError."""
+    """Return a list where `value` is a text with commas or in JSON; anything else as it is. Raises ValueError."""
     return split_list(value) if isinstance(value, str) else value
 
 

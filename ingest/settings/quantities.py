@@ -22,7 +22,7 @@ MAX_DURATION = timedelta(days=36500)
 
 
 def parse_duration(value: Any) -> timedelta:
-    """The duration that a text such as "200ms", "20s", "5m", "1h" or "30d" names. Raises ValueError."""
+    """Return the duration that a text such as "200ms", "20s", "5m", "1h" or "30d" names. Raises ValueError."""
     if isinstance(value, timedelta):
         return value
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
@@ -36,7 +36,7 @@ def parse_duration(value: Any) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """A duration in its largest whole unit; parts of a millisecond are cut off."""
+    """Return a duration in its largest whole unit; parts of a millisecond are cut off."""
     for name, unit in _DURATION_UNITS.items():
         if duration and not duration % unit:
             return f"{duration // unit}{name}"
@@ -44,7 +44,7 @@ def format_duration(duration: timedelta) -> str:
 
 
 def parse_positive_duration(value: Any) -> timedelta:
-    """As parse_duration, and zero is a ValueError too."""
+    """Do as parse_duration, and zero is a ValueError too."""
     duration = parse_duration(value)
     if not duration:
         raise ValueError("expected a duration above zero")
@@ -52,17 +52,17 @@ def parse_positive_duration(value: Any) -> timedelta:
 
 
 def parse_retention(value: Any) -> timedelta | None:
-    """As parse_positive_duration; None is "forever"."""
+    """Do as parse_positive_duration; None is "forever"."""
     return None if value in (None, _FOREVER) else parse_positive_duration(value)
 
 
 def format_retention(retention: timedelta | None) -> str:
-    """A duration, or "forever"."""
+    """Return a duration, or "forever"."""
     return _FOREVER if retention is None else format_duration(retention)
 
 
 def parse_size(value: Any) -> int:
-    """The bytes that a text such as "64KiB" or "1MiB", or a plain whole number, names. Raises ValueError."""
+    """Return the bytes that a text such as "64KiB" or "1MiB", or a plain whole number, names. Raises ValueError."""
     match = _QUANTITY.fullmatch(str(value)) if isinstance(value, str | int) else None
     unit = _SIZE_UNITS.get(match[2] or "B") if match else None
     if match is None or unit is None or int(match[1]) == 0:
@@ -71,13 +71,13 @@ def parse_size(value: Any) -> int:
 
 
 def format_size(size: int) -> str:
-    """Bytes in their largest whole unit."""
+    """Return bytes in their largest whole unit."""
     name, unit = next((name, unit) for name, unit in _SIZE_UNITS.items() if not size % unit)
     return f"{size // unit}{name}"
 
 
 def parse_count(value: Any) -> Any:
-    """Anything but true and false, which would otherwise count as 1 and 0. Raises ValueError."""
+    """Return anything but true and false, which would otherwise count as 1 and 0. Raises ValueError."""
     if isinstance(value, bool):
         raise ValueError("expected a whole number")
     return value

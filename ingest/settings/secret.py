@@ -32,7 +32,7 @@ class Secret:
         self._shown = shown
 
     def value(self) -> str:
-        """The text as it is now; never raises."""
+        """Return the text as it is now; never raises."""
         return self._source if isinstance(self._source, str) else self._source()
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Secret:
 
 
 def masked_url(url: str) -> str:
-    """`url` without the passwords in its authority and its query; rather too little of it than too much."""
+    """Return `url` without the passwords in its authority and its query; rather too little of it than too much."""
     named = _NO_PORT.sub(rf"\1:{MASK}", _USER_PASSWORD.sub(rf"\1:{MASK}@", url))
     return _QUERY_PASSWORD.sub(rf"\1{MASK}", named)
 

@@ -58,7 +58,7 @@ class Bridge(Scheduler):
         self._loop.call_soon_threadsafe(self._there.set)
 
     async def next_batch(self) -> Batch:
-        """What was laid down since the last time; waits for a first message. Each batch must be `settled`."""
+        """Return what was laid down since the last time; waits for a first message. Each batch must be `settled`."""
         await self._there.wait()
         self._there.clear()
         with self._changed:
@@ -83,7 +83,7 @@ class Bridge(Scheduler):
             self._closed = True
 
     def age(self) -> float:
-        """How many seconds the oldest message that is not settled has been here; 0.0 where there is none."""
+        """Return how many seconds the oldest message that is not settled has been here; 0.0 where there is none."""
         with self._changed:
             began = next(iter(self._unsettled.values()), self._queued_since if self._queued else None)
         return 0.0 if began is None else self._clock() - began

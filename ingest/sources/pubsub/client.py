@@ -31,7 +31,7 @@ _VAIN_SECONDS = 1.0  # a call that ended sooner was no stream: not reached, not 
 
 
 class Watcher(Protocol):
-    """Who wants to know. Everything here is called in threads of the client's."""
+    """The listener to a client. Everything here is called in threads of the client's."""
 
     def tell_called(self) -> None:
         """The stream was opened, or opened anew."""
@@ -42,7 +42,7 @@ class Watcher(Protocol):
         ...
 
     def tell_connected(self, connected: bool) -> None:
-        """Whether there is a connection to the server."""
+        """Return whether there is a connection to the server."""
         ...
 
 
@@ -166,7 +166,7 @@ class _Over:
 
 
 def _emulator() -> SubscriberGrpcTransport | None:
-    """Where the client makes a channel to an emulator itself, that has not the options of the one to Google.
+    """Make a channel to an emulator: the one that the client makes has not the options of the one to Google.
 
     It would end at the first 4 MiB, and take no trailers that name many messages. Keep-alives are left out: by gRPC's
     defaults a server ends a quiet connection for them ("too_many_pings"), and only Google's are told to bear them.

@@ -1,4 +1,4 @@
-"""What Google's errors mean: a Loss with a cause and a sentence for the operator."""
+"""The meaning of Google's errors: a Loss with a cause and a sentence for the operator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_CREDENTIALS = "no credentials: set GOOGLE_APPLICATION_CREDENTIALS to a key f
 
 
 def ended(code: StatusCode | None, details: str | None, *, connected: bool) -> Loss:
-    """Why a call is over, by gRPC's status. `connected`: the server was reached when it ended."""
+    """Return why a call is over, by gRPC's status. `connected`: the server was reached when it ended."""
     said = f": {details}" if details else ""
     if _PLUGIN_FAILED in said:
         return _loss(Cause.UNAUTHORIZED, f"the credentials cannot be used{said}")
@@ -40,7 +40,7 @@ def ended(code: StatusCode | None, details: str | None, *, connected: bool) -> L
 
 
 def explain(error: BaseException | None, *, connected: bool = True) -> Loss:
-    """Why the client gave up. `connected`: as for `ended`."""
+    """Return why the client gave up. `connected`: as for `ended`."""
     if isinstance(error, GoogleAPICallError):
         return ended(error.grpc_status_code, error.message, connected=connected)
     if isinstance(error, DefaultCredentialsError):

@@ -1,4 +1,4 @@
-"""What one client receives: offered to the inbox, and each message acknowledged when all it says is committed."""
+"""The messages of one client: offered to the inbox, and acknowledged when all that they say is committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a subscription could be pulled, found out without taking a message: that would cost it a delivery attempt."""
+"""A look at a subscription that takes no message: that would cost it a delivery attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONSUME = "pubsub.subscriptions.consume"
 
 
 def probe(subscription: str, seconds: float = PROBE_SECONDS) -> str | None:
-    """Why a subscription cannot be pulled, or None. Blocks, for about `seconds` at the most.
+    """Return why a subscription cannot be pulled, or None. Blocks, for about `seconds` at the most.
 
     roles/pubsub.subscriber may consume what it may not look at (pubsub.subscriptions.get): with that role alone,
     whether a subscription pushes instead is not seen. Its permissions everybody may ask for
@@ -50,7 +50,8 @@ def _unfit(client: SubscriberClient, subscription: str, seconds: float) -> str |
 
 
 def look(client: SubscriberClient, subscription: str, seconds: float = _LOOK_SECONDS) -> str | None:
-    """Why nothing new will come by a subscription, which Google does not say to who pulls; None where all is well.
+    """Return why nothing new will come by a subscription, which Google does not say to who pulls; None where all is
+    well.
 
     Blocks for `seconds` at the most. Raises Google's errors where it cannot be told, or we may not know.
     """

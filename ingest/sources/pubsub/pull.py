@@ -61,7 +61,7 @@ class PullRules:
 
 @dataclass(frozen=True, slots=True)
 class PullParts:
-    """What the streams of a source share. `clock` in seconds; `now` is the time of day.
+    """The parts that the streams of a source share. `clock` in seconds; `now` is the time of day.
 
     `heard` is told when messages came, `changed` of every change of state, `reconnecting` of the cause before each
     further attempt, `not_acknowledged` of each acknowledgement that failed (in any thread).
@@ -93,7 +93,7 @@ class Pull:
 
     @property
     def state(self) -> StreamState:
-        """How it does."""
+        """Return how it does."""
         return self._health.state
 
     async def run(self) -> None:
@@ -121,7 +121,7 @@ class Pull:
             self._bridge.close()
 
     def age(self) -> float:
-        """How many seconds the oldest message that is not settled has been here; 0.0 where there is none."""
+        """Return how many seconds the oldest message that is not settled has been here; 0.0 where there is none."""
         return 0.0 if self._bridge is None else self._bridge.age()
 
     async def _attempt(self) -> Loss | None:
@@ -176,7 +176,8 @@ class Pull:
     async def _until_over(
         self, client: WatchedClient, pulling: StreamingPullFuture, bridge: Bridge
     ) -> Callable[[], Loss] | None:
-        """What tells, when the client has ended, why it gave up; None where we pause, or heard nothing for too long.
+        """Return what tells, when the client has ended, why it gave up; None where we pause, or heard nothing for
+        too long.
 
         A thread of the client's counts as dead when it was so at two looks, and the client does nothing about it.
 

@@ -1,4 +1,4 @@
-"""How a stream does, from what its clients' threads tell: each client by an Attempt of its own, so none speaks late."""
+"""The health of a stream, as its clients' threads tell it: each by an Attempt of its own, so none speaks late."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StreamHealth:
         self.state = StreamState(number, "connecting", now())
 
     def begin(self) -> Attempt:
-        """What the next client tells of itself; whatever earlier ones still say is not heard any more."""
+        """Return the Attempt of the next client; whatever earlier ones still say is not heard any more."""
         self._attempt = Attempt(asyncio.get_running_loop(), self)
         return self._attempt
 
@@ -60,7 +60,7 @@ class StreamHealth:
             self._look(self._attempt)
 
     def why(self, error: BaseException | None) -> Loss:
-        """Why the client gave up: where it was only told to, or does not say, why its last call ended.
+        """Return why the client gave up: where it was only told to, or does not say, why its last call ended.
 
         It does not say where the thread of its heartbeat is the first to see a call refused: `Exception(None)`.
         """

@@ -1,4 +1,4 @@
-"""What upstream's answers and the network's faults mean: a Loss with a cause and a sentence for the operator."""
+"""The meaning of upstream's answers and the network's faults: a Loss with a cause and a sentence for the operator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCATION = "location"  # where a response's extensions hold that header, see ope
 
 
 def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | None:
-    """Why an answer is no stream; None where it is one. `said` is upstream's own explanation."""
+    """Return why an answer is no stream; None where it is one. `said` is upstream's own explanation."""
     status, because = response.status_code, f": {said}" if said else ""
     wait = parse_retry_after(response.headers.get("retry-after"), now)
     if status in _UNAUTHORIZED:
@@ -62,7 +62,8 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
 
 
 def explain(error: Exception, *, listening: bool, ended: bool, seconds: float) -> Loss:
-    """Why a connection failed. `listening`: it had been answered; `ended`: upstream closed it; `seconds`: idle at most.
+    """Return why a connection failed. `listening`: it had been answered; `ended`: upstream closed it; `seconds`:
+    idle at most.
 
     Nothing is quoted that may hold a header of ours.
     """
@@ -121,7 +122,7 @@ def shown(text: str) -> str:
 
 
 def _without_query(url: str) -> str:
-    """What of an address may be shown."""
+    """Return what of an address may be shown."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -32,7 +32,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What the connections of a source share. `clock` in seconds; `now` is the time of day; `on_byte` is told of each.
+    """The parts that the connections of a source share.
+
+    `clock` in seconds; `now` is the time of day; `on_byte` is told of each.
 
     `idle_seconds` without a byte end a connection; making one takes `connect_seconds` at most.
     """
@@ -86,7 +88,7 @@ class Connection:
 
     @property
     def has_partial(self) -> bool:
-        """Whether a part of something came whose rest has not."""
+        """Return whether a part of something came whose rest has not."""
         in_size = self._chunked and self.tap is not None and self.tap.in_chunk_size
         return self.decoder.partial or self._inflater.pending or in_size
 

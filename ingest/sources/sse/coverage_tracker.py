@@ -1,4 +1,4 @@
-"""What is proven about one connection: until when everything that upstream sent has been received, and is durable.
+"""The proofs about one connection: until when everything that upstream sent has been received, and is durable.
 
 A look finds that all that has come is read, and no frame has begun. That proves nothing yet, for a stalled connection
 looks like a quiet one. But a byte that comes later was sent later, and TCP keeps the order: nothing was under way then.
@@ -94,7 +94,7 @@ class CoverageTracker:
 
     @property
     def held(self) -> bool:
-        """Whether reading was held, and nothing is proven since."""
+        """Return whether reading was held, and nothing is proven since."""
         return self._holds > self._span_holds
 
     def offered(self, settled: Settled) -> None:

@@ -13,11 +13,11 @@ class Inflater(Protocol):
 
     @property
     def pending(self) -> bool:
-        """Whether bytes came that have not become output."""
+        """Return whether bytes came that have not become output."""
         ...
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """What a chunk stands for, in pieces of bounded size. Raises zlib.error."""
+        """Return what a chunk stands for, in pieces of bounded size. Raises zlib.error."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""How a stream is asked for, and what of the answer says that it is none."""
+"""The request for a stream, and what of the answer says that it is none."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ async def _set_location_aside(response: httpx.Response) -> None:
 
 
 def judge_token(token: str | None) -> Loss | None:
-    """Why a token cannot even be sent; None where it can."""
+    """Return why a token cannot even be sent; None where it can."""
     if token is None or (token and token.isascii() and token.isprintable()):
         return None
     return Loss(Cause.UNAUTHORIZED, "the token is empty or holds characters that no header can carry")
 
 
 def request_headers(token: str | None, last_event_id: str | None) -> Mapping[bytes, bytes]:
-    """What a stream is asked for with."""
+    """Return the headers that a stream is asked for with."""
     headers = {b"Accept": b"text/event-stream", b"Accept-Encoding": b"identity", b"Cache-Control": b"no-store"}
     if token is not None:
         headers[b"Authorization"] = b"Bearer " + token.encode()
@@ -59,7 +59,7 @@ def request_headers(token: str | None, last_event_id: str | None) -> Mapping[byt
 
 
 async def refusal(response: httpx.Response, token: str | None, now: datetime) -> Loss | None:
-    """Why this is no stream; None where it is one. The body of an error may say it better than its number."""
+    """Return why this is no stream; None where it is one. The body of an error may say it better than its number."""
     said = await _explanation(response, token) if response.status_code >= 400 else ""
     loss = judge(response, now, said)
     encoding = response.headers.get("content-encoding", "")

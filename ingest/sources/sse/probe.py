@@ -1,4 +1,4 @@
-"""Whether a stream could be listened to, found out by opening it; nothing of it is read."""
+"""A look whether a stream could be listened to, by opening it; nothing of it is read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _OF_TOKEN = frozenset({401, 403})
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a stream cannot be opened; `of_token`: because of what we say who we are, not of where we ask."""
+    """The reason why a stream cannot be opened; `of_token`: because of what we say who we are, not of where we ask."""
 
     reason: str
     of_token: bool = False
 
 
 async def probe(url: str, token: str | None, seconds: float = PROBE_SECONDS) -> Refused | None:
-    """Open a stream and leave it at once: why it is refused, or None. Takes about `seconds` at the most."""
+    """Open a stream and leave it at once; return why it is refused, or None. Takes about `seconds` at the most."""
     if (unfit := judge_token(token)) is not None:
         return Refused(unfit.reason, of_token=True)
     try:

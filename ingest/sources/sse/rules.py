@@ -1,4 +1,4 @@
-"""How a source's streams pass their time, in seconds; the defaults suit everybody, tests are in a hurry."""
+"""The times of a source's streams, in seconds; the defaults suit everybody, tests are in a hurry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ingest.reconnect import ReconnectRules
 
 @dataclass(frozen=True, slots=True)
 class StreamRules:
-    """How long connections are kept, how often they are looked at, and what a look proves.
+    """The times for which connections are kept, between looks at them, and of what a look proves.
 
     A connection is replaced at the age of `max_age`, and left when both have listened for `overlap`, which is looked
     for every `look`. The token is looked at every `token`. A connection that lived for `proven_life` makes the next

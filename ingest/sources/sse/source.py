@@ -35,7 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class SseRules:
-    """What is listened to. `token` gives the present one; durations in seconds.
+    """The stream that is listened to. `token` gives the present one; durations in seconds.
 
     `connect` is how long making a connection may take, `pause` how long a stop waits for what was read.
     """
@@ -142,6 +142,6 @@ class SseSource:
 
 
 def _host(url: str) -> str:
-    """Host and port: whose door counts."""
+    """Return host and port: whose door counts."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or _PORTS.get(parts.scheme, 443)}"

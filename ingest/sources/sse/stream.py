@@ -74,12 +74,12 @@ class Stream:
 
     @property
     def state(self) -> StreamState:
-        """How it does."""
+        """Return how it does."""
         heard = None if self._last is None else self._last.last_byte_at
         return replace(self._state, last_byte_at=heard or self._state.last_byte_at)
 
     def connections(self) -> Iterator[Connection]:
-        """What is open or being opened: two while one is replaced."""
+        """Return what is open or being opened: two while one is replaced."""
         yield from tuple(self._live)
 
     async def run(self) -> None:
@@ -229,7 +229,7 @@ class Stream:
             log.warning("stream_not_resumed", source=self._wire.origin.source, stream=self._number, reason=loss.reason)
 
     async def _nap_until_new_token(self, seconds: float) -> None:
-        """What was refused may have been a proxy's moment; a token that was not tried yet need not wait."""
+        """Wait after a refusal, which may have been a proxy's moment; a token that was not tried yet need not."""
         refused = None if self._last is None else self._last.token
         until = self._wire.clock() + seconds
         while not self._pausing.is_set() and (left := until - self._wire.clock()) > 0:

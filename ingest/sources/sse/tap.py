@@ -20,7 +20,7 @@ _CHUNK_SIZE = re.compile(rb"(?:\A|\n)[0-9A-Fa-f]+[^\r\n]*\r?\n?\Z")
 
 
 class NetworkStream(Protocol):
-    """What is used of httpcore's stream, which a response's extensions hold."""
+    """The part that is used of httpcore's stream, which a response's extensions hold."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
         """The next bytes; none at the end. `timeout` in seconds."""
@@ -85,11 +85,11 @@ class Tap:
 
     @property
     def in_chunk_size(self) -> bool:
-        """Where HTTP chunks are used: whether one was announced of which nothing has come."""
+        """Return, where HTTP chunks are used, whether one was announced of which nothing has come."""
         return _CHUNK_SIZE.search(self._tail) is not None
 
     def _unread(self) -> int:
-        """How many bytes the kernel holds for us."""
+        """Return how many bytes the kernel holds for us."""
         socket = self._stream.get_extra_info("socket")
         if socket is None:
             return 0

@@ -1,4 +1,4 @@
-"""What a webhook sender can be told: a status, and where it is a fault a problem description (RFC 9457).
+"""The answers that a webhook's sender can have: a status, and where it is a fault a problem description (RFC 9457).
 
 The 204 is empty on purpose: Particle publishes a non-empty body again as hook-response events.
 """

@@ -1,4 +1,4 @@
-"""Whether a webhook request is authentic: one value per auth type of the configuration, pure, on the raw body.
+"""The proof that a webhook request is authentic: one value per auth type of the configuration, pure, on the raw body.
 
 Nothing that was sent makes these raise. Every secret is compared, in constant time and without stopping at a match;
 only the length of a token may show in the time taken. No repr shows a secret, and nothing is logged.
@@ -29,7 +29,7 @@ MAX_CREDENTIAL_CHARACTERS = 8192
 
 
 class Credentials(Protocol):
-    """What a request must show to be let in.
+    """The proof that a request must show to be let in.
 
     `needs_body`: the verdict depends on it. Otherwise it is the same before the body has come, which is not read then.
     """
@@ -37,7 +37,7 @@ class Credentials(Protocol):
     needs_body: ClassVar[bool]
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool | None:
-        """True where the request is authentic; None where that cannot be told now, and it should be sent again.
+        """Return True where the request is authentic; None where that cannot be told now, and it should be sent again.
 
         It must not wait for anything. `body` is as it came over the wire, before any inflation.
         Names in `headers` are lower-case, values decoded as latin-1. Different values of a repeated header are
@@ -47,14 +47,14 @@ class Credentials(Protocol):
 
 
 class KeyRefresher(Protocol):
-    """What credentials need beside the requests: that somebody keeps up with keys which others change."""
+    """The work that credentials need beside the requests: that somebody keeps up with keys which others change."""
 
     async def run(self) -> None:
         """Keep up, until cancelled."""
         ...
 
     def trouble(self) -> str | None:
-        """Why no request can be told to be authentic now; None where that is possible."""
+        """Return why no request can be told to be authentic now; None where that is possible."""
         ...
 
 
@@ -65,7 +65,7 @@ class Anyone:
     needs_body: ClassVar[bool] = False
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """Always true."""
+        """Return True."""
         return True
 
 
@@ -78,7 +78,7 @@ class Header:
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where the header is one of the secrets."""
+        """Return True where the header is one of the secrets."""
         return _any_equal([_wire(_header(headers, self.name))], _in_force(self.secrets))
 
 
@@ -91,7 +91,7 @@ class Query:
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where the parameter is one of the secrets. Given twice it is ambiguous, and refused."""
+        """Return True where the parameter is one of the secrets. Given twice it is ambiguous, and refused."""
         return _any_equal(_parameter(query_string, self.name.encode()), _in_force(self.secrets))
 
 
@@ -103,7 +103,7 @@ class Bearer:
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where the token is one of the secrets."""
+        """Return True where the token is one of the secrets."""
         return _any_equal([_wire(authorization(headers, "bearer"))], _in_force(self.secrets))
 
 
@@ -115,7 +115,7 @@ class Basic:
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where user and password together are one of the secrets."""
+        """Return True where user and password together are one of the secrets."""
         return _any_equal([_decoded(authorization(headers, "basic"), "base64")], _in_force(self.secrets))
 
 
@@ -130,7 +130,7 @@ class Hmac:
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where the body was signed with one of the secrets."""
+        """Return True where the body was signed with one of the secrets."""
         value = _header(headers, self.header)
         if not value.startswith(self.prefix):
             return False
@@ -152,7 +152,7 @@ class Stripe:
     clock: Clock = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where one of the v1 signatures was made with one of the secrets, within the tolerance."""
+        """Return True where one of the v1 signatures was made with one of the secrets, within the tolerance."""
         pairs = [pair.strip(" ").partition("=") for pair in _header(headers, "stripe-signature").split(",")]
         times = [value for name, _, value in pairs if name == "t"]
         if len(times) != 1 or not _fresh(times[0], self.clock()):
@@ -174,7 +174,7 @@ class StandardWebhooks:
     clock: Clock = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """True where one of the v1 signatures was made with one of the secrets, within the tolerance.
+        """Return True where one of the v1 signatures was made with one of the secrets, within the tolerance.
 
         An id with a full stop is refused: the specification forbids it, since id, time and body could be cut anew.
         """
@@ -189,7 +189,7 @@ class StandardWebhooks:
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key in a Standard Webhooks secret: base64, padded or not, after `whsec_`. Empty where it is none."""
+    """Return the key in a Standard Webhooks secret: base64, padded or not, after `whsec_`. Empty where it is none."""
     encoded = secret.strip().removeprefix("whsec_")
     return _decoded(encoded + "=" * (-len(encoded) % 4), "base64")
 
@@ -218,7 +218,9 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def authorization(headers: Mapping[str, str], scheme: str) -> str:
-    """The credential in the header `Authorization` after this scheme (in lower case); empty where there is none."""
+    """Return the credential in the header `Authorization` after this scheme (in lower case); empty where there is
+    none.
+    """
     sent, _, credential = _header(headers, "authorization").partition(" ")
     return credential.strip(" ") if sent.lower() == scheme else ""  # any case: RFC 9110 §11.1
 

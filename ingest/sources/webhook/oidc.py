@@ -18,11 +18,11 @@ class Keys(Protocol):
     """Certificates that somebody keeps; see ingest.sources.webhook.signing_keys."""
 
     def current(self) -> Mapping[str, str] | None:
-        """By key id, in PEM; None where none are known. Another mapping each time they were fetched."""
+        """Return them by key id, in PEM; None where none are known. Another mapping each time they were fetched."""
         ...
 
     def look_for(self, key_id: str) -> bool:
-        """A key id is not among them: whether it may be a new one, for which they will be fetched."""
+        """Note that a key id is not among them; return whether it may be a new one, for which they will be fetched."""
         ...
 
 
@@ -44,7 +44,9 @@ class GoogleOidc:
         self._admitted_by: Mapping[str, str] | None = None
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool | None:
-        """True for a token that is valid now; None where that cannot be told yet, as a key is still to be fetched."""
+        """Return True for a token that is valid now; None where that cannot be told yet, as a key is still to be
+        fetched.
+        """
         token, keys = authorization(headers, "bearer"), self._keys.current()
         if keys is not self._admitted_by:
             self._admitted, self._admitted_by = {}, keys
@@ -60,7 +62,7 @@ class GoogleOidc:
         return self._verified(token, keys)
 
     def _verified(self, token: str, keys: Mapping[str, str]) -> bool:
-        """Whether signature, times and claims are right; then the token is remembered."""
+        """Return whether signature, times and claims are right; then the token is remembered."""
         claims = _guarded(
             lambda: jwt.decode(token, certs=keys, audience=self._audience, clock_skew_in_seconds=_SKEW_SECONDS)
         )
@@ -75,14 +77,14 @@ class GoogleOidc:
 
 
 def _key_id(token: str) -> str | None:
-    """The key that a token says it was signed with; None where it is no token, or says another algorithm."""
+    """Return the key that a token says it was signed with; None where it is no token, or says another algorithm."""
     header = _guarded(lambda: jwt.decode_header(token)) if token else {}
     key_id = header.get("kid")
     return key_id if header.get("alg") == "RS256" and isinstance(key_id, str) else None
 
 
 def _guarded(decode: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What a token says; nothing where it is not valid."""
+    """Return what a token says; nothing where it is not valid."""
     try:
         return decode()
     except Exception:  # google-auth names no bound to what it raises for the tokens that strangers make up

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 class NoCertificates(ValueError):
-    """What came instead of them."""
+    """The answer that came instead of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class SigningKeys:
         )
 
     async def _fetched(self, client: httpx.AsyncClient) -> bool:
-        """Whether the keys are new now."""
+        """Return whether the keys are new now."""
         asked_at = self._clock()
         try:
             async with asyncio.timeout(self._rules.timeout):  # httpx's own is for each read

@@ -58,7 +58,7 @@ class UnknownEncoding(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebhookRules:
-    """What one endpoint accepts. How long a body may take is the server's to bound.
+    """The requests that one endpoint accepts. How long a body may take is the server's to bound.
 
     `max_body` in bytes, inflated. `discard` bytes more are read and thrown away of a body that is too large, so that
     its sender hears 413 and not a broken pipe.
