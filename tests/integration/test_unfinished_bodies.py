@@ -14,7 +14,7 @@ import pytest
 
 from app.server import IngestRouter, make_server
 from app.settings import ServerSettings
-from ingest.sources.webhook import credentials
+from ingest.sources.webhook import credentials, signatures
 from tests.support.stored import rows
 from tests.support.webhook_rig import MAX_BODY, WebhookRig, webhook_rig
 
@@ -97,7 +97,7 @@ async def test_a_wrong_key_needs_no_promise(tmp_path: Path) -> None:
 async def test_bodies_that_never_end_take_no_room_from_others(tmp_path: Path) -> None:
     """They are bounded together, whatever they are signed with: the oldest is told to come again."""
     signature = hmac.digest(b"s", LARGE, "sha256").hex()
-    async with served(tmp_path, auth=credentials.github(lambda: ["s"])) as world:
+    async with served(tmp_path, auth=signatures.github(lambda: ["s"])) as world:
         strangers = [await world.begin(LARGE[:-1], length=len(LARGE)) for _ in range(20)]
         answers = [asyncio.create_task(code_of(reader)) for reader, _ in strangers]
         async with asyncio.timeout(10):

@@ -21,14 +21,10 @@ from ingest.sources.webhook.credentials import (
     Bearer,
     Credentials,
     Header,
-    Hmac,
     Query,
     Secrets,
-    StandardWebhooks,
-    Stripe,
-    github,
-    webhook_key,
 )
+from ingest.sources.webhook.signatures import Hmac, StandardWebhooks, Stripe, github, webhook_key
 
 OLD, NEW, WRONG = "old-s3cret/with+signs=", "neuer schlüssel", "guess"
 NOW = 1_731_705_121.0

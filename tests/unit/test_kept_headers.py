@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.sources.webhook.credentials import Anyone, Bearer, Header, Hmac, Query, github
+from ingest.sources.webhook.credentials import Anyone, Bearer, Header, Query
 from ingest.sources.webhook.kept_headers import MOST_CHARACTERS, kept_headers
+from ingest.sources.webhook.signatures import Hmac, github
 
 SECRET = "s3cret/+ value"
 PLAIN = {"content-type": "application/json", "x-request-id": "r1", "host": "example.org", "user-agent": "hook/1"}

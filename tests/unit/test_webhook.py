@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from app.access import ingest_forbids
 from app.settings import AccessSettings
-from ingest.sources.webhook import credentials
+from ingest.sources.webhook import credentials, signatures
 from tests.support.stored import rows
 from tests.support.webhook_rig import DISCARDED, MAX_BODY, Reply, WebhookRig, webhook_rig
 
@@ -98,7 +98,7 @@ async def test_a_signature_is_checked_on_the_body_as_it_came(make: Make) -> None
     """A signature covers the compressed bytes, in however many pieces they come."""
     body = gzip.compress(EVENT)
     signature = hmac.digest(b"secret", body, "sha256").hex()
-    async with make(auth=credentials.github(lambda: ["secret"])) as rig:
+    async with make(auth=signatures.github(lambda: ["secret"])) as rig:
         headers = {"X-Hub-Signature-256": f"sha256={signature}", "Content-Encoding": "gzip"}
         assert await code_of(rig.send(body[:20], body[20:], headers=headers)) == 204
         assert await code_of(rig.send(EVENT, headers=headers)) == 401

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from ingest.settings.fields import STRICT, Text
 from ingest.settings.secret import Secret
-from ingest.sources.webhook import credentials
+from ingest.sources.webhook import credentials, signatures
 from ingest.sources.webhook.credentials import Credentials, Encoding, KeyRefresher
 
 Made = tuple[Credentials, KeyRefresher | None]
@@ -36,7 +36,7 @@ def _user_passwords(secrets: tuple[Secret, ...]) -> tuple[Secret, ...]:
 
 
 def _signing_keys(secrets: tuple[Secret, ...]) -> tuple[Secret, ...]:
-    if not all(map(credentials.webhook_key, _in_force(secrets))):
+    if not all(map(signatures.webhook_key, _in_force(secrets))):
         raise ValueError('expected a key in base64, after "whsec_" or alone')
     return secrets
 
@@ -128,7 +128,7 @@ class HmacAuth(BaseModel):
 
     def credentials(self) -> Made:
         """Make its credentials."""
-        return credentials.Hmac(self.header, self.prefix, self.encoding, _current(self.secrets)), None
+        return signatures.Hmac(self.header, self.prefix, self.encoding, _current(self.secrets)), None
 
 
 class GithubAuth(BaseModel):
@@ -140,7 +140,7 @@ class GithubAuth(BaseModel):
 
     def credentials(self) -> Made:
         """Make its credentials."""
-        return credentials.github(_current(self.secrets)), None
+        return signatures.github(_current(self.secrets)), None
 
 
 class StripeAuth(BaseModel):
@@ -152,7 +152,7 @@ class StripeAuth(BaseModel):
 
     def credentials(self) -> Made:
         """Make its credentials."""
-        return credentials.Stripe(_current(self.secrets), time.time), None
+        return signatures.Stripe(_current(self.secrets), time.time), None
 
 
 class StandardWebhooksAuth(BaseModel):
@@ -164,7 +164,7 @@ class StandardWebhooksAuth(BaseModel):
 
     def credentials(self) -> Made:
         """Make its credentials."""
-        return credentials.StandardWebhooks(_current(self.secrets), time.time), None
+        return signatures.StandardWebhooks(_current(self.secrets), time.time), None
 
 
 class GoogleOidcAuth(BaseModel):

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Set
 from urllib.parse import unquote, unquote_plus
 
-from ingest.sources.webhook.credentials import Credentials, Header, Hmac, Query
+from ingest.sources.webhook.credentials import Credentials, Header, Query
+from ingest.sources.webhook.signatures import Hmac
 
 MOST_CHARACTERS = 4096
 """Of names and values together: ten thousand elements of one body may be rejects."""

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Protocol
 
 from google.auth import jwt
 
-from ingest.sources.webhook.credentials import Clock, authorization
+from ingest.sources.webhook.credentials import authorization
+from ingest.sources.webhook.signatures import Clock
 
 _ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 _SKEW_SECONDS = 10

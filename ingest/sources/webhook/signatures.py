@@ -1,0 +1,102 @@
+"""Credentials by which a request's body is signed with a secret that is not sent; rules as for the others."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ingest.sources.webhook.credentials import Encoding, Secrets, any_equal, decoded, header_value, in_force
+
+Clock = Callable[[], float]
+"""Unix seconds."""
+
+TOLERANCE_SECONDS = 300
+"""How far a signed timestamp may lie from our clock, either way (Standard Webhooks, Stripe)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hmac:
+    """`hmac`: HMAC-SHA256 (RFC 2104) over the raw body in `header`, encoded, after a fixed `prefix`."""
+
+    needs_body: ClassVar[bool] = True
+    header: str
+    prefix: str
+    encoding: Encoding
+    secrets: Secrets = field(repr=False)
+
+    def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
+        """Return True where the body was signed with one of the secrets."""
+        value = header_value(headers, self.header)
+        if not value.startswith(self.prefix):
+            return False
+        offered = decoded(value[len(self.prefix) :], self.encoding)
+        return any_equal([offered], _signatures(in_force(self.secrets), body))
+
+
+def github(secrets: Secrets) -> Hmac:
+    """`github`: the hmac that GitHub documents under "Validating webhook deliveries"."""
+    return Hmac("x-hub-signature-256", "sha256=", "hex", secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class Stripe:
+    """`stripe`: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>…]` over `t.body` ("Verify webhook signatures")."""
+
+    needs_body: ClassVar[bool] = True
+    secrets: Secrets = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
+        """Return True where one of the v1 signatures was made with one of the secrets, within the tolerance."""
+        pairs = [pair.strip(" ").partition("=") for pair in header_value(headers, "stripe-signature").split(",")]
+        times = [value for name, _, value in pairs if name == "t"]
+        if len(times) != 1 or not _fresh(times[0], self.clock()):
+            return False
+        offered = [decoded(value, "hex") for name, _, value in pairs if name == "v1"]
+        return any_equal(offered, _signatures(in_force(self.secrets), b"%b.%b" % (times[0].encode(), body)))
+
+
+@dataclass(frozen=True, slots=True)
+class StandardWebhooks:
+    """`standard-webhooks`: `webhook-id`, `-timestamp` and `-signature` (Standard Webhooks 1.0.0), or Svix's `svix-…`.
+
+    Not by the `standardwebhooks` library's verify: it reads the wall clock, refuses bodies that are not UTF-8, raises
+    at one malformed signature among good ones, and stops at the first match.
+    """
+
+    needs_body: ClassVar[bool] = True
+    secrets: Secrets = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
+        """Return True where one of the v1 signatures was made with one of the secrets, within the tolerance.
+
+        An id with a full stop is refused: the specification forbids it, since id, time and body could be cut anew.
+        """
+        brand = "webhook" if "webhook-signature" in headers else "svix"
+        message_id, timestamp = header_value(headers, f"{brand}-id"), header_value(headers, f"{brand}-timestamp")
+        if not message_id or not message_id.isascii() or "." in message_id or not _fresh(timestamp, self.clock()):
+            return False
+        versions = header_value(headers, f"{brand}-signature").split(" ")
+        offered = [decoded(one[3:], "base64") for one in versions if one.startswith("v1,")]
+        signed = b"%b.%b.%b" % (message_id.encode(), timestamp.encode(), body)
+        return any_equal(offered, _signatures(map(webhook_key, self.secrets()), signed))
+
+
+def webhook_key(secret: str) -> bytes:
+    """Return the key in a Standard Webhooks secret: base64, padded or not, after `whsec_`. Empty where it is none."""
+    encoded = secret.strip().removeprefix("whsec_")
+    return decoded(encoded + "=" * (-len(encoded) % 4), "base64")
+
+
+def _signatures(keys: Iterable[bytes], message: bytes) -> list[bytes]:
+    # An empty key would let in whoever knows that it is empty.
+    return [hmac.digest(key, message, "sha256") for key in keys if key]
+
+
+def _fresh(timestamp: str, now: float) -> bool:
+    # The length is bounded because int() raises above 4,300 digits.
+    digits = len(timestamp) <= 12 and timestamp.isascii() and timestamp.isdigit()
+    return digits and abs(now - int(timestamp)) <= TOLERANCE_SECONDS
