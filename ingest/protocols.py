@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ingest.coverage import Gap, Opened
 from ingest.deliveries import HandlerLag, Parked, Seen
 from ingest.event import Cause, Commit, Event, Origin, Outcome, Record
 from ingest.formats.message import Message
-from ingest.formats.sse import Frame
 from ingest.source_health import Condition, LastSeen
+
+if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
+    from ingest.formats.sse import Frame
 
 
 class Format(Protocol):

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from app.certificate import load_certificate
 from app.settings.faults import Fault
 from app.settings.model import Settings, is_loopback
+from ingest.formats.pointer import FRAME_ID
 from ingest.sources import modes
-
-FRAME_ID = "sse:id"
 
 
 def conflicts(settings: Settings) -> Iterator[Fault]:
@@ -54,6 +53,6 @@ def recommendations(settings: Settings) -> Iterator[str]:
         has_id = source.fields is not None and source.fields.id is not None
         if source.format == "generic" and source.modes == ("sse",) and not has_id:
             yield (
-                f'sources.{label}.fields.id: "{FRAME_ID}" is recommended where frames have an id: line of their own, '
-                "so that what is sent again after a reconnect is stored once"
+                f'sources.{label}.fields.id: "{FRAME_ID.name}" is recommended where frames have an id: line of their '
+                "own, so that what is sent again after a reconnect is stored once"
             )

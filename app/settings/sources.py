@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, create_model, field_validator
 
+from ingest.formats.pointer import parse_place
 from ingest.settings.fields import STRICT, Text, Texts, split_text
 from ingest.sources import modes
 
 IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|sse:id")
 
-
-def _pointer(pointer: str) -> str:
-    if not _POINTER.fullmatch(pointer):
-        raise ValueError('expected a JSON pointer such as "/id" (RFC 6901), "header:Name" or "sse:id"')
-    return pointer
+def _place(text: str) -> str:
+    parse_place(text)
+    return text
 
 
 def _modes(value: Any) -> Any:
@@ -33,7 +30,7 @@ def _nothing(value: Any) -> None:
         raise ValueError("this version does not detect losses yet, leave it out")
 
 
-Pointer = Annotated[str, AfterValidator(_pointer)]
+Place = Annotated[str, AfterValidator(_place)]
 NotBuilt = Annotated[None, BeforeValidator(_nothing)]
 Modes = Annotated[tuple[str, ...], BeforeValidator(_modes)]
 
@@ -46,11 +43,11 @@ class FieldSettings(BaseModel):
 
     model_config = STRICT
 
-    id: Pointer | None = None
-    device: Pointer | None = None
-    name: Pointer | None = None
-    time: Pointer | None = None
-    data: Pointer | None = None
+    id: Place | None = None
+    device: Place | None = None
+    name: Place | None = None
+    time: Place | None = None
+    data: Place | None = None
 
 
 class SourceSettings(BaseModel):

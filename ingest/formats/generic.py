@@ -7,19 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ingest.errors import Undecodable
+from ingest.errors import ConfigurationError, Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
 from ingest.formats.message import Message
 from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, parse_place, resolve
 from ingest.formats.slices import SPACE
-from ingest.formats.sse import Frame
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 from ingest.times import Instant, parse_epoch, parse_rfc3339
+
+if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
+    from ingest.formats.sse import Frame
 
 _PAYLOAD = b"payload"
 
@@ -137,7 +140,10 @@ class _Plain(msgspec.Struct, frozen=True):
 
 
 def _place(key: str, text: str | None) -> Place | None:
-    return None if text is None else parse_place(key, text)
+    try:
+        return None if text is None else parse_place(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{key}: {error}") from None
 
 
 def _find(part: Document | Form, headers: Mapping[str, str], place: Place | None) -> _Plain | bytes | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import astuple
@@ -17,9 +18,11 @@ from ingest.formats.body import Broken, Document, Element, document, element, sp
 from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
 from ingest.formats.message import Message, is_push, pushed_message
 from ingest.formats.slices import SPACE, check_depth
-from ingest.formats.sse import Frame
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
 from ingest.times import Instant, parse_rfc3339
+
+if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
+    from ingest.formats.sse import Frame
 
 # The event stream's names for what webhooks call otherwise.
 _WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))

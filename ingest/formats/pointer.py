@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ingest.errors import ConfigurationError
 from ingest.formats.slices import items, members
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
@@ -33,16 +32,14 @@ class Pointer(msgspec.Struct, frozen=True):
 Place = Pointer | Header
 
 
-def parse_place(key: str, text: str) -> Place:
-    """Return the place that a configured text names. Raises ConfigurationError, which names `key`."""
+def parse_place(text: str) -> Place:
+    """Return the place that a configured text names. Raises ValueError, which does not repeat it."""
     if text == FRAME_ID.name:
         return FRAME_ID
     if header := _HEADER.fullmatch(text):
         return Header(header[1].lower())
     if not _POINTER.fullmatch(text):
-        raise ConfigurationError(
-            f'{key}: expected a JSON pointer such as "/id" (RFC 6901), "header:Name" or "sse:id", not {text!r}'
-        )
+        raise ValueError('expected a JSON pointer such as "/id" (RFC 6901), "header:Name" or "sse:id"')
     return Pointer(tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:]))
 
 

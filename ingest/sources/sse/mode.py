@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from ingest.errors import ConfigurationError
 from ingest.event import Origin
+from ingest.formats.pointer import FRAME_ID
 from ingest.sources.mode import Fault, SourceMode, SourceParts, Sources
 from ingest.sources.sse.settings import SseSettings
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _PARTICLE_HOST = "api.particle.io"
 _PARTICLE_EVENTS = f"https://{_PARTICLE_HOST}/v1/products/{{product}}/events"
-_FRAME_ID = "sse:id"
 
 
 class Streams:
@@ -63,9 +63,9 @@ def _faults(sources: Sources) -> Iterator[Fault]:
             if streams and isinstance(place, str) and place.startswith("header:"):
                 because = "the events of a stream have no headers, and would get other ids than by webhook"
                 yield (*key, "fields", name), f"expected a JSON pointer with mode sse: {because}"
-            if place == _FRAME_ID and source.modes != ("sse",):
+            if place == FRAME_ID.name and source.modes != ("sse",):
                 because = "only the frames of a stream have an id: line, and by another mode the ids would be others"
-                yield (*key, "fields", name), f'expected "{_FRAME_ID}" with mode sse alone: {because}'
+                yield (*key, "fields", name), f'expected "{FRAME_ID.name}" with mode sse alone: {because}'
 
 
 def _probe(key: str, settings: SseSettings) -> str:
