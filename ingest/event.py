@@ -109,7 +109,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array
 
     @property
     def identified(self) -> bool:
-        """False where two copies of this event could not be told from two events (random id, see ingest.identity)."""
+        """Return False where two copies of this event could not be told from two events (random id, see
+        ingest.identity).
+        """
         return self.published_at is not None or self.id.int >> 80 == 0
 
 

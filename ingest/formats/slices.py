@@ -27,7 +27,7 @@ _MEMBER = re.compile(rb'[ \t\n\r]*("(?:[^"\\]++|\\.)*+")[ \t\n\r]*:(.*)', re.DOT
 
 
 def members(text: bytes) -> dict[str, msgspec.Raw]:
-    """The members of a JSON object, each value as its source slice; of equal keys the last counts.
+    """Return the members of a JSON object, each value as its source slice; of equal keys the last counts.
 
     Raises Undecodable: MALFORMED_JSON, TRUNCATED where the object never closes, TOO_DEEP where a value nests over 64
     levels.
@@ -42,7 +42,7 @@ def members(text: bytes) -> dict[str, msgspec.Raw]:
 
 
 def items(text: bytes) -> list[msgspec.Raw]:
-    """The items of a JSON array, as source slices.
+    """Return the items of a JSON array, as source slices.
 
     Where the array holds something that is not JSON, it is still split at its commas: an item may then be malformed, or
     too deep. Raises Undecodable(MALFORMED_JSON | TRUNCATED) where that is impossible.
@@ -112,7 +112,7 @@ def _pieces(text: bytes) -> list[bytes]:
 
 
 def _check_end(text: bytes, end: int, depth: int) -> None:
-    """The outermost bracket closes at `end`: it must be of the kind that opened, and the last thing."""
+    """Check the outermost bracket, which closes at `end`: it must be of the kind that opened, and the last thing."""
     if depth < 0 or text[0] != text[end - 1] - 2 or text[end:].strip(SPACE):  # "[" and "]", "{" and "}" are 2 apart
         raise Undecodable(Reason.MALFORMED_JSON)
 

@@ -135,7 +135,7 @@ class FrameDecoder:
         return self._frame_by_line(block)
 
     def _frame_by_line(self, block: bytes) -> Frame | None:
-        """The same by the rules in full: a field they do not know is nothing, a frame without data none."""
+        """Do the same by the rules in full: a field they do not know is nothing, a frame without data none."""
         name = own_id = b""
         data: list[bytes] = []
         for line in block.split(b"\n"):

@@ -41,7 +41,7 @@ class ConfiguredSource(Protocol):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes that run."""
+        """Return the modes that run."""
         ...
 
     @property

@@ -47,7 +47,7 @@ class Bridge(Scheduler):
         callback(*args, **kwargs)
 
     def enqueue(self, message: Delivery) -> None:
-        """The callback of each message, in a thread of the client's."""
+        """Take a message, as the callback of each, in a thread of the client's."""
         with self._changed:
             self._queued.append(message)
             if len(self._queued) > 1:
@@ -78,7 +78,7 @@ class Bridge(Scheduler):
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more is taken: what was laid down and not taken goes back to the queue when the client stops."""
+        """Take nothing more: what was laid down and not taken goes back to the queue when the client stops."""
         with self._changed:
             self._closed = True
 

@@ -34,11 +34,11 @@ class Watcher(Protocol):
     """The listener to a client. Everything here is called in threads of the client's."""
 
     def tell_called(self) -> None:
-        """The stream was opened, or opened anew."""
+        """Note that the stream was opened, or opened anew."""
         ...
 
     def tell_call_ended(self, code: StatusCode | None, details: str | None) -> None:
-        """It is over."""
+        """Note that it is over."""
         ...
 
     def tell_connected(self, connected: bool) -> None:
@@ -69,7 +69,7 @@ class WatchedClient(SubscriberClient):
         self.transport.grpc_channel.subscribe(self._tell_connected, try_to_connect=True)
 
     def streaming_pull(self, *args: Any, **kwargs: Any) -> Any:
-        """As ever, and the watcher sees it: a call's end always before the next one.
+        """Do as ever, and the watcher sees it: a call's end always before the next one.
 
         After `open_no_more`, or where call after call was in vain, what it returns is over, and the client gives up:
         left alone it tries for ever, each time from within the last.
@@ -159,7 +159,7 @@ class _Over:
         tell(Cancelled("no stream is opened any more"))
 
     def cancel(self) -> None:
-        """It is over."""
+        """Note that it is over."""
 
     def __next__(self) -> NoReturn:
         raise Cancelled("no stream is opened any more")

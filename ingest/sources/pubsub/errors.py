@@ -53,10 +53,10 @@ def explain(error: BaseException | None, *, connected: bool = True) -> Loss:
 
 
 def _said(error: GoogleAuthError) -> str:
-    """The sentence alone: behind it stand the errors it comes from, or the whole answer."""
+    """Return the sentence alone: behind it stand the errors it comes from, or the whole answer."""
     return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _loss(cause: Cause, reason: str) -> Loss:
-    """The reason on one line; Google writes paragraphs."""
+    """Return the reason on one line; Google writes paragraphs."""
     return Loss(cause, " ".join(reason.split())[:_LONGEST_REASON])

@@ -122,7 +122,10 @@ class Feeding:
         self.bridge.settled(offered.batch, settled)
 
     def _acknowledged(self, batch: Batch, result: Any) -> None:
-        """In a thread of the client's. Where it failed, the message comes again, and is a duplicate."""
+        """Note the answer, in a thread of the client's.
+
+        Where it failed, the message comes again, and is a duplicate.
+        """
         if result.exception() is not None:
             self.not_acknowledged()
         self.bridge.settled(batch, 1)

@@ -125,7 +125,7 @@ class Pull:
         return 0.0 if self._bridge is None else self._bridge.age()
 
     async def _attempt(self) -> Loss | None:
-        """As `_live`; whatever is raised ends this client, and neither the source nor its other streams."""
+        """Do as `_live`; whatever is raised ends this client, and neither the source nor its other streams."""
         try:
             return await self._live()
         except Exception as error:  # nobody can list what a library, or our reading of a message, raises
@@ -133,7 +133,7 @@ class Pull:
             return Loss(Cause.ERROR, f"the attempt failed ({type(_innermost(error)).__name__})")
 
     async def _live(self) -> Loss | None:
-        """One client from its first call to its last: why it gave up; None where it was us who ended it."""
+        """Run one client from its first call to its last; return why it gave up; None where it was us who ended it."""
         rules = self._rules
         try:
             client = await asyncio.to_thread(WatchedClient, self._health.begin(), rules.vain_calls, rules.close)
@@ -234,7 +234,7 @@ class Pull:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The first error in groups of errors."""
+    """Return the first error in groups of errors."""
     return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 

@@ -53,7 +53,7 @@ class StreamHealth:
         return self._attempt
 
     def heard(self, at: datetime) -> None:
-        """Messages came."""
+        """Note that messages came."""
         self.state = replace(self.state, last_byte_at=at)
         if self._attempt is not None:
             self._attempt.accepted = True
@@ -85,7 +85,7 @@ class StreamHealth:
             self._look(self._attempt)
 
     def give_up(self, loss: Loss, wait: float) -> None:
-        """It is lost, or could not be opened; the next attempt is in `wait` seconds."""
+        """Note that it is lost, or could not be opened; the next attempt is in `wait` seconds."""
         self._attempt = None
         refused = loss.cause is Cause.UNAUTHORIZED
         tell = log.error if refused else log.warning
@@ -96,7 +96,7 @@ class StreamHealth:
         self._enter("refused" if refused else "waiting", self._now() + timedelta(seconds=wait))
 
     def stop(self) -> None:
-        """Nothing more is received, on purpose."""
+        """Note that nothing more is received, on purpose."""
         self._attempt = None
         if self.state.state != "stopped":
             self._enter("stopped")

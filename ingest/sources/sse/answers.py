@@ -47,7 +47,9 @@ def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | Non
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds from now that a Retry-After header names, as a number or a date (RFC 9110 §10.2.3), at most an hour."""
+    """Return the seconds from now that a Retry-After header names, as a number or a date (RFC 9110 §10.2.3), at most
+    an hour.
+    """
     if value is None:
         return None
     text = value.strip()
@@ -107,7 +109,7 @@ def _explain_tls(error: ssl.SSLError) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it comes from, and so on; the innermost may be several."""
+    """Yield the error, what it comes from, and so on; the innermost may be several."""
     while error is not None:
         yield error
         if isinstance(error, BaseExceptionGroup):

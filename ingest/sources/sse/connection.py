@@ -82,7 +82,7 @@ class Connection:
 
     @property
     def last_event_id(self) -> str | None:
-        """The last id that upstream gave, on this connection or before it."""
+        """Return the last id that upstream gave, on this connection or before it."""
         given = self.decoder.last_event_id
         return self._given_id if given is None else given
 
@@ -218,7 +218,10 @@ class Connection:
                 self.tap.behind(now)
 
     async def _offer_less(self, records: Sequence[Record]) -> None:
-        """By halves; what alone is too large is kept as a Reject with its beginning. Raises TooLarge if that is too."""
+        """Offer by halves; what alone is too large is kept as a Reject with its beginning.
+
+        Raises TooLarge if that is too.
+        """
         middle = len(records) // 2
         if middle:
             await self._offer(records[:middle])

@@ -98,7 +98,7 @@ class CoverageTracker:
         return self._holds > self._span_holds
 
     def offered(self, settled: Settled) -> None:
-        """A batch was offered, and will be settled."""
+        """Note that a batch was offered, and will be settled."""
         self._offered += 1
         self._unsettled.append(settled)
 
@@ -152,7 +152,7 @@ class CoverageTracker:
         self.advance()
 
     def over(self, cause: Cause) -> None:
-        """The connection has ended; the last span is over when what was read is settled."""
+        """Note that the connection has ended; the last span is over when what was read is settled."""
         if not self.is_over:
             self.is_over, self._cause = True, cause
             self.advance()

@@ -32,7 +32,7 @@ class Identity:
 
 
 def inflater_for(encoding: str) -> Inflater | None:
-    """The inflater of a Content-Encoding; None where it is none of ours."""
+    """Return the inflater of a Content-Encoding; None where it is none of ours."""
     name = encoding.strip().lower()
     if name in {"", "identity"}:
         return Identity()

@@ -69,7 +69,7 @@ async def refusal(response: httpx.Response, token: str | None, now: datetime) ->
 
 
 async def _explanation(response: httpx.Response, token: str | None) -> str:
-    """The text of a JSON error such as Particle's, short and without our token."""
+    """Return the text of a JSON error such as Particle's, short and without our token."""
     body = b""
     with suppress(httpx.HTTPError, OSError, TimeoutError):
         async with asyncio.timeout(_EXPLANATION_SECONDS):

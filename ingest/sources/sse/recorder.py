@@ -35,14 +35,14 @@ class Recorder:
         self._away = False
 
     def add(self, listening: CoverageTracker) -> None:
-        """A connection begins to listen."""
+        """Note that a connection begins to listen."""
         before = [earlier for earlier, _ in self._listenings if earlier.is_over]
         self._listenings.append((listening, before))
         self._empty.clear()
         self.wake()
 
     def wake(self) -> None:
-        """Something is over that should not wait."""
+        """Note that something is over that should not wait."""
         self._work.set()
 
     async def empty(self) -> None:
@@ -74,7 +74,7 @@ class Recorder:
             self._empty.set()
 
     async def _write(self, listening: CoverageTracker) -> None:
-        """Raises StoreUnavailable; what was written by then is not written again.
+        """Write what is proven. Raises StoreUnavailable; what was written by then is not written again.
 
         An interval that was lost with the state of the database that knew it is begun again where it is proven: what
         was received before is gone too.

@@ -189,7 +189,7 @@ class Stream:
         return min(before.proven, after.proven) >= after.began + self._rules.overlap
 
     def _stay(self, old: _Attempt, new: _Attempt) -> None:
-        """The successor is lost before it was one: go on with the old connection, and try again later."""
+        """Lose a successor before it was one: go on with the old connection, and try again later."""
         loss = new.task.result()
         self._last = old.connection
         self._refused_token = new.connection.token

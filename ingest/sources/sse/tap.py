@@ -23,7 +23,7 @@ class NetworkStream(Protocol):
     """The part that is used of httpcore's stream, which a response's extensions hold."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
-        """The next bytes; none at the end. `timeout` in seconds."""
+        """Return the next bytes; none at the end. `timeout` in seconds."""
         ...
 
     def get_extra_info(self, info: str) -> Any:

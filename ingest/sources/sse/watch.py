@@ -34,7 +34,7 @@ class Watch:
             await self.look()
 
     def thaw(self, now: float) -> None:
-        """The process was frozen until now."""
+        """Note that the process was frozen until now."""
         for connection in self._connections():
             if connection.listening is not None and connection.tap is not None:
                 connection.listening.hold(now)

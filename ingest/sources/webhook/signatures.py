@@ -36,7 +36,7 @@ class Hmac:
 
 
 def github(secrets: Secrets) -> Hmac:
-    """`github`: the hmac that GitHub documents under "Validating webhook deliveries"."""
+    """Return `github`, the hmac that GitHub documents under "Validating webhook deliveries"."""
     return Hmac("x-hub-signature-256", "sha256=", "hex", secrets)
 
 

@@ -68,14 +68,16 @@ class SigningKeys:
         self._wanted = asyncio.Event()
 
     def current(self) -> Mapping[str, str] | None:
-        """The keys in force; None where they are not there yet, or older than they may become."""
+        """Return the keys in force; None where they are not there yet, or older than they may become."""
         if self._clock() < self._expires_at:
             return self._keys
         self._wanted.set()  # after a sleep of the machine nobody else would notice
         return None
 
     def look_for(self, key_id: str) -> bool:
-        """A key is missing. True where it may be new, and will be fetched for; False where what was fetched has it not.
+        """Note that a key is missing.
+
+        Return True where it may be new, and will be fetched for; False where what was fetched has it not.
 
         Keys are fetched once a minute at most, however many key ids strangers make up; those are forgotten in turn.
         """
@@ -146,7 +148,7 @@ class SigningKeys:
         return True
 
     def _log_change(self, before: str | None) -> None:
-        """Only the first of several failures, and that they are over."""
+        """Log only the first of several failures, and that they are over."""
         if before is None and self._failure is not None:
             log.warning("signing_keys_not_fetched", url=self.url, error=self._failure)
         elif before is not None and self._failure is None:
@@ -161,7 +163,7 @@ class SigningKeys:
 
 
 def _read(response: httpx.Response) -> Mapping[str, str]:
-    """Raises ValueError where it is something else than certificates."""
+    """Read certificates. Raises ValueError where it is something else than certificates."""
     if response.status_code != 200:
         raise NoCertificates(f"the answer is {response.status_code}")
     keys = _certificates(response.content)

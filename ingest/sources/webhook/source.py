@@ -133,7 +133,9 @@ class WebhookSource:
         return self._intake.last_seen()
 
     def condition(self) -> Condition:
-        """Up until it is paused, unless nobody can be let in: whether requests come is the sender's affair."""
+        """Return that it is up until it is paused, unless nobody can be let in: whether requests come is the
+        sender's affair.
+        """
         trouble = None if self._upkeep is None else self._upkeep.trouble()
         return Condition(up=not self._paused and trouble is None, reason=trouble)
 
@@ -251,7 +253,7 @@ class WebhookSource:
         return self._records(inflated, inflated_headers, received_at)
 
     def _worst(self, outcomes: Sequence[Outcome]) -> int:
-        """A batch is answered by its worst element."""
+        """Return the status for a batch: that of its worst element."""
         if Outcome.DEFERRED in outcomes:
             return 503
         return 422 if self._rules.refuse_rejects and Outcome.REJECTED in outcomes else 204
