@@ -22,6 +22,7 @@ from ingest.metrics import Metrics
 from ingest.protocols import Store
 from ingest.retrying import wait_at_most
 from ingest.submission import Submission, defer_all, settle_all
+from ingest.waiting_line import WaitingLine
 
 _GROUP_RECORDS = 1000  # where a group is cut, between submissions: larger ones commit no faster
 _GROUP_RECORDS_IN_ORDER = 500  # where there may be several: smaller ones overlap better, and fit into a socket's buffer
@@ -85,9 +86,7 @@ class Inbox:
         self._bytes = 0
         self._alone = 0  # so many of the next submissions commit each by itself
         self._held = 0  # submissions, queued or under way, that nobody will send again
-        # In line for room: what needs much is not overtaken by what needs little.
-        self._line: deque[tuple[Submission, asyncio.Future[None]]] = deque()
-        self._line_bytes = 0
+        self._line = WaitingLine()
         self._answering: asyncio.TimerHandle | None = None  # while there may be anybody to be answered in time
         self._work = asyncio.Event()
         self._closed = asyncio.Event()
@@ -110,9 +109,9 @@ class Inbox:
             return True
         if not submission.held:
             self._promise_answer(submission)
-        if not self._line and self._fits(submission):
+        if not self._line.waiting and self._fits(submission):
             self._take_in(submission)
-        elif submission.held or self._bytes + self._line_bytes + submission.bytes <= self._max_bytes:
+        elif submission.held or self._bytes + self._line.bytes + submission.bytes <= self._max_bytes:
             return False
         else:
             defer_all([submission])
@@ -123,14 +122,7 @@ class Inbox:
 
         What is held has endless patience. Cancelling the caller does not take the submission back.
         """
-        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = submission, room
-        self._line.append(place)
-        self._line_bytes += submission.bytes
-        await asyncio.wait((room,), timeout=None if submission.held else self._patience_seconds)
-        if not room.done():
-            self._line.remove(place)
-            self._line_bytes -= submission.bytes
+        if not await self._line.wait(submission, None if submission.held else self._patience_seconds):
             defer_all([submission])
             self._give_room()
 
@@ -148,10 +140,8 @@ class Inbox:
         """Take nothing more; `run` returns when what is queued is settled."""
         self._closed.set()
         self._work.set()
-        line, self._line, self._line_bytes = self._line, deque(), 0
-        for submission, room in line:
-            defer_all([submission])
-            room.set_result(None)
+        while self._line.waiting:
+            defer_all([self._line.call_first()])
 
     def _fits(self, submission: Submission) -> bool:
         return (
@@ -168,11 +158,8 @@ class Inbox:
 
     def _give_room(self) -> None:
         """Let those in line in, as far as there is room."""
-        while self._line and self._fits(self._line[0][0]):
-            submission, room = self._line.popleft()
-            self._line_bytes -= submission.bytes
-            self._take_in(submission)
-            room.set_result(None)
+        while self._line.waiting and self._fits(self._line.waiting[0][0]):
+            self._take_in(self._line.call_first())
 
     def _promise_answer(self, submission: Submission) -> None:
         loop = asyncio.get_running_loop()
@@ -195,7 +182,7 @@ class Inbox:
             log.warning("store_slow", deferred=len(overdue), seconds=self._answer_seconds)
         defer_all(overdue)
         self._give_room()
-        waiting = chain(under_way, self._queue, (submission for submission, _ in self._line))
+        waiting = chain(under_way, self._queue, self._line)
         left = (submission.answer_by for submission in waiting if submission.answer_by > now)
         if (earliest := min(left, default=math.inf)) < math.inf:
             self._answering = loop.call_at(earliest, self._answer_overdue)

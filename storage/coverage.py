@@ -22,7 +22,7 @@ from ingest.times import elapsed
 from storage.clock import database_now
 from storage.engine import Database
 from storage.gaps import SourceKey, add_gaps, begin_gap, close_gaps, known_gaps
-from storage.ledger import SEAM_MICROS, Stretch, after, subtract, uncovered
+from storage.intervals import SEAM_MICROS, Stretch, after, subtract, uncovered
 from storage.tables import coverage
 from storage.transactions import transaction
 

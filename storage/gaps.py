@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from ingest.coverage import Gap
 from ingest.event import Cause, Outcome
-from storage.ledger import Stretch
+from storage.intervals import Stretch
 from storage.rows import from_micros
 from storage.tables import coverage, gaps, tallies
 

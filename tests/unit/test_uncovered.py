@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.ledger import SEAM_MICROS, Stretch, after, subtract, uncovered
+from storage.intervals import SEAM_MICROS, Stretch, after, subtract, uncovered
 
 TICK = SEAM_MICROS // 4  # coarse, so that ends meet and overlaps are around a second
 stretches = st.lists(
