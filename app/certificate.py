@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from pathlib import Path
 
-import structlog
-
-_Stamp = tuple[int, int, int]  # what shows that a file is another one
+from app.renewed import Renewed
 
 _LOOK_SECONDS = 1.0
-
-log = structlog.get_logger(__name__)
 
 
 class Certificate:
@@ -24,25 +19,10 @@ class Certificate:
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        self._files = certificate, key
-        self._loaded = self._refused = self._look()
-        self._newest = self.context = load_certificate(certificate, key)
+        self._contexts = Renewed((certificate, key), lambda: load_certificate(certificate, key))
+        self.context = self._contexts.newest
         self.context.sni_callback = self._hand_over  # asked at every handshake, also where no name is given
-
-    def renew(self) -> None:
-        """Load what changed. What cannot be loaded is logged once, tried again at the next call, and never served."""
-        found = self._look()
-        if found == self._loaded:
-            return
-        try:
-            self._newest = load_certificate(*self._files)
-        except OSError as error:
-            if found != self._refused:
-                log.warning("certificate_not_renewed", certificate=str(self._files[0]), error=str(error))
-            self._refused = found
-            return
-        self._loaded = self._refused = found
-        log.info("certificate_renewed", certificate=str(self._files[0]))
+        self.renew = self._contexts.renew
 
     async def keep_renewed(self) -> None:
         """Look once a second, until cancelled."""
@@ -50,11 +30,8 @@ class Certificate:
             await asyncio.sleep(_LOOK_SECONDS)
             self.renew()
 
-    def _look(self) -> tuple[_Stamp | None, ...]:
-        return tuple(map(_stamp, self._files))
-
     def _hand_over(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        handshake.context = self._newest
+        handshake.context = self._contexts.newest
 
 
 def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -62,11 +39,3 @@ def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one at the terminal
     return context
-
-
-def _stamp(file: Path) -> _Stamp | None:
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size

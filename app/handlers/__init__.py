@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from app.handlers.http import HttpSettings
 from app.handlers.log import LogSettings
 from app.handlers.python import PythonSettings
 from ingest.settings.handlers import HandlerSettings
 
 _GROUP = "headrace.handlers"
-_BUILT_IN: Mapping[str, type[HandlerSettings]] = {"log": LogSettings, "python": PythonSettings}
-_NOT_YET = {name: f'this version does not run "{name}" yet' for name in ("http", "pubsub", "nats")}
+_BUILT_IN: Mapping[str, type[HandlerSettings]] = {"http": HttpSettings, "log": LogSettings, "python": PythonSettings}
+_NOT_YET = {name: f'this version does not run "{name}" yet' for name in ("pubsub", "nats")}
 
 
 def handler_types(points: Iterable[EntryPoint]) -> tuple[dict[str, type[HandlerSettings]], dict[str, str]]:

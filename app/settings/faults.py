@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, get_args, get_origin
@@ -80,7 +80,8 @@ def faults_of(error: ValidationError, model: type[BaseModel], tree: Mapping[str,
         elif type_ is not None and any(_labelled(candidate, key) == key for candidate in known):
             yield Fault(key, f'does not go with type = "{type_}"')
         else:
-            yield Fault(key, f"unknown key; the nearest known one is {dotted(nearest(key, known))}")
+            possible = known_keys(model, types=frozenset(detail["loc"]))  # where tables have types, these are in it
+            yield Fault(key, f"unknown key; the nearest known one is {dotted(nearest(key, possible))}")
 
 
 def _key(detail: ErrorDetails, tree: Mapping[str, Any]) -> tuple[Key, str | None]:
@@ -88,9 +89,9 @@ def _key(detail: ErrorDetails, tree: Mapping[str, Any]) -> tuple[Key, str | None
 
     Behind a table whose `type` is one of several models, pydantic puts that type between its key and the next.
     """
-    if detail["type"].startswith("union_tag_"):
-        return (*detail["loc"], "type"), None
     parts = [part for part in detail["loc"] if part != "[key]"]
+    if detail["type"].startswith("union_tag_"):
+        parts.append("type")
     key: list[str | int] = []
     here: Any = tree
     type_ = None
@@ -126,14 +127,22 @@ def _labelled(candidate: Key, key: Key) -> Key:
     return tuple(label if part == "*" else part for part in candidate)
 
 
-def known_keys(model: type[BaseModel], prefix: Key = ()) -> Iterator[Key]:
-    """Yield every key that may be written, tables included; `*` stands for a label."""
+def known_keys(model: type[BaseModel], prefix: Key = (), types: Set[Any] = frozenset()) -> Iterator[Key]:
+    """Yield every key that may be written, tables included; `*` stands for a label.
+
+    Of a table whose type is one of `types` only those that go with it.
+    """
     for name, field in model.model_fields.items():
         key = (*prefix, field.alias or name)
         yield key
         inner = (*key, "*") if get_origin(field.annotation) is Mapping else key
-        for table in _models_in(field.annotation):
-            yield from known_keys(table, inner)
+        tables = list(_models_in(field.annotation))
+        for table in [each for each in tables if _has_type(each, types)] or tables:
+            yield from known_keys(table, inner, types)
+
+
+def _has_type(model: type[BaseModel], types: Set[Any]) -> bool:
+    return "type" in model.model_fields and not types.isdisjoint(get_args(model.model_fields["type"].annotation))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

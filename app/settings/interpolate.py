@@ -1,6 +1,6 @@
 """`${NAME}`, `${file:PATH}` and `$$` in every string of a configuration tree; what cannot be looked up names its key.
 
-Strings under the keys of SECRET_KEYS become Secrets, so that no later step ever holds them in the open.
+Strings under the keys of SECRET_KEYS and in SECRET_TABLES become Secrets: no later step ever holds them in the open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ingest.sources import modes
 
 RECHECK_SECONDS = 1.0
 SECRET_LISTS = frozenset({"read_tokens", "admin_tokens", "secrets"})
-SECRET_KEYS = SECRET_LISTS | {"token"}
+SECRET_KEYS = SECRET_LISTS | {"token", "password"}
+SECRET_TABLES = frozenset({"headers"})
 
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{file:(?P<file>[^}]+)\}|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\})?")
 
@@ -158,7 +159,8 @@ class Interpolation:
             return ()
 
     def _text(self, template: str, key: Key, runs: bool) -> tuple[str | Secret, ...]:
-        secret = next(name for name in reversed(key) if isinstance(name, str)) in SECRET_KEYS
+        *_, table, name = ("", *(part for part in key if isinstance(part, str)))
+        secret = name in SECRET_KEYS or table in SECRET_TABLES
         try:
             return (self._lookup.secret(template) if secret else self._lookup.text(template),)
         except ConfigurationError as error:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from ingest.protocols import Handler
 from ingest.settings.fields import STRICT, Texts
-from ingest.settings.quantities import Count, PositiveDuration
+from ingest.settings.quantities import Count, Duration, PositiveDuration
 
 
 class RetrySettings(BaseModel):
@@ -31,6 +31,15 @@ class RetrySettings(BaseModel):
         return cap
 
 
+class BatchSettings(BaseModel):
+    """So many events in one call at most; where fewer are there, `wait` for more."""
+
+    model_config = STRICT
+
+    events: Annotated[Count, Field(le=1000)] = 1
+    wait: Duration = timedelta(seconds=1)
+
+
 class HandlerSettings(BaseModel):
     """One handler. Empty `names`, `products` or `devices` are all of them; `names` and `exclude` are prefixes.
 
@@ -48,6 +57,7 @@ class HandlerSettings(BaseModel):
     order: Literal["device", "none"] = "device"
     concurrency: Annotated[Count, Field(le=1000)] = 16
     timeout: PositiveDuration = timedelta(seconds=20)
+    batch: BatchSettings = BatchSettings()
     retry: RetrySettings = RetrySettings()
     start: Literal["now", "beginning"] = Field(default="now", alias="from")
 

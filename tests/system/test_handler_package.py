@@ -38,7 +38,7 @@ def test_a_package_adds_a_handler(tmp_path: Path) -> None:
     [
         (CONFIG.replace("path", "paht"), 'handlers.ids.path: required with type = "append"'),
         (CONFIG.replace('"ids"', '"absent/ids"'), "handlers.ids.path: expected a file in a folder that is there"),
-        (CONFIG.replace('"append"', '"apend"'), "handlers.ids.type: expected 'log', 'python', 'append'"),
+        (CONFIG.replace('"append"', '"apend"'), "handlers.ids.type: expected 'http', 'log', 'python', 'append'"),
         (CONFIG + 'call = "m:f"\n', 'handlers.ids.call: does not go with type = "append"'),
     ],
 )

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from ingest.event import Cause
-from ingest.sources.sse.answers import explain, parse_retry_after
+from ingest.retry_after import parse_retry_after
+from ingest.sources.sse.answers import explain
 from ingest.sources.sse.inflate import Identity, inflater_for
 
 NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
@@ -34,7 +35,7 @@ NOW = datetime(2026, 7, 28, 16, 53, 5, tzinfo=UTC)
 )
 def test_retry_after(value: str | None, seconds: float | None) -> None:
     """Seconds or a date, at most an hour; nonsense is no wish."""
-    assert parse_retry_after(value, NOW) == seconds
+    assert parse_retry_after(value, NOW, 3600.0) == seconds
 
 
 def test_what_may_hold_our_headers_is_not_quoted() -> None:

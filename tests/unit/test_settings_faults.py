@@ -86,7 +86,7 @@ WRONG_VALUES = {
     "[sources.fleet.pubsub]\nlease = '11m'": 'sources.fleet.pubsub.lease: expected a duration from "10s" to "10m"',
     "[sources.fleet.pubsub]\nsubscription = 'x'": 'sources.fleet.pubsub.subscription: expected "projects/',
     "[handlers.h]\ncall = 'm:f'": "handlers.h.type: required",
-    "[handlers.h]\ntype = 'loog'": "handlers.h.type: expected 'log', 'python'",
+    "[handlers.h]\ntype = 'loog'": "handlers.h.type: expected 'http', 'log', 'python'",
     "[handlers.h]\ntype = 'python'": 'handlers.h.call: required with type = "python"',
     "handlers.h = 5": "handlers.h: expected a table",
     "[handlers.h]\ntype = 'python'\ncall = 'module.function'": 'handlers.h.call: expected "module:function"',
@@ -125,6 +125,12 @@ UNKNOWN_KEYS = {
     "retention = '1d'": "retention: unknown key; the nearest known one is store.retention",
     "[sources.fleet]\nwehbook = {}": "sources.fleet.wehbook: unknown key; the nearest known one is sources.fleet.webh",
     "[handlers.h]\ntype = 'log'\nform = 'now'": "handlers.h.form: unknown key; the nearest known one is handlers.h.fr",
+    "[handlers.h]\ntype = 'http'\nurl = 'http://h'\nfromat = 'plain'": (
+        "handlers.h.fromat: unknown key; the nearest known one is handlers.h.format"
+    ),
+    "[handlers.h]\ntype = 'http'\nurl = 'http://h'\nauth = { type = 'bearer', token = 't', tokn = 't' }": (
+        "handlers.h.auth.tokn: unknown key; the nearest known one is handlers.h.auth.token"
+    ),
     "[handlers.h]\ntype = 'log'\nstart = 'now'": "handlers.h.start: unknown key; the nearest known one is handlers.h",
     auth("type = 'none', nmae = 'x'"): f"{AUTH}.nmae: unknown key; the nearest known one is {AUTH}.name",
     '[sources.fleet]\n"a b" = 1': 'sources.fleet."a b": unknown key; the nearest known one is sources.fleet',
@@ -134,7 +140,6 @@ NOT_YET = {
     "[sources.fleet]\nsequence = '/seq'": "sources.fleet.sequence: this version does not detect losses yet",
     "[sources.fleet]\nsequence_epoch = '/b'": "sources.fleet.sequence_epoch: this version does not detect losses yet",
     "[sources.fleet]\nloss_grace = '5m'": "sources.fleet.loss_grace: this version does not detect losses yet",
-    "[handlers.h]\ntype = 'http'\nurl = 'https://h'\nformat = 'plain'": "handlers.h.type: this version does not run",
     "[handlers.h]\ntype = 'pubsub'": 'handlers.h.type: this version does not run "pubsub" yet',
     "[handlers.h]\ntype = 'nats'": 'handlers.h.type: this version does not run "nats" yet',
 }

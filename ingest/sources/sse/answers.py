@@ -6,14 +6,14 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import httpx
 
 from ingest.event import Cause
 from ingest.reconnect import Loss
+from ingest.retry_after import parse_retry_after
 
 _UNAUTHORIZED = frozenset({401, 403, 404})
 _NOT_OF_REQUEST = frozenset({407, 408, 425})  # of a proxy's door, or of the moment
@@ -27,7 +27,7 @@ LOCATION = "location"  # where a response's extensions hold that header, see ope
 def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | None:
     """Return why an answer is no stream; None where it is one. `said` is upstream's own explanation."""
     status, because = response.status_code, f": {said}" if said else ""
-    wait = parse_retry_after(response.headers.get("retry-after"), now)
+    wait = parse_retry_after(response.headers.get("retry-after"), now, _LONGEST_RETRY_AFTER)
     if status in _UNAUTHORIZED:
         return Loss(Cause.UNAUTHORIZED, f"upstream answered {status}{because}", wait, of_request=True)
     if status in _LIMITED:
@@ -44,23 +44,6 @@ def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | Non
         found = shown(media_type) or "no content type"
         return Loss(Cause.ERROR, f"upstream answered with {found}, not with {_EVENT_STREAM}")
     return None
-
-
-def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the seconds from now that a Retry-After header names, as a number or a date (RFC 9110 §10.2.3), at most
-    an hour.
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), _LONGEST_RETRY_AFTER)
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return min(max((aware - now).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
 
 
 def explain(error: Exception, *, listening: bool, ended: bool, seconds: float) -> Loss:

@@ -1,0 +1,197 @@
+"""Handler `http`: posts events to a receiver, signed as Standard Webhooks, as CloudEvents or plain JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import aiohttp
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from yarl import URL
+
+from app.handlers.http_answers import MAY_ASK_TO_WAIT, Meaning, cause_of, meaning_of, table_of
+from app.handlers.http_bodies import BATCHED, SINGLE, Content
+from app.handlers.http_requests import Auth, HeaderName, HeaderValue, NoAuth, Url, proxy_of, signature
+from app.handlers.http_tls import ClientTls, TlsSettings, client_tls
+from ingest.delivery import DeliveryFailed, FailureCause, Verdict
+from ingest.errors import ConfigurationError
+from ingest.event import Event
+from ingest.retry_after import parse_retry_after
+from ingest.settings.fields import split_text
+from ingest.settings.handlers import HandlerSettings
+from ingest.settings.quantities import parse_count
+from ingest.settings.secret import MASK, Secret
+from ingest.sources.webhook.credentials import webhook_key
+
+_ANSWER_BYTES = 4096
+_ANSWER_SECONDS = 1.0  # for what of it is not there yet: it decides nothing
+_KEEP_ALIVE_SECONDS = 4.0  # below the 5 s of Node and uvicorn, which would close a connection as we send on it
+_SECRET_CHARACTERS = 8  # what is shorter is none, and would be found everywhere
+_AGENT = f"headrace/{version('headrace')}"
+
+Statuses = Annotated[
+    tuple[Annotated[int, BeforeValidator(parse_count), Field(ge=300, le=599)], ...], BeforeValidator(split_text)
+]
+
+
+class HttpHandler:
+    """protocols.Handler that posts to `settings.url`. `clock` is the time of day, in seconds since 1970."""
+
+    def __init__(self, settings: HttpSettings, tls: ClientTls, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._clock = clock
+        self._url = URL(settings.url, encoded=settings.url.isascii())
+        self._proxy = proxy_of(self._url)
+        self._table = table_of(settings.dead_on, settings.pause_on)
+        self._write = (BATCHED if settings.batch.events > 1 else SINGLE)[settings.format]
+        self._made: aiohttp.ClientSession | None = None
+
+    async def deliver(self, events: Sequence[Event]) -> None:
+        """See protocols.Handler. Raises DeliveryFailed."""
+        content = self._write(events)
+        headers = self._headers(content)
+        try:
+            response = await self._session().post(
+                self._url,
+                data=content.body,
+                headers=headers,
+                ssl=self._tls.context(),
+                proxy=self._proxy,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise DeliveryFailed(*cause_of(error)) from None
+        meaning = meaning_of(response.status, self._table)
+        answer = await _beginning(response, delivered=meaning is None)
+        if meaning is not None:
+            raise self._failure(response, meaning, answer)
+
+    async def close(self) -> None:
+        """See protocols.Handler."""
+        if self._made is not None:
+            await self._made.close()
+            self._made = None
+
+    def _session(self) -> aiohttp.ClientSession:
+        """The pool, made where the event loop runs. `concurrency` bounds it, as each delivery has one connection."""
+        if self._made is None:
+            self._made = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the dispatcher bounds a delivery
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Accept-Encoding", "Content-Type"),
+                auto_decompress=False,
+            )
+        return self._made
+
+    def _headers(self, content: Content) -> dict[str, str]:
+        timestamp = str(int(self._clock()))
+        headers = {name: value.value() for name, value in self._settings.headers.items()}
+        headers |= {**content.headers, "User-Agent": _AGENT, "webhook-id": content.id, "webhook-timestamp": timestamp}
+        if self._settings.secrets:
+            signed = signature([each.value() for each in self._settings.secrets], content.id, timestamp, content.body)
+            if not signed:  # a receiver would take an unsigned request for an event that is at fault
+                text = "none of the secrets is a signing key now"
+                raise DeliveryFailed(FailureCause.HANDLER_ERROR, Verdict.RETRY, text)
+            headers["webhook-signature"] = signed
+        authorization = self._settings.auth.authorization()
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        return headers
+
+    def _failure(self, response: aiohttp.ClientResponse, meaning: Meaning, answer: bytes) -> DeliveryFailed:
+        status = response.status
+        wait = None
+        if status in MAY_ASK_TO_WAIT:
+            now = datetime.fromtimestamp(self._clock(), UTC)
+            wait = parse_retry_after(response.headers.get("Retry-After"), now)
+        text = self._masked(answer.decode("utf-8", "replace"))
+        return DeliveryFailed(*meaning, f"answered {status}", status=status, retry_after=wait, answer=text)
+
+    def _masked(self, text: str) -> str:
+        """An answer without what of our request it repeats that nobody else should see."""
+        for secret in self._sent_secrets():
+            if len(secret) >= _SECRET_CHARACTERS:
+                text = text.replace(secret, MASK)
+        return text
+
+    def _sent_secrets(self) -> Iterator[str]:
+        for value in self._settings.headers.values():
+            yield value.value()
+        authorization = self._settings.auth.authorization()
+        if authorization is not None:
+            yield authorization.partition(" ")[2]
+
+
+async def _beginning(response: aiohttp.ClientResponse, *, delivered: bool) -> bytes:
+    """Return at most 4 KiB of an answer. Where there is more, or it does not come, its connection is closed."""
+    answer = bytearray()
+    if response.content.at_eof():
+        response.release()
+        return b""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while len(answer) < _ANSWER_BYTES and (part := await response.content.read(_ANSWER_BYTES - len(answer))):
+                answer += part
+    except (aiohttp.ClientError, OSError):  # TimeoutError is one. The status has been said, and it alone counts
+        pass
+    except asyncio.CancelledError:
+        if not delivered:
+            raise
+    finally:
+        response.release()
+    return bytes(answer)
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, Secret) else value
+
+
+class HttpSettings(HandlerSettings):
+    """`type = "http"`. The values of `headers` are never shown."""
+
+    type: Literal["http"] = "http"
+    url: Url
+    format: Literal["cloudevents", "cloudevents-binary", "plain"] = "cloudevents"
+    secrets: Annotated[tuple[Secret, ...], BeforeValidator(_several)] = ()
+    auth: Auth = NoAuth()
+    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict)
+    tls: TlsSettings = TlsSettings()
+    dead_on: Statuses = (400, 413, 414, 415, 422, 431, 501)
+    pause_on: Statuses = (410,)
+
+    def build(self, label: str, folder: Path) -> HttpHandler:  # type: ignore[override]
+        """See HandlerSettings."""
+        tls = client_tls(f"handlers.{label}.tls", self.tls, folder, time.monotonic)
+        proxy = proxy_of(URL(self.url))
+        if proxy is not None and proxy.scheme not in {"http", "https"}:
+            raise ConfigurationError(f"handlers.{label}.url: expected a proxy in the environment that speaks HTTP")
+        return HttpHandler(self, tls)
+
+    @field_validator("format")
+    @classmethod
+    def _can_be_a_batch(cls, format_: str, info: ValidationInfo) -> str:
+        if format_ not in BATCHED and "batch" in info.data and info.data["batch"].events > 1:
+            raise ValueError(f"expected one of {', '.join(BATCHED)} with batch.events above 1")
+        return format_
+
+    @field_validator("secrets")
+    @classmethod
+    def _are_signing_keys(cls, secrets: tuple[Secret, ...]) -> tuple[Secret, ...]:
+        if not all(webhook_key(secret.value()) for secret in secrets):
+            raise ValueError('expected a key in base64, after "whsec_" or alone')
+        return secrets
+
+    @field_validator("headers")
+    @classmethod
+    def _leave_authorization_to_auth(cls, headers: Mapping[str, Secret], info: ValidationInfo) -> Mapping[str, Secret]:
+        given = any(name.lower() == "authorization" for name in headers)
+        if given and not isinstance(info.data.get("auth"), NoAuth):
+            raise ValueError("expected no Authorization beside auth")
+        return headers
