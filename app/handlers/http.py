@@ -26,7 +26,7 @@ from ingest.settings.fields import split_text
 from ingest.settings.handlers import HandlerSettings
 from ingest.settings.quantities import parse_count
 from ingest.settings.secret import MASK, Secret
-from ingest.sources.webhook.credentials import webhook_key
+from ingest.sources.webhook.signatures import webhook_key
 
 _ANSWER_BYTES = 4096
 _ANSWER_SECONDS = 1.0  # for what of it is not there yet: it decides nothing

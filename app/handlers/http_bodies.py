@@ -14,8 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.event_json import event_json
 from ingest.event import Event
+from ingest.event_json import event_json
 from ingest.identity import decode_data_url
 from ingest.times import rfc3339
 

@@ -14,7 +14,7 @@ from yarl import URL
 
 from ingest.settings.fields import STRICT, Text
 from ingest.settings.secret import Secret
-from ingest.sources.webhook.credentials import webhook_key
+from ingest.sources.webhook.signatures import webhook_key
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _URL = re.compile(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?")
