@@ -1,6 +1,9 @@
 """Bytes of a stream to frames (WHATWG HTML §9.2), however they are cut, in bounded memory; no socket is near.
 
-Lines and fields stay bytes: text that is no UTF-8 is the sender's, and reaches the store as it was sent.
+The fields of a frame are read by httpx-sse's decoder. Around it stand guards against what its 0.4.3 does otherwise:
+after any `id:` it yields an event for every blank line; it yields frames that have no `data:`; it takes a leading BOM
+for a part of the first field; it calls an event without a name "message"; it takes `retry: -1`; and nothing is bounded.
+Lines are split here, on bytes: httpx-sse splits decoded text, and replaces what is no UTF-8.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+from httpx_sse._decoders import SSEDecoder  # not exported, but the only part of it that needs no response
 
 MAX_FRAME_BYTES = 1024 * 1024
 KEPT_BYTES = 64 * 1024
@@ -17,6 +21,8 @@ _LF = ord("\n")
 _COMMENT = ord(":")
 _MOST_RETRY_SECONDS = 3600.0
 _RETRY = re.compile(rb"retry: ?[0-9]{1,12}")
+_NAMES = re.compile(rb"^event(?:$|:.*$)", re.MULTILINE)
+_NO_NAMES = frozenset({b"event", b"event:", b"event: "})
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +49,7 @@ class FrameDecoder:
     def __init__(self, max_frame: int = MAX_FRAME_BYTES) -> None:
         self._max = max_frame
         self._kept = min(KEPT_BYTES, max_frame)
+        self._fields = SSEDecoder()
         self._bom: bytes | None = b""  # what may become one; None as soon as that is settled
         self._after_cr = False  # an LF that comes next belongs to it
         self._rest = bytearray()  # of the frame that has begun: no blank lines or comments stand before it
@@ -135,21 +142,29 @@ class FrameDecoder:
         return self._frame_by_line(block)
 
     def _frame_by_line(self, block: bytes) -> Frame | None:
-        """Do the same by the rules in full: a field they do not know is nothing, a frame without data none."""
-        name = own_id = b""
-        data: list[bytes] = []
+        """Do the same by the rules in full. Latin-1 is a letter for each byte, there and back."""
+        has_data = has_id = False
+        own_id = b""
         for line in block.split(b"\n"):
             field, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if field == b"data":
-                data.append(value)
-            elif field == b"event":
-                name = value
-            elif field == b"id" and b"\0" not in value:
-                own_id, self.last_event_id = value, value.decode("latin-1")
-            elif _RETRY.fullmatch(line):
-                self.retry_seconds = min(int(value) / 1000, _MOST_RETRY_SECONDS)
-        return Frame(name, b"\n".join(data), block, id=own_id) if data else None
+            has_data |= field == b"data"
+            if field == b"id":
+                has_id = True
+                own_id = own_id if b"\0" in value else value.removeprefix(b" ")
+            if field != b"retry" or _RETRY.fullmatch(line):
+                self._fields.decode(line.decode("latin-1"))
+        parsed = self._fields.decode("")
+        if parsed is None:
+            return None
+        if has_id:
+            self.last_event_id = parsed.id
+        if parsed.retry is not None:
+            self.retry_seconds = min(parsed.retry / 1000, _MOST_RETRY_SECONDS)
+        if not has_data:
+            return None
+        names = _NAMES.findall(block)
+        name = "" if not names or names[-1] in _NO_NAMES else parsed.event
+        return Frame(name.encode("latin-1"), parsed.data.encode("latin-1"), block, id=own_id)
 
 
 def _without_head(block: bytes) -> bytes:

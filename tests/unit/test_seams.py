@@ -17,6 +17,7 @@ import uvicorn
 from google.api_core import bidi
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber import scheduler
+from httpx_sse._decoders import SSEDecoder
 from packaging.requirements import Requirement
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -28,7 +29,7 @@ from ingest.sources.sse.opening import make_client
 from ingest.sources.sse.tap import Tap
 
 _ROOT = Path(__file__).parents[2]
-_REACHED_INTO = ("uvicorn", "httptools", "httpx", "httpcore", "google-cloud-pubsub", "google-api-core")
+_REACHED_INTO = ("uvicorn", "httptools", "httpx", "httpx-sse", "httpcore", "google-cloud-pubsub", "google-api-core")
 
 
 @pytest.mark.parametrize("name", _REACHED_INTO)
@@ -225,3 +226,14 @@ def test_google_scheduler_interface(bridge: Bridge) -> None:
         ours = list(inspect.signature(getattr(bridge, name)).parameters)
         assert ours == theirs, f"Google's Scheduler.{name} takes {theirs}"
     assert bridge.queue.empty()
+
+
+def test_httpx_sse_decoder() -> None:
+    """A frame is read line by line, and what it held is what an empty line gives back."""
+    decoder = SSEDecoder()
+    for line in ("event: e", "data: d", "id: 7", "retry: 5"):
+        assert decoder.decode(line) is None, "httpx-sse's decoder gives an event ahead of the empty line"
+    event = decoder.decode("")
+
+    assert event is not None, "httpx-sse's decoder gives no event at an empty line any more"
+    assert (event.event, event.data, event.id, event.retry) == ("e", "d", "7", 5)

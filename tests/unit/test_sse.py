@@ -1,4 +1,4 @@
-"""Frames of a stream: by the standard, also where httpx-sse 0.4.3 differs from it, however the bytes are cut."""
+"""Frames of a stream: every guard against what httpx-sse 0.4.3 does otherwise, however the bytes are cut."""
 
 from __future__ import annotations
 
