@@ -129,7 +129,8 @@ class Headrace:
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
             inbox_bytes=settings.store.inbox_bytes,
         )
-        factories = {name: mode.factory(parts) for name, mode in modes().items()}
+        running = {mode for source in settings.sources.values() for mode in source.modes}
+        factories = {mode: modes()[mode].factory(parts) for mode in running}
         sources = []
         for label, source in settings.sources.items():
             fields = source.fields.model_dump(exclude_none=True) if source.fields else {}
