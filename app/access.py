@@ -1,4 +1,4 @@
-"""Who may read, and who may act: contract §7 as pure functions of a request's method, path and headers.
+"""The rules of reading and acting: contract §7 as pure functions of a request's method, path and headers.
 
 With tokens configured a token decides. Without any, a server on loopback can be read by people and programs of this
 machine only: whatever a proxy passed on, or a web page caused, is refused. Actions always take a token: where no admin
@@ -33,7 +33,7 @@ class Token(Protocol):
     """A text that may change while we run (`${file:…}`)."""
 
     def value(self) -> str:
-        """The text as it is now."""
+        """Return the text as it is now."""
         ...
 
 
@@ -42,12 +42,12 @@ class AccessRules(Protocol):
 
     @property
     def read_tokens(self) -> Sequence[Token]:
-        """Who may read."""
+        """The tokens of those who may read."""
         ...
 
     @property
     def admin_tokens(self) -> Sequence[Token]:
-        """Who may read and act."""
+        """The tokens of those who may read and act."""
         ...
 
     @property
@@ -68,7 +68,7 @@ class AccessRules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not answered: 401 asks for a token, 403 says that this one will not do."""
+    """The reason that a request is not answered: 401 asks for a token, 403 says that this one will not do."""
 
     status: int
     detail: str
@@ -77,7 +77,7 @@ class Refusal:
 def refusal(
     rules: AccessRules, *, loopback: bool, method: str, path: str, headers: Headers, http_version: str = "1.1"
 ) -> Refusal | None:
-    """Why the request is refused; None where it may pass. `loopback`: the server listens there and nowhere else.
+    """Return why the request is refused; None where it may pass. `loopback`: the server listens there and nowhere else.
 
     Probes and paths behind which there is nothing pass always. Pages hold no data: they need no token.
     """
@@ -96,7 +96,7 @@ def refusal(
 
 
 def ingest_forbids(rules: AccessRules, *, loopback: bool) -> Callable[[Mapping[str, str]], bool]:
-    """Whether /ingest refuses a request by its headers (lower-case names): a foreign web page's, on loopback.
+    """Return whether /ingest refuses a request by its headers (lower-case names): a foreign web page's, on loopback.
 
     Several lines of one header are joined by commas: one foreign Origin among them is enough.
 
@@ -123,7 +123,7 @@ def _token_refusal(rules: AccessRules, headers: Headers, *, acting: bool) -> Ref
 
 
 def _bearer(headers: Headers) -> bytes | None:
-    """The one token of a request. It is never empty: an emptied token file must shut the door, not open it."""
+    """Return the one token of a request. It is never empty: an emptied token file must shut the door, not open it."""
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) != 1:
         return None
@@ -137,7 +137,7 @@ def _matches(given: bytes, tokens: Sequence[Token]) -> bool:
 
 
 def _stranger(headers: Headers, http_version: str) -> Refusal | None:
-    """A request that no program of this machine sent by itself: a proxy's, a rebound name's, a web page's.
+    """Refuse a request that no program of this machine sent by itself: a proxy's, a rebound name's, a web page's.
 
     nginx passes on by HTTP/1.0, with our own address as Host and no header of its own, unless it is told otherwise.
     """
@@ -160,7 +160,7 @@ def _closed(why: str) -> Refusal:
 
 
 def _foreign(origin: str, host: str) -> bool:
-    """Whether a page of `origin` is not ours: another machine's, or another port's of this one."""
+    """Return whether a page of `origin` is not ours: another machine's, or another port's of this one."""
     try:
         parts = urlsplit(origin)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

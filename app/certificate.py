@@ -35,7 +35,10 @@ class Certificate:
 
 
 def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What serves with these files. Raises OSError (ssl.SSLError is one) where they cannot be read or do not match."""
+    """Return what serves with these files.
+
+    Raises OSError (ssl.SSLError is one) where they cannot be read or do not match.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one at the terminal
     return context

@@ -11,7 +11,7 @@ _LARGEST_RESERVE = 512  # descriptors that are left to the store, handlers, stre
 _FRESH_SECONDS = 1.0
 
 
-class Connection(Protocol):
+class ServedConnection(Protocol):
     """A connection that can be idle."""
 
     transport: asyncio.Transport
@@ -25,7 +25,7 @@ class Connection(Protocol):
         ...
 
 
-def make_room(connections: Collection[Connection]) -> None:
+def make_room(connections: Collection[ServedConnection]) -> None:
     """Cut the longest idle connection where there are more than two thirds of the descriptors, or all but 512.
 
     One in the middle of a body goes only where no other is idle but newcomers, who may be about to speak.

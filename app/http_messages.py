@@ -10,20 +10,20 @@ from typing import NamedTuple
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
-class Fault(NamedTuple):
-    """What the server itself answers to what is no request of ours."""
+class HttpFault(NamedTuple):
+    """An answer of the server itself to what is no request of ours."""
 
     status: HTTPStatus
     detail: str
 
 
-NO_REQUEST = Fault(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.")
-NO_HOST = Fault(HTTPStatus.BAD_REQUEST, "A request has exactly one Host.")  # RFC 9112 §3.2
-NO_TUNNEL = Fault(HTTPStatus.METHOD_NOT_ALLOWED, "This server is no proxy.")
-LARGE_HEAD = Fault(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of a request is too large.")
+NO_REQUEST = HttpFault(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.")
+NO_HOST = HttpFault(HTTPStatus.BAD_REQUEST, "A request has exactly one Host.")  # RFC 9112 §3.2
+NO_TUNNEL = HttpFault(HTTPStatus.METHOD_NOT_ALLOWED, "This server is no proxy.")
+LARGE_HEAD = HttpFault(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of a request is too large.")
 
 
-def answer_to(fault: Fault, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> bytes:
+def answer_to(fault: HttpFault, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> bytes:
     """Return a whole answer, a problem (RFC 9457), that closes the connection."""
     status, detail = fault
     body = json.dumps({"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}).encode()

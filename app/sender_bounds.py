@@ -1,4 +1,4 @@
-"""How long a sender may take, and the timer of one that takes nothing of its answers."""
+"""The bounds of a sender, and the timer of one that takes nothing of its answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a sender may take.
+    """The time that a sender may take.
 
     A connection has `first_seconds` for its first byte. A head has `head_seconds` and `head_bytes`. A body has to bring
     `progress_bytes` in each `progress_seconds`, or its end; an answer has to be taken by some bytes in as long. A

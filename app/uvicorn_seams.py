@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.certificate import Certificate
 from app.descriptors import make_room
-from app.http_messages import LARGE_HEAD, NO_HOST, NO_REQUEST, NO_TUNNEL, Fault, answer_to, head_without_offer
+from app.http_messages import LARGE_HEAD, NO_HOST, NO_REQUEST, NO_TUNNEL, HttpFault, answer_to, head_without_offer
 from app.sender_bounds import Bounds, UntakenAnswer
 
 _PIECE_BYTES = 16 * 1024  # of what is fed to the parser at once, so that one read cannot hold thousands of requests
@@ -32,7 +32,7 @@ _MOST_PIPELINED = 100  # requests that wait for the answers before theirs; then 
 class _Refused(Exception):
     """Ends the parsing of a connection."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: HttpFault) -> None:
         super().__init__(fault.detail)
         self.fault = fault
 
@@ -82,7 +82,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @property
     def idle(self) -> tuple[bool, float] | None:
-        """See descriptors.Connection."""
+        """See descriptors.ServedConnection."""
         if self.timeout_keep_alive_task is not None:
             return False, self.timeout_keep_alive_task.when() - self.timeout_keep_alive
         return None if self._timer is None else (self._is_in_body(), self._awaited_since)
@@ -221,7 +221,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         return head_without_offer(method, self.url, version, self.headers)
 
-    def _refuse(self, fault: Fault) -> None:
+    def _refuse(self, fault: HttpFault) -> None:
         has_body = not self.url or self.parser.get_method() != b"HEAD"
         self._end(answer_to(fault, self.server_state.default_headers, has_body=has_body))
 

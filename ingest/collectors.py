@@ -58,7 +58,7 @@ class _Family(Generic[_Child]):
         self._make = make
 
     def labels(self, *values: str) -> _Child:
-        """The child of these label values; made, and shown with 0 from then on, where there is none."""
+        """Return the child of these label values; made, and shown with 0 from then on, where there is none."""
         if len(values) != len(self.label_names):
             raise ValueError(f"{self.name} has the labels {self.label_names}")
         key = tuple(map(str, values))
@@ -74,11 +74,11 @@ class LoopCounter(Collector):
         registry.register(self)
 
     def describe(self) -> Iterable[CounterMetricFamily]:
-        """For the registry: the name."""
+        """Return the name, for the registry."""
         return [CounterMetricFamily(self._family.name, self._family.documentation, labels=self._family.label_names)]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """For the registry: the samples."""
+        """Return the samples, for the registry."""
         for family in self.describe():
             for values, child in self._family.children.items():
                 family.add_metric(values, child.value)
@@ -102,11 +102,11 @@ class LoopHistogram(Collector):
         registry.register(self)
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """For the registry: the name."""
+        """Return the name, for the registry."""
         return [HistogramMetricFamily(self._family.name, self._family.documentation, labels=self._family.label_names)]
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """For the registry: the samples."""
+        """Return the samples, for the registry."""
         for family in self.describe():
             for values, child in self._family.children.items():
                 cumulative = list(zip(self._bounds, map(float, accumulate(child.counts)), strict=True))

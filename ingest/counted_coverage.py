@@ -25,12 +25,12 @@ class CountedCoverage:
         self._open: dict[tuple[str, str], Gap] = {}
 
     def take_up(self, source: str, mode: Mode, gap: Gap) -> None:
-        """A gap lasts that an earlier process began, and counted."""
+        """Show a gap that lasts, which an earlier process began, and counted."""
         self._open[source, mode] = gap
         self._metrics.gap_open.labels(source, mode).set(1)
 
     def open_gap(self, source: str, mode: str) -> Gap | None:
-        """The gap that lasts, as far as this process knows."""
+        """Return the gap that lasts, as far as this process knows."""
         return self._open.get((source, mode))
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:

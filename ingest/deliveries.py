@@ -35,7 +35,9 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class HandlerLag:
-    """How far a handler is: `head` is the store's last position, `oldest` when the first event it has not passed came.
+    """The distance between a handler and the store.
+
+    `head` is the store's last position, `oldest` when the first event it has not passed came.
 
     `waiting` and `dead` count its parked rows.
     """

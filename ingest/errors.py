@@ -1,4 +1,4 @@
-"""What can go wrong, and what then becomes of the record.
+"""The errors of ours, and what then becomes of the record.
 
 HeadraceError
 ├── ConfigurationError     the operator's file is at fault; nothing runs (exit 2)

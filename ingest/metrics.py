@@ -166,7 +166,10 @@ class Metrics:
                 gauge.labels(handler)
 
     def counts(self, source: str, mode: str) -> dict[str, int]:
-        """What this process counted for a source: received, stored, duplicate, …; kinds and reasons summed up."""
+        """Return what this process counted for a source: received, stored, duplicate and so on.
+
+        Kinds and reasons are summed up.
+        """
         labels = (source, mode)
         counts = {
             "received": self.received.labels(*labels).value,

@@ -29,7 +29,7 @@ class Format(Protocol):
         ...
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
-        """Every element of an inflated body, in order; `headers` have lower-case names.
+        """Return every element of an inflated body, in order; `headers` have lower-case names.
 
         An element that cannot be decoded is a Reject in its place. Never raises because of what was sent, except
         TooLarge for more than 10,000 elements.
@@ -41,7 +41,9 @@ class FrameFormat(Protocol):
     """As Format, for the frames of a stream."""
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
-        """A record for each frame, in order; `stream` is the connection's number. Never raises for what was sent.
+        """Return a record for each frame, in order; `stream` is the connection's number.
+
+        Never raises for what was sent.
 
         A frame that cannot be decoded is a Reject with its text, an oversized one a TOO_LARGE with its beginning.
         """
@@ -52,8 +54,9 @@ class MessageFormat(Protocol):
     """As Format, for the messages of a queue."""
 
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
-        """What a message says: one record, or several where its sender puts many into one. Never raises for what was
-        sent, except TooLarge for more than 10,000.
+        """Return what a message says: one record, or several where its sender puts many into one.
+
+        Never raises for what was sent, except TooLarge for more than 10,000.
 
         A Reject keeps the message's data and attributes.
         """
@@ -72,7 +75,7 @@ class Intake(Protocol):
         ...
 
     async def offer(self, records: Sequence[Record]) -> asyncio.Future[Sequence[Outcome]]:
-        """As `settle`, where nobody will send the records again: they are held until they can be committed.
+        """Do as `settle`, where nobody will send the records again: they are held until they can be committed.
 
         Returns when the inbox has room for them, so a reader that waits here reads no more meanwhile; the future has
         the outcomes when they are settled. DEFERRED is among them only where the inbox closes before they are
@@ -93,11 +96,11 @@ class Source(Protocol):
         ...
 
     def last_seen(self) -> LastSeen:
-        """When the source last heard something."""
+        """Return when the source last heard something."""
         ...
 
     def condition(self) -> Condition:
-        """Whether the source can receive now."""
+        """Return whether the source can receive now."""
         ...
 
 
@@ -119,11 +122,14 @@ class Coverage(Protocol):
         ...
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
-        """The stream listened until `ago` seconds before now; never moves an end back. Raises StoreUnavailable."""
+        """Note that the stream listened until `ago` seconds before now; never moves an end back.
+
+        Raises StoreUnavailable.
+        """
         ...
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
-        """As `extend`, for the last time; returns the gaps that begin or show by it. Raises StoreUnavailable.
+        """Do as `extend`, for the last time; return the gaps that begin or show by it. Raises StoreUnavailable.
 
         While another stream of the source and mode listens there is none, unless that one began less than a second
         before this one ended, or is known by now to have been deaf itself.
@@ -148,7 +154,7 @@ class Feed(Protocol):
     """The store's tail: committed events by position."""
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
-        """At most `limit` events with position > `after`, ascending; empty where there are none yet.
+        """Return at most `limit` events with position > `after`, ascending; empty where there are none yet.
 
         Raises StoreRewound where the store ends before `after` and did not before.
         """
@@ -187,7 +193,9 @@ class Cursor(Protocol):
     async def due(
         self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
     ) -> Sequence[tuple[Parked, Event]]:
-        """Parked rows whose time has come, the longest due first; `by_device` gives only the first row of each device.
+        """Return parked rows whose time has come, the longest due first.
+
+        `by_device` gives only the first row of each device.
 
         A first row that is not due yet holds back the others of its device. Events without a device are independent.
         A row that is due later than `beyond` is due now: a clock that has been put back since made its time.
@@ -195,15 +203,15 @@ class Cursor(Protocol):
         ...
 
     async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
-        """The first parked rows of a device that are not dead, in order of position, due or not."""
+        """Return the first parked rows of a device that are not dead, in order of position, due or not."""
         ...
 
     async def waiting_devices(self) -> Sequence[str]:
-        """Devices that have parked rows which are not dead: their later events wait behind these."""
+        """Return devices that have parked rows which are not dead: their later events wait behind these."""
         ...
 
     async def lag(self) -> HandlerLag:
-        """How far the handler is, by what the store knows."""
+        """Return how far the handler is, by what the store knows."""
         ...
 
     async def release(self) -> None:
@@ -212,10 +220,10 @@ class Cursor(Protocol):
 
 
 class Cursors(Protocol):
-    """Where handlers' cursors are kept."""
+    """The cursors of handlers."""
 
     async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> Cursor | None:
-        """The handler's cursor, leased to `holder`; None while another process has it.
+        """Return the handler's cursor, leased to `holder`; None while another process has it.
 
         A handler that has none yet begins behind the last event (`now`) or before the first (`beginning`).
         """
@@ -223,7 +231,7 @@ class Cursors(Protocol):
 
 
 class Handler(Protocol):
-    """What receives events after the store. At least once each; `event.id` is the idempotency key."""
+    """The receiver of events after the store. At least once each; `event.id` is the idempotency key."""
 
     async def deliver(self, event: Event) -> None:
         """Return when the event is handled. Raise DeadLetter to give it up at once, anything else to be retried."""

@@ -1,4 +1,4 @@
-"""How a source of one or several streams does: up while at least one of them listens, and else why not."""
+"""The health of a source of one or several streams: up while at least one of them listens, and else why not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingest.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """When the last event and the last byte arrived; None: not yet."""
+    """The times at which the last event and the last byte arrived; None: not yet."""
 
     event_at: datetime | None
     byte_at: datetime | None
@@ -20,7 +20,7 @@ class LastSeen:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Whether a source can receive now; where it cannot, why. `since`: None is as long as it runs."""
+    """The answer to whether a source can receive now, and if not, why. `since`: None is as long as it runs."""
 
     up: bool
     since: datetime | None = None
@@ -63,17 +63,17 @@ class SourceHealth:
         metrics.declare_stream(*self._labels)
 
     def changed(self) -> None:
-        """A stream's state is another one now."""
+        """Note that a stream's state is another one now."""
         up = any(state.state == "listening" for state in self._states())
         if up is not self._up:
             self._up, self._since = up, self._now()
 
     def reconnecting(self, cause: Cause) -> None:
-        """A stream that was lost for this cause is being opened again."""
+        """Count that a stream that was lost for this cause is being opened again."""
         self._metrics.reconnects.labels(*self._labels, cause.value).inc()
 
     def condition(self) -> Condition:
-        """Where the source is not up, the reason is that of its first stream."""
+        """Return the condition; where the source is not up, the reason is that of its first stream."""
         states = self._states()
         reason = next((state.reason or state.state for state in states), "not started")
         return Condition(self._up, self._since, None if self._up else reason, states)

@@ -1,4 +1,4 @@
-"""What is handed to the inbox at once, and what it weighs there."""
+"""The records that are handed to the inbox at once, and their weight there."""
 
 from __future__ import annotations
 

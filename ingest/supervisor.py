@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class State(StrEnum):
-    """What a source is doing."""
+    """The states of a source."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -97,7 +97,7 @@ class Supervisor:
                 raise failed
 
     def statuses(self) -> list[SourceStatus]:
-        """How each source does, in the order of the configuration."""
+        """Return how each source does, in the order of the configuration."""
         return [self._status(supervised) for supervised in self._sources]
 
     async def _keep_running(self, supervised: Supervised) -> None:

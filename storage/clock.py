@@ -12,5 +12,5 @@ _NOW = {
 
 
 def database_now(connection: Connection) -> int:
-    """Microseconds since 1970."""
+    """Return the microseconds since 1970."""
     return int(connection.exec_driver_sql(_NOW[connection.dialect.name]).scalar_one())

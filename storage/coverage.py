@@ -1,4 +1,4 @@
-"""When each stream of a source was listening, by the database's clock, and the gaps that follow from it.
+"""The record of when each stream of a source was listening, by the database's clock, and the gaps that follow from it.
 
 A call is one transaction, so a process may die at any point. The calls for one source and mode take turns, in all
 processes. What counts is the tail: no statement reads all history.
@@ -190,7 +190,7 @@ def _insert(connection: Connection, key: SourceKey, stream: int, since: int) -> 
 
 
 def _intervals(connection: Connection, key: SourceKey, start: int, now: int) -> tuple[list[Stretch], bool]:
-    """The intervals that reach beyond `start`, and whether one of them still listens: it covers until now."""
+    """Return the intervals that reach beyond `start`, and whether one of them still listens: it covers until now."""
     tail = select(coverage.c.since, coverage.c.until).where(
         coverage.c.source == key.source, coverage.c.mode == key.mode
     )
@@ -203,7 +203,7 @@ def _intervals(connection: Connection, key: SourceKey, start: int, now: int) -> 
 
 
 def _unknown(connection: Connection, key: SourceKey, intervals: Sequence[Stretch], start: int) -> list[Stretch]:
-    """What is uncovered behind `start` and stands in no gap row yet."""
+    """Return what is uncovered behind `start` and stands in no gap row yet."""
     holes = after(uncovered(intervals), start)
     if not holes:
         return []
@@ -213,7 +213,7 @@ def _unknown(connection: Connection, key: SourceKey, intervals: Sequence[Stretch
 
 
 def _at_least(instant: int) -> Case[int]:
-    """The new end of an interval: it never moves back."""
+    """Return the new end of an interval: it never moves back."""
     return case((coverage.c.until < instant, instant), else_=coverage.c.until)
 
 
@@ -222,7 +222,7 @@ def _source_key(origin: Origin) -> SourceKey:
 
 
 def _micros_since(at: float) -> int:
-    """How long ago that was by `elapsed`, which all processes of this machine share.
+    """Return how many microseconds ago that was by `elapsed`, which all processes of this machine share.
 
     Asked inside the transaction: while it waited for its turn the stream may have been deaf.
     """

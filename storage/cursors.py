@@ -47,7 +47,7 @@ _RELEASE = (
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """What one save asks of the cursor's row: to be where it was `saved` or `tried` to be, and to go on."""
+    """One save: the cursor's row has to be where it was `saved` or `tried` to be, and goes on."""
 
     whose: str
     held: int
@@ -168,7 +168,7 @@ class SqlCursor:
 def _acquire(
     connection: Connection, handler: str, holder: str, begin: str, by_force: bool, latest: int | None
 ) -> tuple[int, int, int] | None:
-    """The epoch and position of the lease, and the head; None where another has it.
+    """Take the lease; return its epoch and position, and the head, or None where another has it.
 
     A cursor beyond the head, which a database that was put back may have, is moved there. `latest`: where a cursor that
     is not there begins at the latest.
@@ -206,7 +206,7 @@ def _free(holder: str, now: int) -> ColumnElement[bool]:
 def _advance(
     connection: Connection, move: _Move, parked: Sequence[Parked], delivered: Sequence[int]
 ) -> _Refused | None:
-    """The fence comes first: its row lock makes whoever wants to take over wait, and its miss undoes nothing."""
+    """Save. The fence comes first: its row lock makes whoever wants to take over wait, and its miss undoes nothing."""
     read_to, read_id = move.seen or (move.to, None)
     row = {"whose": move.whose, "held": move.held, "saved": move.saved, "tried": move.tried, "to": move.to}
     row |= {"read_to": read_to, "read_id": read_id, "until": database_now(connection) + _LEASE}

@@ -1,4 +1,4 @@
-"""What a database is to the rest of the store: one way to write, one way to read, and two kinds of failure.
+"""The database as the rest of the store sees it: one way to write, one way to read, and two kinds of failure.
 
 Work is a plain function of a SQLAlchemy Connection. It runs in a thread, in another process or on the event loop, and
 cannot tell. For another process it is marked as a transaction (storage.transactions).
@@ -88,7 +88,7 @@ class Database(Protocol):
 
 
 def translated(error: Exception) -> HeadraceError:
-    """A driver's error in our terms: is the data at fault, the way to the store, or something else?
+    """Return a driver's error in our terms: is the data at fault, the way to the store, or something else?
 
     Messages hold no values.
     """

@@ -1,4 +1,7 @@
-"""What handlers left parked, as plain functions of a connection: for cursors, and for whoever reads without a lease."""
+"""The rows that handlers left parked, as plain functions of a connection.
+
+For cursors, and for whoever reads without a lease.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ def delete_dead(connection: Connection, handler: str, positions: Sequence[int] |
 
 
 def lag(connection: Connection, handler: str) -> HandlerLag | None:
-    """How far a handler is; None where it never ran."""
+    """Return how far a handler is; None where it never ran."""
     position = connection.execute(select(cursors.c.position).where(cursors.c.handler == handler)).scalar_one_or_none()
     if position is None:
         return None
@@ -128,7 +131,7 @@ def lag(connection: Connection, handler: str) -> HandlerLag | None:
 
 
 def _parked(handler: str) -> Select[Any]:
-    """A handler's parked rows with their events, in order of position."""
+    """Return a query for a handler's parked rows with their events, in order of position."""
     parked = (deliveries.c[name] for name in _COLUMNS[1:])
     return (
         select(*parked, *events.c)
@@ -143,7 +146,7 @@ def _pairs(connection: Connection, statement: Select[Any]) -> list[tuple[Parked,
 
 
 def _row(handler: str, parked: Parked) -> tuple[Any, ...]:
-    """A row in the order of _COLUMNS."""
+    """Return a row in the order of _COLUMNS."""
     failed, at = parked.first_failed_at, parked.due_at
     times = (None if failed is None else to_micros(failed), None if at is None else to_micros(at))
     return (handler, parked.position, parked.device, parked.attempts, *times, parked.error)

@@ -23,7 +23,7 @@ _READ_SECONDS = 10.0  # as long as with PostgreSQL
 
 
 def open_database(url: str, *, write_apart: bool = False) -> Database:
-    """The database of a URL as operators and providers write it. Raises ConfigurationError.
+    """Return the database of a URL as operators and providers write it. Raises ConfigurationError.
 
     `write_apart`: SQLite is written by a process of its own, and no wait for it is endless, as a service needs it. With
     PostgreSQL both is so anyway.
@@ -50,7 +50,7 @@ def read_url(url: str) -> URL:
 
 
 def parse_url(url: str) -> URL:
-    """The URL with our driver in it. Raises ConfigurationError, never showing the password."""
+    """Return the URL with our driver in it. Raises ConfigurationError, never showing the password."""
     parsed = read_url(url)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
@@ -63,7 +63,10 @@ def parse_url(url: str) -> URL:
 
 
 def _asyncpg_url(url: URL) -> URL:
-    """libpq writes sslmode where asyncpg's dialect expects ssl; other libpq options are not ours to guess."""
+    """Return the URL for asyncpg.
+
+    libpq writes sslmode where asyncpg's dialect expects ssl; other libpq options are not ours to guess.
+    """
     query = dict(url.query)
     if unknown := sorted(query.keys() - {"host", "port", "ssl", "sslmode"}):
         raise ConfigurationError(f"store.url: the option {unknown[0]} is not supported here; leave it out")

@@ -100,7 +100,7 @@ class SqlFeed:
 
 
 def _read(connection: Connection, after: int, limit: int) -> tuple[list[Event], int]:
-    """The events, and a position that is committed: the last of them, or the head where there are none."""
+    """Return the events, and a position that is committed: the last of them, or the head where there are none."""
     found = [event_of(row) for row in connection.execute(_READ, {"after": after, "most": limit})]
     return found, (found[-1].position or 0) if found else _head(connection)
 

@@ -40,7 +40,7 @@ class Known:
 
 
 def known_gaps(connection: Connection, key: SourceKey, start: int) -> Known:
-    """The gap rows of a source and mode that reach beyond `start`."""
+    """Return the gap rows of a source and mode that reach beyond `start`."""
     query = select(gaps.c.since, gaps.c.until).where(*_reaching(key, start)).order_by(gaps.c.since)
     rows = connection.execute(query).all()
     still_open = [since for since, until in rows if until is None]
@@ -102,13 +102,19 @@ def _of(key: SourceKey) -> tuple[ColumnElement[bool], ...]:
 
 
 def _reaching(key: SourceKey, start: int) -> tuple[ColumnElement[bool], ...]:
-    """As rows do not overlap, of those that began before `start` only the last one can reach beyond it."""
+    """Match the rows that reach beyond `start`.
+
+    As rows do not overlap, of those that began before `start` only the last one can reach beyond it.
+    """
     before = select(func.max(gaps.c.since)).where(*_of(key), gaps.c.since <= start).scalar_subquery()
     return *_of(key), gaps.c.since >= func.coalesce(before, start)
 
 
 def _suspected(connection: Connection, key: SourceKey, gap: Stretch) -> float:
-    """Its length times the arrivals per covered second in the 24 hours before; 0 where nothing is known of these."""
+    """Return its length times the arrivals per covered second in the 24 hours before.
+
+    0 where nothing is known of these.
+    """
     start = _usual_start(connection, key, gap.since)
     if start is None:
         return 0.0
@@ -119,7 +125,7 @@ def _suspected(connection: Connection, key: SourceKey, gap: Stretch) -> float:
 
 
 def _usual_start(connection: Connection, key: SourceKey, until: int) -> int | None:
-    """24 hours before, or when the oldest interval began; None where there is none."""
+    """Return the time 24 hours before, or when the oldest interval began; None where there is none."""
     oldest = (
         select(coverage.c.since)
         .where(coverage.c.source == key.source, coverage.c.mode == key.mode)
@@ -131,7 +137,10 @@ def _usual_start(connection: Connection, key: SourceKey, until: int) -> int | No
 
 
 def _gap_micros(connection: Connection, key: SourceKey, within: Stretch) -> int:
-    """How much of a stretch lies in gaps that are over. Summed up here: SQLite and PostgreSQL name `least` unlike."""
+    """Return how much of a stretch lies in gaps that are over.
+
+    Summed up here: SQLite and PostgreSQL name `least` unlike.
+    """
     query = select(gaps.c.since, gaps.c.until).where(
         *_reaching(key, within.since), gaps.c.since < within.until, gaps.c.until.is_not(None)
     )
@@ -140,7 +149,7 @@ def _gap_micros(connection: Connection, key: SourceKey, within: Stretch) -> int:
 
 
 def _arrivals(connection: Connection, key: SourceKey, within: Stretch) -> int:
-    """What arrived in the minutes that a stretch touches."""
+    """Return how many arrived in the minutes that a stretch touches."""
     query = select(func.sum(tallies.c.count)).where(
         tallies.c.source == key.source,
         tallies.c.mode == key.mode,

@@ -1,4 +1,4 @@
-"""Which time nobody covered, computed from intervals of listening: pure, in microseconds since 1970."""
+"""The time that nobody covered, computed from intervals of listening: pure, in microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class Stretch:
 
 
 def uncovered(intervals: Iterable[Stretch]) -> list[Stretch]:
-    """What no interval covers between the first beginning and the last end: sorted, disjoint, none of them empty.
+    """Return what no interval covers between the first beginning and the last end.
+
+    Sorted, disjoint, none of them empty.
 
     Where two intervals overlap by less than SEAM_MICROS and no third one bridges them, the overlap is uncovered too.
     """
@@ -35,7 +37,7 @@ def uncovered(intervals: Iterable[Stretch]) -> list[Stretch]:
 
 
 def subtract(stretches: Iterable[Stretch], known: Iterable[Stretch]) -> list[Stretch]:
-    """What of the stretches lies in none of the known ones, in order; neither need be sorted or disjoint."""
+    """Return what of the stretches lies in none of the known ones, in order; neither need be sorted or disjoint."""
     left = list(stretches)
     for taken in known:
         left = [piece for stretch in left for piece in _without(stretch, taken)]
@@ -43,7 +45,7 @@ def subtract(stretches: Iterable[Stretch], known: Iterable[Stretch]) -> list[Str
 
 
 def after(stretches: Iterable[Stretch], instant: int) -> list[Stretch]:
-    """What of the stretches lies behind an instant."""
+    """Return what of the stretches lies behind an instant."""
     return [Stretch(max(stretch.since, instant), stretch.until) for stretch in stretches if stretch.until > instant]
 
 

@@ -35,7 +35,7 @@ class SchemaBehind(HeadraceError):
 
 
 def migrations_folder() -> Path:
-    """Where the migrations are: inside the installed package, or at the top of a checkout."""
+    """Return where the migrations are: inside the installed package, or at the top of a checkout."""
     installed = Path(__file__).parent / "migrations"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "alembic"
 
@@ -67,7 +67,7 @@ async def require_newest(database: Database) -> None:
 
 
 async def revision(database: Database) -> str | None:
-    """The schema revision a database is at; None where there is none yet.
+    """Return the schema revision a database is at; None where there is none yet.
 
     Raises ConfigurationError where it cannot keep every name: it is not UTF-8.
     """
@@ -86,7 +86,10 @@ def _revision(connection: Connection) -> str | None:
 
 
 async def _first_look(database: Database) -> str | None:
-    """The revision, asked again while another process turns a new SQLite file to WAL: there nobody waits by itself."""
+    """Return the revision, asked again while another process turns a new SQLite file to WAL.
+
+    There nobody waits by itself.
+    """
     for _ in range(_LOOKS):
         try:
             return await revision(database)
@@ -98,7 +101,7 @@ async def _first_look(database: Database) -> str | None:
 
 
 def newest_revision() -> str:
-    """The newest revision this version knows."""
+    """Return the newest revision this version knows."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None, "the migrations are missing from the installation"  # noqa: S101 - a broken package
     return head

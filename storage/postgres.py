@@ -139,7 +139,10 @@ def _with(connection: Connection, settings: str, work: Work[P, T], /, *args: P.a
 
 
 def _new_name() -> str:
-    """A name for a prepared statement that no other process gives: a pooler may let them meet on one connection."""
+    """Return a name for a prepared statement that no other process gives.
+
+    A pooler may let them meet on one connection.
+    """
     return f"headrace_{secrets.token_hex(8)}"
 
 
@@ -153,7 +156,7 @@ _PREPARE_NOTHING = {
 def _postgres_engine(
     url: URL, command_seconds: float | None, *, prepares: bool, pool_pre_ping: bool = False
 ) -> AsyncEngine:
-    """An engine. The level of isolation is ours: under a stricter one that a server may have, replicas collide."""
+    """Make an engine. The level of isolation is ours: under a stricter one that a server may have, replicas collide."""
     statements = {"prepared_statement_name_func": _new_name} if prepares else _PREPARE_NOTHING
     return create_async_engine(
         url,

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Step(NamedTuple):
-    """What a step did: rows that went, whether young ones were among what it saw, and the last it saw (0: none)."""
+    """The result of a step: rows that went, whether young ones were among what it saw, and the last it saw (or 0)."""
 
     gone: int
     saw_young: bool
@@ -38,7 +38,7 @@ class _Step(NamedTuple):
 
 @dataclass(slots=True)
 class _Walk:
-    """How far the walks through a table came.
+    """The state of the walks through a table.
 
     Up to `settled` all was forgotten or stays for a reason of its own (a dead letter's event, a date in the future).
     Behind it the old rows come first, as far as clocks were right; `swept` goes round through all the others, slowly.
@@ -196,7 +196,7 @@ def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> int:
 
 
 def _first_needed(connection: Connection, handlers: tuple[str, ...]) -> int:
-    """The lowest position that a handler still has to deliver: behind its cursor, or parked and not dead."""
+    """Return the lowest position that a handler still has to deliver: behind its cursor, or parked and not dead."""
     passed = connection.execute(select(func.min(cursors.c.position)).where(cursors.c.handler.in_(handlers))).scalar()
     parked = connection.execute(
         select(func.min(deliveries.c.position)).where(

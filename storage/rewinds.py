@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 class Mark(NamedTuple):
-    """What was known before the database was asked: the rewinds so far, and the highest position."""
+    """The state of knowledge before the database was asked: the rewinds so far, and the highest position."""
 
     number: int
     known: int

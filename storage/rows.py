@@ -22,23 +22,23 @@ _read_attributes = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def to_micros(at: datetime) -> int:
-    """Microseconds since 1970 of an aware datetime."""
+    """Return the microseconds since 1970 of an aware datetime."""
     since = at - EPOCH
     return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
 
 
 def from_micros(microseconds: int) -> datetime:
-    """The aware UTC datetime of microseconds since 1970."""
+    """Return the aware UTC datetime of microseconds since 1970."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 
 def sixteen_bytes(id_: UUID) -> bytes:
-    """How SQLite keeps an id: `UUID.bytes` in half of its time."""
+    """Return an id as SQLite keeps it: `UUID.bytes` in half of its time."""
     return id_.int.to_bytes(16, "big")
 
 
 def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
-    """A row in the order of EVENT_COLUMNS, as the driver takes it."""
+    """Return a row in the order of EVENT_COLUMNS, as the driver takes it."""
     return (
         event.position,
         sixteen_bytes(event.id) if sqlite else event.id,
@@ -57,7 +57,7 @@ def event_row(event: Event, *, sqlite: bool) -> tuple[Any, ...]:
 
 
 def event_of(row: Any) -> Event:
-    """The Event of a row of EVENT_COLUMNS."""
+    """Return the Event of a row of EVENT_COLUMNS."""
     position, id_, product, device, name, data, content_type, published_at, received_at, *rest = row
     source, mode, attributes, stream = rest
     return Event(
@@ -78,7 +78,7 @@ def event_of(row: Any) -> Event:
 
 
 def reject_row(reject: Reject) -> tuple[Any, ...]:
-    """A row in the order of REJECT_COLUMNS."""
+    """Return a row in the order of REJECT_COLUMNS."""
     return (
         reject.source,
         reject.mode,
@@ -92,7 +92,7 @@ def reject_row(reject: Reject) -> tuple[Any, ...]:
 
 
 def reject_of(row: Any) -> Reject:
-    """The Reject of a row of `rejects`."""
+    """Return the Reject of a row of `rejects`."""
     return Reject(
         source=row.source,
         mode=row.mode,

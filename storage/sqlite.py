@@ -33,7 +33,7 @@ _CACHED_STATEMENTS = 1024
 
 
 class Writer(Protocol):
-    """Where the writing connection lives: on a thread, or in a process of its own (storage.writer)."""
+    """The place of the writing connection: on a thread, or in a process of its own (storage.writer)."""
 
     def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Run `work(connection, …)` in a transaction. Raises StoreUnavailable, DataRefused."""
@@ -193,7 +193,7 @@ def translation() -> Iterator[None]:
 
 
 def make_engine(url: URL, begin: str) -> Engine:
-    """An engine whose transactions start with `begin`."""
+    """Make an engine whose transactions start with `begin`."""
     engine = create_engine(
         url,
         pool_size=_READ_THREADS + 1,

@@ -167,7 +167,7 @@ def _tally(records: Sequence[Record], outcomes: Sequence[Outcome], now: int) -> 
 
 
 def _placed(records: Sequence[Record], outcomes: Sequence[Outcome], position: int) -> list[Event]:
-    """The stored events, with the positions after `position`."""
+    """Return the stored events, with the positions after `position`."""
     place = msgspec.structs.replace
     pairs = zip(records, outcomes, strict=True)
     stored = (record for record, outcome in pairs if outcome is Outcome.STORED and isinstance(record, Event))
@@ -181,7 +181,7 @@ def _whose(settled: tuple[Record, Outcome]) -> tuple[str, Mode, Outcome]:
 
 @dataclass(slots=True)
 class _Sorted:
-    """What each record of a batch is, and the rows that follow from it."""
+    """The outcome of each record of a batch, and the rows that follow from it."""
 
     outcomes: list[Outcome]
     stored: list[Event]
@@ -212,7 +212,7 @@ def _sort_out(records: Sequence[Record], known: dict[int, _First], position: int
 
 
 def _duplicate(record: Event, first: _First) -> Outcome:
-    """What kind of duplicate a later copy is, by the way the first one came."""
+    """Return what kind of duplicate a later copy is, by the way the first one came."""
     _, source, mode, stream = first
     if (source, mode) != (record.source, record.mode):
         return Outcome.OVERLAP
@@ -220,7 +220,7 @@ def _duplicate(record: Event, first: _First) -> Outcome:
 
 
 def _lock_head(connection: Connection) -> int:
-    """The last position.
+    """Lock the head; return the last position.
 
     On PostgreSQL the known ids are looked up by a plan that the connection keeps, and may have made when the table was
     empty: a sequential scan, with every commit, until the table is analysed. So there is none to choose.
@@ -254,7 +254,10 @@ def _last_batch_of(connection: Connection, writer: str) -> int | None:
 
 
 def _refused(record: Record) -> Reject:
-    """The Reject that stands for a record whose data the database calls an error, with all that is known of it."""
+    """Return the Reject that stands for a record whose data the database calls an error.
+
+    With all that is known of it.
+    """
     if isinstance(record, Reject | Ignored):
         raise StoreFault("the database refuses a record that holds no sender's data")
     return Reject(

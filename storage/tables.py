@@ -48,15 +48,15 @@ class EventId(TypeDecorator[UUID]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column type of the dialect."""
+        """Return the column type of the dialect."""
         return dialect.type_descriptor(LargeBinary(16) if dialect.name == "sqlite" else Uuid())
 
     def process_bind_param(self, value: UUID | None, dialect: Dialect) -> Any:
-        """To the database."""
+        """Return the value for the database."""
         return value.bytes if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
-        """From the database."""
+        """Return the value of the database."""
         return UUID(bytes=value) if isinstance(value, bytes) else value
 
 

@@ -32,13 +32,13 @@ class Transaction:
 
     @cached_property
     def argument_types(self) -> Any:
-        """The type of the arguments behind the connection, as a tuple. They are all positional."""
+        """Return the type of the arguments behind the connection, as a tuple. They are all positional."""
         hints = get_type_hints(self.run)
         return tuple[tuple(hints[name] for name in list(self._signature.parameters)[1:])]  # type: ignore[misc]
 
     @cached_property
     def answer_type(self) -> Any:
-        """The type of what the function returns."""
+        """Return the type of what the function returns."""
         return get_type_hints(self.run)["return"]
 
     def pack_arguments(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> bytes:

@@ -133,7 +133,7 @@ class _Line(asyncio.Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether nobody will answer any more."""
+        """True where nobody will answer any more."""
         return self._closed.is_set()
 
     def ask(self, question: _Question) -> asyncio.Future[_Answer]:
@@ -230,7 +230,7 @@ def _error_of(answer: _Answer) -> Exception:
     return WriterFault(f"{answer.error}: {answer.text}")
 
 
-def serve(connection: WritingConnection, line: socket.socket) -> None:
+def answer_all(connection: WritingConnection, line: socket.socket) -> None:
     """Answer until the other end is closed."""
     with line, line.makefile("rb", buffering=1 << 18) as questions:
         while head := questions.read(_LENGTH.size):
@@ -252,5 +252,5 @@ def main() -> None:
         signal.signal(stop, signal.SIG_IGN)
     line, address, *file = sys.argv[1:]
     connection = WritingConnection(make_url(address), (int(file[0]), int(file[1])) if file else None)
-    serve(connection, socket.socket(fileno=int(line)))
+    answer_all(connection, socket.socket(fileno=int(line)))
     connection.close()

@@ -69,7 +69,10 @@ class Bridge(Scheduler):
         return batch
 
     def settled(self, batch: Batch, count: int) -> None:
-        """Everything is known of so many more of its messages: their outcomes, their acknowledgements. Any thread."""
+        """Note that everything is known of so many more of its messages: their outcomes, their acknowledgements.
+
+        Any thread.
+        """
         with self._changed:
             batch.unsettled -= count
             self.settled_at = self._clock()

@@ -21,7 +21,7 @@ from ingest.reconnect import Loss
 from ingest.sources.sse.answers import explain
 from ingest.sources.sse.coverage_tracker import CoverageTracker
 from ingest.sources.sse.inflate import Identity, Inflater, inflater_for
-from ingest.sources.sse.opening import judge_token, refusal, request_headers
+from ingest.sources.sse.opening import judge_token, request_headers, stream_refusal
 from ingest.sources.sse.recorder import Recorder
 from ingest.sources.sse.tap import Tap
 
@@ -137,7 +137,7 @@ class Connection:
         try:
             async with asyncio.timeout(wire.connect_seconds + wire.idle_seconds) as deadline:
                 async with wire.client.stream("GET", wire.url, headers=headers) as response:
-                    if (refused := await refusal(response, self.token, wire.now())) is not None:
+                    if (refused := await stream_refusal(response, self.token, wire.now())) is not None:
                         return refused
                     deadline.reschedule(None)
                     self._begin(response)

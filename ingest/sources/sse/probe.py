@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import httpx
 
 from ingest.sources.sse.answers import explain
-from ingest.sources.sse.opening import judge_token, make_client, refusal, request_headers
+from ingest.sources.sse.opening import judge_token, make_client, request_headers, stream_refusal
 
 PROBE_SECONDS = 10.0
 _MORE_SECONDS = 1.0  # so that what takes all of `seconds` says itself what it is
@@ -34,7 +34,7 @@ async def probe(url: str, token: str | None, seconds: float = PROBE_SECONDS) -> 
             make_client(seconds, seconds) as client,
             client.stream("GET", url, headers=request_headers(token, None)) as response,
         ):
-            loss = await refusal(response, token, datetime.now(UTC))
+            loss = await stream_refusal(response, token, datetime.now(UTC))
             return None if loss is None else Refused(loss.reason, response.status_code in _OF_TOKEN)
     except TimeoutError:
         return Refused("connected, but no whole answer in time")

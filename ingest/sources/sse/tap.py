@@ -27,7 +27,7 @@ class NetworkStream(Protocol):
         ...
 
     def get_extra_info(self, info: str) -> Any:
-        """Among others the socket."""
+        """Return, among others, the socket."""
         ...
 
 
@@ -76,7 +76,7 @@ class Tap:
         return chunk
 
     def behind(self, at: float) -> None:
-        """There may have been a backlog until `at`."""
+        """Note that there may have been a backlog until `at`."""
         self.behind_at = max(self.behind_at, at)
 
     def is_drained(self, seconds: float) -> bool:
