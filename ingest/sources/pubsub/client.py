@@ -168,8 +168,9 @@ class _Over:
 def _emulator() -> SubscriberGrpcTransport | None:
     """Make a channel to an emulator: the one that the client makes has not the options of the one to Google.
 
-    The client's own would end at the first 4 MiB, and take no trailers that name many messages. Keep-alives are left out: by gRPC's
-    defaults a server ends a quiet connection for them ("too_many_pings"), and only Google's are told to bear them.
+    The client's own would end at the first 4 MiB, and take no trailers that name many messages. Keep-alives are left
+    out: by gRPC's defaults a server ends a quiet connection for them ("too_many_pings"), and only Google's are told to
+    bear them.
     """
     host = os.environ.get("PUBSUB_EMULATOR_HOST")
     if not host:
