@@ -233,8 +233,12 @@ class Cursors(Protocol):
 class Handler(Protocol):
     """The receiver of events after the store. At least once each; `event.id` is the idempotency key."""
 
-    async def deliver(self, event: Event) -> None:
-        """Return when the event is handled. Raise DeadLetter to give it up at once, anything else to be retried."""
+    async def deliver(self, events: Sequence[Event]) -> None:
+        """Return when all of the events are handled: one, or as many as its `batch` allows, each device's in order.
+
+        Raise DeadLetter to give a single event up at once, anything else to be retried. The events of a batch fail
+        together, and are then delivered one by one.
+        """
         ...
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ingest.event import Event
 
@@ -32,15 +32,15 @@ class Deadline:
         self._expired = False
 
     async def attempt(
-        self, deliver: Callable[[Event], Awaitable[None]], event: Event, now: float
+        self, deliver: Callable[[Sequence[Event]], Awaitable[None]], events: Sequence[Event], now: float
     ) -> BaseException | None:
-        """Deliver an event from `now` (loop time) on, and return what went wrong; a cancelled task stays cancelled."""
+        """Deliver events from `now` (loop time) on, and return what went wrong; a cancelled task stays cancelled."""
         self._ends = now + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(self._ends, self._ring)
         outcome: BaseException | None = None
         try:
-            await deliver(event)
+            await deliver(events)
         except asyncio.CancelledError:
             if self._is_cancelled():
                 raise

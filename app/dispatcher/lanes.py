@@ -7,6 +7,7 @@ from collections import deque
 
 from ingest.deliveries import Parked
 from ingest.event import Event
+from ingest.retrying import wait_at_most
 from ingest.times import EPOCH
 
 # A device; or the position of an event for which no order is promised, alone in its lane.
@@ -40,6 +41,12 @@ class Lane:
             return self.queue.popleft()
         return None
 
+    def fill(self, batch: list[Delivery], most: int) -> None:
+        """Add what follows what was taken here, up to `most` in the batch; what failed before is delivered alone."""
+        line = () if self.resting else self.retries or (self.queue if self.parked_to is None else ())
+        while line and len(batch) < most and not line[0].has_failed():
+            batch.append(line.popleft())
+
     def is_idle(self) -> bool:
         """Return whether there is nothing to do here, not even to look for parked rows."""
         return self.resting or (self.parked_to is None and not self.queue and not self.retries)
@@ -67,6 +74,10 @@ class Delivery:
         self.size = len(event.data) if event.data else 0
         self.settled = False
 
+    def has_failed(self) -> bool:
+        """Return whether it was tried before."""
+        return self.row is not None and self.row.attempts > 0
+
     def waiting(self) -> Parked:
         """Return the row of an event that was not tried, or is being tried right now."""
         return Parked(self.position, self.event.device, 0, None, EPOCH, "")
@@ -76,21 +87,29 @@ class Ready:
     """The lanes that wait for a worker. At most half of `workers` have lanes with parked events; a single one by turns.
 
     What failed before is likely to fail again, maybe by its whole timeout; new events must not wait behind that.
+    `in_batches`: one worker at a time fills a batch, and has all the lanes with new events until it is `filled`.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, in_batches: bool = False) -> None:
         self._share = max(1, workers // 2)
         self._new: deque[Lane] = deque()
         self._parked: deque[Lane] = deque()
         self._trying_again: set[Lane] = set()
         self._parked_next = False
         self._idle: deque[asyncio.Future[None]] = deque()
+        self._in_batches = in_batches
+        self._filling: Lane | None = None  # the first lane of the batch that is being filled
+        self._more = asyncio.Event()
         self._closed = False
 
     def put(self, lane: Lane) -> None:
         """Put a lane last in its line."""
-        (self._parked if lane.is_held_back() else self._new).append(lane)
-        self._wake()
+        if lane.is_held_back():
+            self._parked.append(lane)
+            self._wake()
+        else:
+            self._new.append(lane)
+            self._wake_for_new()
 
     async def get(self) -> Lane | None:
         """Return the next lane for a worker, who has to `release` it; None when closed."""
@@ -116,7 +135,36 @@ class Ready:
             self._parked_next = False
             return lane
         self._parked_next = True
-        return self._new.popleft() if self._new else None
+        if not self._new or self._filling is not None:
+            return None
+        lane = self._new.popleft()
+        if self._in_batches:
+            self._filling = lane
+        return lane
+
+    def get_new_nowait(self) -> Lane | None:
+        """Return a lane to fill a batch from, with nothing parked in it; None where there is none."""
+        while self._new:
+            lane = self._new.popleft()
+            if not lane.is_held_back():
+                return lane
+            self.put(lane)  # something was parked in it since
+        return None
+
+    async def wait_for_new(self, seconds: float) -> None:
+        """Return when there may be more for a batch, at the latest after so many seconds, or when closed."""
+        self._more.clear()
+        await wait_at_most(self._more, seconds)
+
+    def filled(self, lane: Lane) -> None:
+        """Let another worker fill a batch, where one that began with this lane was being filled."""
+        if self._filling is lane:
+            self._filling = None
+            self._wake_for_new()
+
+    def tell_filling(self) -> None:
+        """Tell the worker that fills a batch to look into its lanes."""
+        self._more.set()
 
     def release(self, lane: Lane) -> None:
         """Tell that a worker has left a lane."""
@@ -128,7 +176,14 @@ class Ready:
     def close(self) -> None:
         """Let every `get` return None."""
         self._closed = True
+        self._more.set()
         while self._idle:
+            self._wake()
+
+    def _wake_for_new(self) -> None:
+        if self._filling is not None:
+            self._more.set()
+        elif self._new:
             self._wake()
 
     def _wake(self) -> None:

@@ -13,7 +13,6 @@ import structlog
 
 from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.context import HandlerContext
-from app.dispatcher.retry import Retry
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
 from ingest.deliveries import Seen
@@ -44,17 +43,23 @@ class LeaseSession:
     def __init__(self, context: HandlerContext, cursor: Cursor, waiting: Iterable[str], asked_at: float) -> None:
         self._context = context
         self._cursor = cursor
-        by_device = context.settings.order == "device"
-        workers = context.settings.concurrency
-        devices = waiting if by_device else ()
-        self._window = Window(cursor.position, devices, context.limits, by_device=by_device, workers=workers)
-        longest = 2 * context.settings.retry.cap
+        settings = context.settings
+        by_device = settings.order == "device"
+        self._window = Window(
+            cursor.position,
+            waiting if by_device else (),
+            context.limits,
+            by_device=by_device,
+            workers=settings.concurrency,
+            in_batches=settings.batch.events > 1,
+        )
+        longest = 2 * settings.retry.cap
         self._checkpointer = Checkpointer(
             cursor, self._window, context.clock, asked_at=asked_at, by_device=by_device, longest=longest
         )
         self._workers: set[asyncio.Task[Any]] = set()
-        self._names = tuple(context.settings.names)
-        self._products = frozenset(context.settings.products)
+        self._names = tuple(settings.names)
+        self._products = frozenset(settings.products)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, or all calls that may be left behind are.
@@ -95,7 +100,7 @@ class LeaseSession:
         """Have one worker at work, and another one when it does not come back from a call; raise what it raises."""
         behind = self._context.left_behind
         while not self._window.closed:
-            worker = self._worker()
+            worker = Worker(self._context, self._window, self._checkpointer)
             work = asyncio.create_task(worker.run())
             try:
                 await asyncio.wait((work, worker.gone), return_when=asyncio.FIRST_COMPLETED)
@@ -111,22 +116,6 @@ class LeaseSession:
             if behind.is_full() and not self._window.closed:
                 await self._drain()
                 raise AllLeftBehindError
-
-    def _worker(self) -> Worker:
-        context = self._context
-        retry = Retry(context.settings.retry, context.random)
-        timeout = context.settings.timeout.total_seconds()
-        return Worker(
-            context.label,
-            context.handler,
-            timeout,
-            self._window,
-            self._checkpointer,
-            retry,
-            context.metrics,
-            context.time_slice,
-            context.clock,
-        )
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat a step until cancelled; where the store is away, with growing pauses. What is no outage is raised."""

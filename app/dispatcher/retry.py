@@ -25,13 +25,19 @@ class Retry:
         self._backoff = Backoff(settings.base.total_seconds(), settings.cap.total_seconds(), jitter=1.0)
         self._draw = random.uniform
 
-    def park(self, event: Event, before: Parked | None, error: BaseException, now: datetime) -> Parked:
-        """Return the row of an event that failed just now; `before` is its row until then."""
+    def park(
+        self, event: Event, before: Parked | None, error: BaseException, now: datetime, *, alone: bool = True
+    ) -> Parked:
+        """Return the row of an event that failed just now; `before` is its row until then.
+
+        Where it was not `alone`, another event may be to blame: it is tried once more, whatever the error says.
+        """
         attempts = 1 if before is None else before.attempts + 1
         first = now if before is None or before.first_failed_at is None else min(now, before.first_failed_at)
         ends = first + self._settings.max_age
         exhausted = now >= ends or (self._settings.attempts is not None and attempts >= self._settings.attempts)
-        due = None if exhausted or isinstance(error, DeadLetter) else min(now + self._delay(attempts), ends)
+        dead = alone and (exhausted or isinstance(error, DeadLetter))
+        due = None if dead else min(now + self._delay(attempts), ends)
         return Parked(event.position or 0, event.device, attempts, first, due, text_of(error))
 
     def _delay(self, attempts: int) -> timedelta:

@@ -27,10 +27,17 @@ class Window:
     """
 
     def __init__(
-        self, position: int, waiting: Iterable[str], limits: DispatchLimits, *, by_device: bool, workers: int
+        self,
+        position: int,
+        waiting: Iterable[str],
+        limits: DispatchLimits,
+        *,
+        by_device: bool,
+        workers: int,
+        in_batches: bool = False,
     ) -> None:
         self.read_to = position
-        self.ready = Ready(workers)
+        self.ready = Ready(workers, in_batches=in_batches)
         self.plenty = asyncio.Event()
         self.closed = False
         self._settled = 0
@@ -61,6 +68,7 @@ class Window:
                 self._wake(lane)
         self.read_to = read_to
         self._pass()
+        self.ready.tell_filling()
 
     def retry(self, pairs: Pairs) -> None:
         """Take parked rows whose time has come, unless they are in hand already."""
@@ -120,6 +128,13 @@ class Window:
         if lane.parked_to is None and not lane.queue:
             del self._lanes[lane.key]
 
+    def leave(self, lane: Lane) -> None:
+        """Free a lane, or let another worker go on with it."""
+        if lane.is_idle():
+            self.free(lane)
+        else:
+            self.ready.put(lane)
+
     def close(self) -> None:
         """Deliver nothing more than what is being delivered."""
         self.closed = True
@@ -140,7 +155,7 @@ class Window:
 
     async def wait_for_room(self) -> None:
         """Return when more may be read."""
-        while self._is_full():
+        while self.is_full():
             self._room.clear()
             await self._room.wait()
 
@@ -204,9 +219,10 @@ class Window:
 
     def _is_held_up(self) -> bool:
         """Return whether the window is full, mostly of settled events: all could go on but for a slow delivery."""
-        return 2 * self._ahead_settled > len(self._ahead) and self._is_full()
+        return 2 * self._ahead_settled > len(self._ahead) and self.is_full()
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Return whether nothing more is read until something is settled and saved."""
         limits = self._limits
         return (
             len(self._ahead) > limits.window_events - limits.read_events
@@ -215,5 +231,5 @@ class Window:
         )
 
     def _make_room(self) -> None:
-        if not self._room.is_set() and not self._is_full():
+        if not self._room.is_set() and not self.is_full():
             self._room.set()

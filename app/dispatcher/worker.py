@@ -1,22 +1,19 @@
-"""Delivers lane after lane: one event of a lane at a time, in order, and no task for each."""
+"""Delivers lane after lane: one call for a lane at a time, in order, and no task for each."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Sequence
 
 import structlog
 
 from app.dispatcher.checkpointer import Checkpointer
-from app.dispatcher.context import HandlerMetrics
+from app.dispatcher.context import HandlerContext
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
 from app.dispatcher.lanes import Delivery, Lane
 from app.dispatcher.retry import Retry
-from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
 from ingest.errors import StoreUnavailable
-from ingest.protocols import Handler
 from ingest.retrying import is_cancelled
 
 _IN_A_ROW = 64  # of one lane while others wait
@@ -31,30 +28,22 @@ class Worker:
     to take this one's checkpointer. A thread cannot be stopped, nor a coroutine that swallows its cancellation.
     """
 
-    def __init__(
-        self,
-        label: str,
-        handler: Handler,
-        timeout_seconds: float,
-        window: Window,
-        checkpointer: Checkpointer,
-        retry: Retry,
-        metrics: HandlerMetrics,
-        time_slice: TimeSlice,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._label = label
-        self._handler = handler
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, context: HandlerContext, window: Window, checkpointer: Checkpointer) -> None:
+        settings, loop = context.settings, asyncio.get_running_loop()
+        self._label = context.label
+        self._handler = context.handler
+        self._metrics = context.metrics
+        self._time_slice = context.time_slice
+        self._clock = context.clock
         self._window = window
         self._checkpointer = checkpointer
-        self._retry = retry
-        self._metrics = metrics
-        self._time_slice = time_slice
-        self._clock = clock
-        loop = asyncio.get_running_loop()
+        self._retry = Retry(settings.retry, context.random)
+        self._timeout_seconds = settings.timeout.total_seconds()
+        self._batch_events = settings.batch.events
+        self._batch_seconds = settings.batch.wait.total_seconds()
         self._time = loop.time
-        self._delivery: Delivery | None = None
+        self._batch: Sequence[Delivery] = ()
+        self._lanes: Sequence[Lane] = ()
         self.gone = loop.create_future()
 
     async def run(self) -> None:
@@ -62,7 +51,7 @@ class Worker:
         deadline = Deadline(self._timeout_seconds, lambda: self._window.closed, self._give_up)
         try:
             while (lane := await self._window.ready.get()) is not None and not self._is_over():
-                await self._drain(lane, deadline)
+                await (self._drain if self._batch_events == 1 else self._drain_together)(lane, deadline)
                 if not self.gone.done():
                     self._window.ready.release(lane)
         finally:
@@ -79,13 +68,51 @@ class Worker:
                 return
             delivery = lane.take()
             if delivery is not None:
-                await self._deliver(delivery, deadline, now)
+                await self._deliver((delivery,), (lane,), deadline, now)
             elif lane.is_idle():
                 self._window.free(lane)
                 return
             else:
                 await self._refill(lane)
         self._window.ready.put(lane)
+
+    async def _drain_together(self, lane: Lane, deadline: Deadline) -> None:
+        """Deliver a batch that begins with what a lane has first, or look for what is parked in it."""
+        now = await self._leave()
+        lanes, first = [lane], lane.take()
+        if first is not None:
+            batch = [first]
+            if not first.has_failed():
+                lane.fill(batch, self._batch_events)
+            if first.row is None and await self._gather(batch, lanes):
+                now = await self._leave()
+            self._window.ready.filled(lane)
+            if not self._is_over():
+                await self._deliver(batch, lanes, deadline, now)
+        elif not lane.is_idle():
+            await self._refill(lane)
+        self._window.ready.filled(lane)
+        if not self._is_over():
+            for each in lanes:
+                self._window.leave(each)
+
+    async def _gather(self, batch: list[Delivery], lanes: list[Lane]) -> bool:
+        """Fill a batch of new events from other lanes too, and wait a while for more; return whether it waited."""
+        ready, most, waited = self._window.ready, self._batch_events, False
+        ends = self._time() + self._batch_seconds
+        while len(batch) < most:
+            while len(batch) < most and (lane := ready.get_new_nowait()) is not None:
+                lanes.append(lane)
+                lane.fill(batch, most)
+            left = ends - self._time()
+            if len(batch) == most or left <= 0 or self._window.closed or self._window.is_full():
+                break
+            await ready.wait_for_new(left)
+            waited = True
+            for lane in lanes:
+                if not lane.is_held_back():
+                    lane.fill(batch, most)
+        return waited
 
     async def _leave(self) -> float:
         """Wait until a delivery may begin; return the loop's time."""
@@ -98,34 +125,39 @@ class Worker:
             now = self._time()
         return now
 
-    async def _deliver(self, delivery: Delivery, deadline: Deadline, now: float) -> None:
-        self._delivery = delivery
-        error = await deadline.attempt(self._handler.deliver, delivery.event, now)
+    async def _deliver(self, batch: Sequence[Delivery], lanes: Sequence[Lane], deadline: Deadline, now: float) -> None:
+        self._batch, self._lanes = batch, lanes
+        error = await deadline.attempt(self._handler.deliver, [delivery.event for delivery in batch], now)
         if self.gone.done():  # what it came to was settled long ago
             return
         self._metrics.took(self._time() - now)
         if error is None:
-            self._metrics.delivered += 1
-            self._window.delivered(delivery)
+            self._metrics.delivered += len(batch)
+            for delivery in batch:
+                self._window.delivered(delivery)
         else:
-            self._fail(delivery, error)
+            self._fail(error)
 
-    def _fail(self, delivery: Delivery, error: BaseException) -> None:
-        row = self._retry.park(delivery.event, delivery.row, error, self._clock())
-        self._metrics.failed(row)
-        self._window.failed(delivery, row)
+    def _fail(self, error: BaseException) -> None:
+        now, alone = self._clock(), len(self._batch) == 1
+        for delivery in self._batch:
+            row = self._retry.park(delivery.event, delivery.row, error, now, alone=alone)
+            self._metrics.failed(row)
+            self._window.failed(delivery, row)
 
     def _give_up(self) -> None:
-        """Leave a call behind that does not end, and its lane to others."""
-        delivery, seconds = self._delivery, self._timeout_seconds * GIVEN_UP_AFTER
-        if delivery is None or self._window.closed:
+        """Leave a call behind that does not end, and its lanes to others."""
+        seconds = self._timeout_seconds * GIVEN_UP_AFTER
+        if not self._batch or self._window.closed:
             return
-        identity = {"id": str(delivery.event.id), "position": delivery.position, "device": delivery.event.device}
-        log.error("call_given_up", handler=self._label, seconds=seconds, **identity)
+        first = self._batch[0]
+        identity = {"id": str(first.event.id), "position": first.position, "device": first.event.device}
+        log.error("call_given_up", handler=self._label, seconds=seconds, events=len(self._batch), **identity)
         self.gone.set_result(None)
-        self._fail(delivery, TimeoutError(f"did not return within {seconds:g} s, and was left behind"))
-        self._window.ready.release(delivery.lane)
-        self._window.ready.put(delivery.lane)
+        self._fail(TimeoutError(f"did not return within {seconds:g} s, and was left behind"))
+        for lane in self._lanes:
+            self._window.ready.release(lane)
+            self._window.ready.put(lane)
 
     async def _refill(self, lane: Lane) -> None:
         try:

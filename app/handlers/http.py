@@ -16,6 +16,7 @@ from yarl import URL
 
 from app.handlers.http_answers import MAY_ASK_TO_WAIT, Meaning, cause_of, meaning_of, table_of
 from app.handlers.http_bodies import BATCHED, SINGLE, Content
+from app.handlers.http_connector import make_connector
 from app.handlers.http_requests import Auth, HeaderName, HeaderValue, NoAuth, Url, proxy_of, signature
 from app.handlers.http_tls import ClientTls, TlsSettings, client_tls
 from ingest.delivery import DeliveryFailed, FailureCause, Verdict
@@ -82,7 +83,7 @@ class HttpHandler:
         """The pool, made where the event loop runs. `concurrency` bounds it, as each delivery has one connection."""
         if self._made is None:
             self._made = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+                connector=make_connector(keep_alive_seconds=_KEEP_ALIVE_SECONDS),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the dispatcher bounds a delivery
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Accept-Encoding", "Content-Type"),
@@ -166,7 +167,7 @@ class HttpSettings(HandlerSettings):
     dead_on: Statuses = (400, 413, 414, 415, 422, 431, 501)
     pause_on: Statuses = (410,)
 
-    def build(self, label: str, folder: Path) -> HttpHandler:  # type: ignore[override]
+    def build(self, label: str, folder: Path) -> HttpHandler:
         """See HandlerSettings."""
         tls = client_tls(f"handlers.{label}.tls", self.tls, folder, time.monotonic)
         proxy = proxy_of(URL(self.url))

@@ -44,7 +44,7 @@ def cause_of(error: Exception) -> tuple[FailureCause, Verdict, str]:
 
 
 def _explain(error: Exception) -> tuple[FailureCause, str]:
-    for each in _chain(error):
+    for each in reversed([*_chain(error)]):  # aiohttp's own errors only look like those of ssl
         if isinstance(each, ssl.SSLCertVerificationError):
             return FailureCause.TLS, f"its certificate is not trusted: {each.verify_message}"
         if isinstance(each, ssl.SSLError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,15 @@ class LogHandler:
     def __init__(self, label: str) -> None:
         self._log = structlog.get_logger(__name__).bind(handler=label)
 
-    async def deliver(self, event: Event) -> None:
+    async def deliver(self, events: Sequence[Event]) -> None:
         """See protocols.Handler."""
+        for event in events:
+            self._write(event)
+
+    async def close(self) -> None:
+        """See protocols.Handler."""
+
+    def _write(self, event: Event) -> None:
         self._log.info(
             "device_event",
             id=str(event.id),
@@ -34,9 +42,6 @@ class LogHandler:
             source=event.source,
             mode=event.mode,
         )
-
-    async def close(self) -> None:
-        """See protocols.Handler."""
 
 
 class LogSettings(HandlerSettings):

@@ -81,7 +81,9 @@ def faults_of(error: ValidationError, model: type[BaseModel], tree: Mapping[str,
             yield Fault(key, f'does not go with type = "{type_}"')
         else:
             possible = known_keys(model, types=frozenset(detail["loc"]))  # where tables have types, these are in it
-            yield Fault(key, f"unknown key; the nearest known one is {dotted(nearest(key, possible))}")
+            best = nearest(key, possible)
+            best = best if best[:-1] == key[:-1] else nearest(key, known)
+            yield Fault(key, f"unknown key; the nearest known one is {dotted(best)}")
 
 
 def _key(detail: ErrorDetails, tree: Mapping[str, Any]) -> tuple[Key, str | None]:

@@ -40,7 +40,7 @@ async def test_what_was_delivered_has_arrived(handler: Handler, receiver: Receiv
     """When `deliver` returns the event is there, and events that are delivered in turn arrive in turn."""
     events = [an_event(number) for number in range(1, 4)]
     for event in events:
-        await handler.deliver(event)
+        await handler.deliver([event])
         assert receiver.arrived()[-1] == str(event.id)
     assert list(receiver.arrived()) == [str(event.id) for event in events]
 
@@ -48,7 +48,7 @@ async def test_what_was_delivered_has_arrived(handler: Handler, receiver: Receiv
 async def test_as_many_deliveries_run_as_are_begun(handler: Handler, receiver: Receiver) -> None:
     """A handler is called `concurrency` times at once, and each of the events arrives once."""
     events = [an_event(number) for number in range(1, receiver.settings.concurrency + 1)]
-    await asyncio.gather(*[handler.deliver(event) for event in events])
+    await asyncio.gather(*[handler.deliver([event]) for event in events])
     assert sorted(receiver.arrived()) == sorted(str(event.id) for event in events)
 
 
@@ -61,20 +61,20 @@ async def test_a_failure_is_raised_and_is_over_when_its_cause_is(
     event = an_event(1)
     receiver.fail(True)
     with pytest.raises(Exception):  # noqa: B017, PT011 - the dispatcher tries again whatever it is
-        await handler.deliver(event)
+        await handler.deliver([event])
     assert not receiver.arrived()
     receiver.fail(False)
-    await handler.deliver(event)
+    await handler.deliver([event])
     assert list(receiver.arrived()) == [str(event.id)]
 
 
 async def test_a_delivery_that_is_cancelled_harms_no_other(handler: Handler, receiver: Receiver) -> None:
     """It ends as cancelled or delivered, and what is delivered after it arrives."""
-    cancelled = asyncio.create_task(handler.deliver(an_event(1)))
+    cancelled = asyncio.create_task(handler.deliver([an_event(1)]))
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.wait([cancelled])
-    await handler.deliver(an_event(2))
+    await handler.deliver([an_event(2)])
     assert receiver.arrived()[-1] == str(an_event(2).id)
 
 
@@ -82,7 +82,7 @@ async def test_a_delivery_that_is_cancelled_harms_no_other(handler: Handler, rec
 async def test_closing_is_safe(handler: Handler, deliveries: int) -> None:
     """Before the first delivery as after it, and twice."""
     for number in range(deliveries):
-        await handler.deliver(an_event(number + 1))
+        await handler.deliver([an_event(number + 1)])
     await handler.close()
     await handler.close()
 
@@ -90,6 +90,6 @@ async def test_closing_is_safe(handler: Handler, deliveries: int) -> None:
 async def test_closing_leaves_nothing_running(handler: Handler) -> None:
     """The threads and tasks that deliveries began are over."""
     threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
-    await asyncio.gather(*[handler.deliver(an_event(number)) for number in range(1, 5)])
+    await asyncio.gather(*[handler.deliver([an_event(number)]) for number in range(1, 5)])
     await handler.close()
     await until(lambda: set(threading.enumerate()) <= threads and asyncio.all_tasks() <= tasks, "for the end")

@@ -116,7 +116,7 @@ async def test_whatever_is_raised_is_a_failed_delivery(stage: Stage, misbehave: 
     handler = Recorder(behave)
     await stage.commit([an_event(number, "poison" if number % 10 == 0 else f"d{number % 3}") for number in range(40)])
     settings = PYTHON | {"retry": {"base": "1ms", "cap": "5ms", "attempts": 3}, "concurrency": 2}
-    async with running(stage.dispatcher(AsyncHandler(handler.deliver), **settings)):
+    async with running(stage.dispatcher(AsyncHandler(handler.call), **settings)):
         await until(lambda: stage.metric("headrace_handler_deliveries_total", outcome="dead") == 4)
         await until(lambda: len(handler.delivered) == 36)
 
@@ -140,7 +140,7 @@ async def test_a_child_that_nobody_awaits_cannot_end_the_loop(stage: Stage) -> N
 
     handler = Recorder(behave)
     await stage.commit([an_event(number, f"d{number}") for number in range(20)])
-    async with running(stage.dispatcher(AsyncHandler(handler.deliver), **PYTHON)):
+    async with running(stage.dispatcher(AsyncHandler(handler.call), **PYTHON)):
         await until(lambda: len(handler.delivered) == 19)
         release.set()
         await until(lambda: len(handler.delivered) == 20)
@@ -156,7 +156,7 @@ async def blocked(stage: Stage, release: threading.Event) -> tuple[Dispatcher, R
 
     stuck, other = Recorder(behave), Recorder()
     apart = SETTINGS.validate_python(PYTHON | {"from": "beginning"})
-    handlers = {"stuck": (AsyncHandler(stuck.deliver), apart), "other": (AsyncHandler(other.deliver), apart)}
+    handlers = {"stuck": (AsyncHandler(stuck.call), apart), "other": (AsyncHandler(other.call), apart)}
     dispatcher = Dispatcher(
         handlers,
         stage.feed,
@@ -240,7 +240,7 @@ async def test_cancelling_ends_the_loops_too(stage: Stage) -> None:
     """A cancelled dispatcher leaves no thread behind, and what it has not saved is delivered once more."""
     handler = Recorder(lambda _event: _forever())
     await stage.commit([an_event(1)])
-    task = asyncio.create_task(stage.dispatcher(AsyncHandler(handler.deliver), **PYTHON).run())
+    task = asyncio.create_task(stage.dispatcher(AsyncHandler(handler.call), **PYTHON).run())
     await until(lambda: handler.tried == [1])
     task.cancel()
     await asyncio.wait([task])
@@ -248,7 +248,7 @@ async def test_cancelling_ends_the_loops_too(stage: Stage) -> None:
 
     again = Recorder()
     await stage.database.write(lambda connection: connection.execute(update(cursors).values(expires_at=1)) and None)
-    async with running(stage.dispatcher(AsyncHandler(again.deliver), **PYTHON)):
+    async with running(stage.dispatcher(AsyncHandler(again.call), **PYTHON)):
         await until(lambda: again.positions == [1])
     assert (await stage.database.read(rows.lag, "h")) is not None
 

@@ -47,9 +47,9 @@ class Numbered:
     def __init__(self) -> None:
         self.numbers: list[int] = []
 
-    async def deliver(self, event: Event) -> None:
+    async def deliver(self, events: Sequence[Event]) -> None:
         """Remember."""
-        self.numbers.append(int(event.data or b""))
+        self.numbers.extend(int(event.data or b"") for event in events)
 
     async def close(self) -> None:
         """Hold nothing."""

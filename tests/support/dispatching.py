@@ -74,10 +74,17 @@ class Recorder:
     def __init__(self, behave: Callable[[Event], Awaitable[None] | None] = lambda _event: None) -> None:
         self._behave = behave
         self.tried: list[int] = []
+        self.batches: list[list[int]] = []
         self.delivered: list[tuple[str | None, int]] = []
         self.closed = False
 
-    async def deliver(self, event: Event) -> None:
+    async def deliver(self, events: Sequence[Event]) -> None:
+        """Do as the test says with each of a batch, and remember."""
+        self.batches.append([event.position or 0 for event in events])
+        for event in events:
+            await self.call(event)
+
+    async def call(self, event: Event) -> None:
         """Do as the test says, and remember."""
         self.tried.append(event.position or 0)
         result = self._behave(event)

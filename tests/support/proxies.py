@@ -59,6 +59,22 @@ _PLAIN = (
 }}
 """
 )
+_VERIFYING = (
+    _NGINX[: _NGINX.index("    upstream headrace")]
+    + """
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/certificate.pem;
+        ssl_certificate_key {folder}/key.pem;
+        ssl_client_certificate {folder}/clients.pem;
+        ssl_verify_client on;
+        location / {{
+            return 503 $ssl_client_fingerprint;
+        }}
+    }}
+}}
+"""
+)
 _HAPROXY = """
 global
     maxconn 1024
@@ -91,6 +107,16 @@ def nginx(folder: Path, upstream: int, *, patience_seconds: int = 10) -> Iterato
 def plain_nginx(folder: Path, upstream: int) -> Iterator[int]:
     """The port of an nginx that was told nothing but where the upstream is."""
     config = _configured(folder / "nginx.conf", _PLAIN, upstream, 10)
+    yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
+
+
+@contextmanager
+def verifying_nginx(folder: Path) -> Iterator[int]:
+    """The port of an nginx that answers 503 with the fingerprint (SHA-1, hex) of its client's certificate.
+
+    `folder` has certificate.pem and key.pem of its own, and clients.pem, which are those that it believes.
+    """
+    config = _configured(folder / "nginx.conf", _VERIFYING, 0, 10)
     yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
 
 

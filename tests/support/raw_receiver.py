@@ -21,7 +21,7 @@ class Received:
     connection: int
 
 
-Answer = Callable[[asyncio.StreamWriter], Awaitable[bool]]
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
 """Writes an answer; returns whether the connection goes on."""
 
 
@@ -48,7 +48,7 @@ class RawReceiver:
                     headers = {name.lower(): value.strip() for name, value in lines}
                     body = await reader.readexactly(int(headers.get("content-length", "0")))
                     self.received.append(Received(head, headers, body, number))
-                    if not await self.answer(writer):
+                    if not await self.answer(reader, writer):
                         break
         finally:
             self.open -= 1
@@ -58,7 +58,7 @@ class RawReceiver:
 def saying(answer: bytes, *, goes_on: bool = True) -> Answer:
     """Return an answer of these bytes."""
 
-    async def answered(writer: asyncio.StreamWriter) -> bool:
+    async def answered(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(answer)
         await writer.drain()
         return goes_on
@@ -72,13 +72,13 @@ def status(number: int, *headers: str, body: bytes = b"") -> Answer:
     return saying(f"{head}\r\n".encode() + body)
 
 
-async def hanging(writer: asyncio.StreamWriter) -> bool:
+async def hanging(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
     """Say nothing until the client has gone."""
-    await writer.wait_closed()
+    await reader.read()
     return False
 
 
-async def resetting(writer: asyncio.StreamWriter) -> bool:
+async def resetting(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Reset the connection in place of an answer."""
     writer.transport.abort()
     return False
@@ -87,9 +87,9 @@ async def resetting(writer: asyncio.StreamWriter) -> bool:
 def dribbling(number: int) -> Answer:
     """Return the head of an answer of a GiB, and a byte of it; nothing more comes."""
 
-    async def answered(writer: asyncio.StreamWriter) -> bool:
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(f"HTTP/1.1 {number} Said\r\nContent-Length: {GIB}\r\n\r\nx".encode())
-        return await hanging(writer)
+        return await hanging(reader, writer)
 
     return answered
 
@@ -101,7 +101,7 @@ class Flood:
         self._number = number
         self.written = 0
 
-    async def __call__(self, writer: asyncio.StreamWriter) -> bool:
+    async def __call__(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Write until all is written, or the client has gone."""
         writer.write(f"HTTP/1.1 {self._number} Said\r\nContent-Length: {GIB}\r\n\r\n".encode())
         while self.written < GIB:

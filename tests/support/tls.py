@@ -15,11 +15,16 @@ HOST = "127.0.0.1"
 
 
 def make_certificate(
-    folder: Path, *, host: str = HOST, valid: timedelta = timedelta(days=1), with_rsa: bool = False
+    folder: Path,
+    *,
+    host: str = HOST,
+    owner: str = "server of a test",
+    valid: timedelta = timedelta(days=1),
+    with_rsa: bool = False,
 ) -> tuple[Path, Path]:
     """The files of a self-signed certificate and its key; `valid` may lie in the past. The key is ECDSA or RSA."""
     key = rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server of a test")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, owner)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()

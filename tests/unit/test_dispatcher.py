@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from random import Random
 
@@ -147,12 +147,12 @@ def nothing() -> None:
     """Do nothing."""
 
 
-async def attempt(deadline: Deadline, deliver: Callable[[Event], Awaitable[None]]) -> BaseException | None:
+async def attempt(deadline: Deadline, deliver: Callable[[Sequence[Event]], Awaitable[None]]) -> BaseException | None:
     """One call under the deadline, from now on."""
-    return await deadline.attempt(deliver, at(1), asyncio.get_running_loop().time())
+    return await deadline.attempt(deliver, [at(1)], asyncio.get_running_loop().time())
 
 
-async def hang(_event: Event) -> None:
+async def hang(_events: Sequence[Event]) -> None:
     """A handler that never ends by itself."""
     await asyncio.Event().wait()
 
@@ -161,7 +161,7 @@ async def hang(_event: Event) -> None:
 async def test_a_call_that_takes_too_long_is_a_failure_and_nothing_more() -> None:
     """It is interrupted; the worker's task goes on as if nothing had happened, also for the next call."""
 
-    async def short(_event: Event) -> None:
+    async def short(_events: Sequence[Event]) -> None:
         await asyncio.sleep(0)
 
     deadline = Deadline(20, never, nothing)
@@ -181,7 +181,7 @@ async def test_each_call_has_the_whole_time() -> None:
     loop = virtual_loop()
     deadline = Deadline(10, never, nothing)
 
-    async def quick(_event: Event) -> None:
+    async def quick(_events: Sequence[Event]) -> None:
         await asyncio.sleep(1)
 
     for _ in range(8):
@@ -197,9 +197,9 @@ async def test_whoever_cancels_a_worker_cancels_it() -> None:
     """A cancellation from outside is no failed delivery: it goes through."""
     entered = asyncio.Event()
 
-    async def enter(event: Event) -> None:
+    async def enter(events: Sequence[Event]) -> None:
         entered.set()
-        await hang(event)
+        await hang(events)
 
     async def work() -> None:
         await attempt(Deadline(60, lambda: True, nothing), enter)
@@ -215,15 +215,15 @@ async def test_whoever_cancels_a_worker_cancels_it() -> None:
 async def test_a_handler_cannot_end_its_worker() -> None:
     """Cancelling itself, sys.exit, or swallowing the interruption: the worker stays."""
 
-    async def cancels_itself(_event: Event) -> None:
+    async def cancels_itself(_events: Sequence[Event]) -> None:
         raise asyncio.CancelledError
 
-    async def exits(_event: Event) -> None:
+    async def exits(_events: Sequence[Event]) -> None:
         raise SystemExit(3)
 
-    async def swallows(event: Event) -> None:
+    async def swallows(events: Sequence[Event]) -> None:
         try:
-            await hang(event)
+            await hang(events)
         except asyncio.CancelledError:
             return
 
@@ -241,7 +241,7 @@ async def test_a_call_that_does_not_let_itself_be_cancelled_is_given_up_once() -
     loop, given_up = virtual_loop(), list[float]()
     began = loop.time()
 
-    async def clings(_event: Event) -> None:
+    async def clings(_events: Sequence[Event]) -> None:
         ends = asyncio.Event()
         loop.call_at(began + 250, ends.set)
         while not ends.is_set():

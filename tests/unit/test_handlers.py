@@ -133,7 +133,7 @@ def seen() -> list[Any]:
 async def test_a_module_beside_the_configuration_is_found(folder: Path) -> None:
     """Its async function is awaited."""
     handler = python(folder, "fleet_rules:later")
-    await handler.deliver(an_event(1, name="alarm"))
+    await handler.deliver([an_event(1, name="alarm")])
     await handler.close()
 
     assert seen() == ["alarm"]
@@ -144,7 +144,7 @@ async def test_what_a_function_imports_when_it_runs_is_found_too(folder: Path) -
     (folder / "fleet_tables.py").write_text("limit = 4")
     for call in ("fleet_rules:imports_late", "fleet_rules:imports_late_in_a_thread"):
         handler = python(folder, call)
-        await handler.deliver(an_event(1))
+        await handler.deliver([an_event(1)])
         await handler.close()
 
     assert seen() == [4, 4]
@@ -154,7 +154,7 @@ async def test_what_a_function_imports_when_it_runs_is_found_too(folder: Path) -
 async def test_whatever_can_be_called_is_a_function(folder: Path, call: str) -> None:
     """Objects, methods, and async functions behind a plain decorator are called, and awaited."""
     handler = python(folder, call)
-    await handler.deliver(an_event(1))
+    await handler.deliver([an_event(1)])
     await handler.close()
 
     assert len(seen()) == 1
@@ -166,7 +166,7 @@ async def test_each_handler_has_attributes_of_its_own(folder: Path, call: str) -
     event = msgspec.structs.replace(an_event(1), attributes={"fw_version": "91"})
     handler = python(folder, call)
     for _ in range(2):
-        await handler.deliver(event)
+        await handler.deliver([event])
     await handler.close()
 
     assert seen() == [{"fw_version": "91"}] * 2
@@ -176,7 +176,7 @@ async def test_each_handler_has_attributes_of_its_own(folder: Path, call: str) -
 async def test_a_plain_function_runs_in_a_thread(folder: Path) -> None:
     """It may block: the event loop is not its thread."""
     handler = python(folder, "fleet_rules:now", concurrency=2)
-    await handler.deliver(an_event(1))
+    await handler.deliver([an_event(1)])
     await handler.close()
 
     (thread,) = seen()
@@ -186,9 +186,9 @@ async def test_a_plain_function_runs_in_a_thread(folder: Path) -> None:
 async def test_errors_of_a_plain_function_come_back(folder: Path) -> None:
     """DeadLetter is honoured from a thread, and StopIteration, which no future carries, is an error like others."""
     with pytest.raises(DeadLetter, match="not today"):
-        await python(folder, "fleet_rules:refuses").deliver(an_event(1))
+        await python(folder, "fleet_rules:refuses").deliver([an_event(1)])
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await python(folder, "fleet_rules:stops").deliver(an_event(1))
+        await python(folder, "fleet_rules:stops").deliver([an_event(1)])
 
 
 @pytest.mark.parametrize(
@@ -244,15 +244,15 @@ def test_whatever_an_import_raises_is_one_sentence(folder: Path, code: str, reas
 async def test_a_generator_behind_a_decorator_is_a_failed_delivery(folder: Path) -> None:
     """It cannot be seen before it is called, but its body did not run, so nothing is delivered."""
     with pytest.raises(TypeError, match="returned a generator, whose body was not run"):
-        await python(folder, "fleet_rules:hides_a_generator").deliver(an_event(1))
+        await python(folder, "fleet_rules:hides_a_generator").deliver([an_event(1)])
     assert not seen()
 
 
 async def test_a_function_of_any_arguments_is_called_with_the_event(folder: Path) -> None:
     """It is none of those that are refused, nor is one whose decorator gives it what it takes besides."""
     event = an_event(1)
-    await python(folder, "fleet_rules:takes_anything").deliver(event)
-    await python(folder, "fleet_rules:is_given_more").deliver(event)
+    await python(folder, "fleet_rules:takes_anything").deliver([event])
+    await python(folder, "fleet_rules:is_given_more").deliver([event])
     assert seen() == [(event,), "given"]
 
 
@@ -261,7 +261,7 @@ async def test_log_writes_one_line_per_event(tmp_path: Path) -> None:
     event = msgspec.structs.replace(an_event(1), position=7, attributes={"userid": "hidden"})
     handler = LogSettings().build("log", tmp_path)
     with capture_logs() as lines:
-        await handler.deliver(event)
+        await handler.deliver([event])
     await handler.close()
 
     (line,) = lines
@@ -278,6 +278,6 @@ async def test_log_writes_one_line_per_event(tmp_path: Path) -> None:
 async def test_log_shortens_data(tmp_path: Path, data: bytes | None, shown: str | None) -> None:
     """A line stays short, and binary data is only measured."""
     with capture_logs() as lines:
-        await LogSettings().build("log", tmp_path).deliver(msgspec.structs.replace(an_event(1), data=data))
+        await LogSettings().build("log", tmp_path).deliver([msgspec.structs.replace(an_event(1), data=data)])
 
     assert lines[0]["data"] == shown

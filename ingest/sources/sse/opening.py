@@ -58,7 +58,7 @@ def request_headers(token: str | None, last_event_id: str | None) -> Mapping[byt
     return headers
 
 
-async def refusal(response: httpx.Response, token: str | None, now: datetime) -> Loss | None:
+async def stream_refusal(response: httpx.Response, token: str | None, now: datetime) -> Loss | None:
     """Return why this is no stream; None where it is one. The body of an error may say it better than its number."""
     said = await _explanation(response, token) if response.status_code >= 400 else ""
     loss = judge(response, now, said)

@@ -5,6 +5,7 @@ It knows `ingest` alone, and Headrace finds it by the entry point in the folder 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +20,10 @@ class AppendHandler:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def deliver(self, event: Event) -> None:
+    async def deliver(self, events: Sequence[Event]) -> None:
         """See protocols.Handler. Raises OSError where the file cannot be written."""
         with self._path.open("a") as file:
-            file.write(f"{event.id}\n")
+            file.write("".join(f"{event.id}\n" for event in events))
 
     async def close(self) -> None:
         """See protocols.Handler."""
