@@ -96,12 +96,15 @@ class Window:
 
     def delivered(self, delivery: Delivery) -> None:
         """Settle a delivery that the handler took."""
-        self._count()
-        if delivery.row is None:
-            self._settle_ahead(delivery)
-        else:
-            self._held.discard(delivery.position)
-            self._rows[delivery.position] = None
+        self._settle(delivery)
+        if self._ahead and (self._ahead[0].settled or self._is_held_up()):
+            self._pass()
+
+    def delivered_together(self, batch: Sequence[Delivery]) -> None:
+        """Settle a batch that the handler took, before the cursor passes any of it."""
+        for delivery in batch[1:]:
+            self._settle(delivery)
+        self.delivered(batch[0])
 
     def failed(self, delivery: Delivery, row: Parked) -> None:
         """Park it as `row` says; unless that is a dead letter, its lane rests and all behind it waits."""
@@ -110,8 +113,11 @@ class Window:
             delivery.lane.hold_back(row.position)
             self.rest(delivery.lane)
         if delivery.row is None:
+            delivery.settled = True
             delivery.row = row
-            self._settle_ahead(delivery)
+            self._ahead_settled += 1
+            if self._ahead[0] is delivery or self._is_held_up():
+                self._pass()
         else:
             self._held.discard(row.position)
             self._rows[row.position] = row
@@ -180,11 +186,14 @@ class Window:
         if self._settled == self._limits.save_events:
             self.plenty.set()
 
-    def _settle_ahead(self, delivery: Delivery) -> None:
-        delivery.settled = True
-        self._ahead_settled += 1
-        if self._ahead[0] is delivery or self._is_held_up():
-            self._pass()
+    def _settle(self, delivery: Delivery) -> None:
+        self._count()
+        if delivery.row is None:
+            delivery.settled = True
+            self._ahead_settled += 1
+        else:
+            self._held.discard(delivery.position)
+            self._rows[delivery.position] = None
 
     def _pass(self) -> None:
         """Let the cursor pass what is settled, and what waits in a lane that is held back: that is parked."""

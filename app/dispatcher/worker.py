@@ -127,14 +127,17 @@ class Worker:
 
     async def _deliver(self, batch: Sequence[Delivery], lanes: Sequence[Lane], deadline: Deadline, now: float) -> None:
         self._batch, self._lanes = batch, lanes
-        error = await deadline.attempt(self._handler.deliver, [delivery.event for delivery in batch], now)
+        events = [batch[0].event] if len(batch) == 1 else [delivery.event for delivery in batch]
+        error = await deadline.attempt(self._handler.deliver, events, now)
         if self.gone.done():  # what it came to was settled long ago
             return
         self._metrics.took(self._time() - now)
         if error is None:
             self._metrics.delivered += len(batch)
-            for delivery in batch:
-                self._window.delivered(delivery)
+            if len(batch) == 1:
+                self._window.delivered(batch[0])
+            else:
+                self._window.delivered_together(batch)
         else:
             self._fail(error)
 

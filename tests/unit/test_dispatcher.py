@@ -398,6 +398,16 @@ def test_one_slow_delivery_does_not_stop_the_cursor_of_a_full_window() -> None:
     assert window.checkpoint() == (6, {1: None})
 
 
+def test_a_batch_is_settled_as_a_whole() -> None:
+    """In a full window the cursor passes none of a batch as parked while others of it are being settled."""
+    window = a_window(*[at(position, f"d{position}") for position in range(1, 7)])
+    batch = [delivery for delivery in (next_lane(window).take() for _ in range(6)) if delivery is not None]
+
+    window.delivered_together(batch[::-1])
+
+    assert window.checkpoint() == (6, {})
+
+
 def test_a_window_full_of_slow_deliveries_waits() -> None:
     """A handler that is slow for every device is not read ahead for: nothing is parked that did not fail."""
     window = a_window(*[at(position, f"d{position}") for position in range(1, 7)])
