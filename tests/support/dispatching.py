@@ -18,9 +18,10 @@ from app.handlers import AnyHandlerSettings
 from ingest.event import Event
 from ingest.identity import event_id
 from ingest.metrics import Metrics
-from ingest.protocols import Handler
+from ingest.protocols import Handler, HandlerLag
 from ingest.settings.handlers import HandlerSettings
 from ingest.times import instant_of
+from storage import deliveries as rows
 from storage.cursors import SqlCursors
 from storage.engine import Database
 from storage.feed import SqlFeed
@@ -33,6 +34,10 @@ from tests.support.server import PATIENCE_SECONDS
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
 SETTINGS: TypeAdapter[HandlerSettings] = TypeAdapter(AnyHandlerSettings)
 HURRY = DispatchLimits(save_seconds=0.01, round_seconds=0.01, drain_seconds=5, look_seconds=0.02)
+NARROW = DispatchLimits(
+    window_events=24, read_events=4, save_seconds=0.01, save_events=8, round_seconds=0.01, retry_events=8
+)
+AT_ONCE = {"base": "1ms", "cap": "5ms"}
 
 
 def an_event(number: int, device: str | None = "d1", name: str = "temperature", product: str = "tracker") -> Event:
@@ -192,3 +197,23 @@ async def until(condition: Callable[[], bool], what: str = "") -> None:
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"waited in vain {what}") from None
+
+
+async def lag(stage: Stage, position: int, waiting: int) -> HandlerLag:
+    """Wait until the handler passed `position` and so many rows wait; how far it is then."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            found = await stage.database.read(rows.lag, "h")
+            if found is not None and found.position >= position and found.waiting == waiting:
+                return found
+            await asyncio.sleep(0.002)
+
+
+async def passed(stage: Stage, position: int) -> HandlerLag:
+    """Wait until the handler passed `position` and has nothing waiting."""
+    return await lag(stage, position, 0)
+
+
+def real_time() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
