@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ingest.coverage import Gap, Opened
-from ingest.deliveries import HandlerLag, Parked, Seen
+from ingest.deliveries import Circuit, HandlerLag, Parked, Pause, Seen
 from ingest.event import Cause, Commit, Event, Origin, Outcome, Record
 from ingest.formats.message import Message
 from ingest.source_health import Condition, LastSeen
@@ -180,14 +180,53 @@ class Cursor(Protocol):
         """All events up to here are delivered, parked, or not for this handler."""
         ...
 
+    @property
+    def ahead(self) -> Set[int]:
+        """The positions beyond `position` that were delivered already when the cursor was acquired."""
+        ...
+
+    @property
+    def pause(self) -> Pause | None:
+        """Whether the handler was paused when the cursor was acquired or `lag` was asked last."""
+        ...
+
+    @property
+    def deaths(self) -> Mapping[int, int] | None:
+        """Where the last holder died without releasing the cursor: how often each marked position was the last one.
+
+        None where the cursor was released in good order, or nobody had it. Empty: it died, and nothing was marked.
+        """
+        ...
+
     async def advance(
-        self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
+        self,
+        position: int,
+        parked: Sequence[Parked] = (),
+        delivered: Sequence[int] = (),
+        *,
+        seen: Seen | None = None,
+        unmatched: int = 0,
+        skipped: int = 0,
+        ahead: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Move on, write parked rows and strike delivered positions off them, in one transaction; renew the lease.
+        """Move on, write parked rows and delete those of delivered positions, in one transaction; renew the lease.
 
         `position` may be the present one, and `seen` is the last event that was read, by which a database that was put
-        back is known. The lease holds for LEASE_SECONDS.
+        back is known. Of the positions that are passed now, `unmatched` are events that are not for this handler, and
+        `skipped` events that retention took before it had them; what is neither of these nor parked was delivered.
+        `ahead`: runs (first, last) of what is delivered beyond `position`. The lease holds for LEASE_SECONDS.
         """
+        ...
+
+    async def mark(self, position: int | None) -> None:
+        """Note that the delivery of one event begins, and the one marked before is over; None: none begins.
+
+        If the process ends before the next mark, this event is suspected of it.
+        """
+        ...
+
+    async def show_circuit(self, circuit: Circuit) -> None:
+        """Let others see the state of the circuit."""
         ...
 
     async def due(
@@ -227,6 +266,10 @@ class Cursors(Protocol):
 
         A handler that has none yet begins behind the last event (`now`) or before the first (`beginning`).
         """
+        ...
+
+    async def pause(self, handler: str, because: str) -> None:
+        """Let the handler deliver nothing until somebody resumes it. Raises StoreUnavailable."""
         ...
 
 

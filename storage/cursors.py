@@ -5,7 +5,7 @@ Nothing outlives a transaction: no session lock, no notification, so a pooler in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -13,18 +13,21 @@ from typing import Literal, NamedTuple
 from sqlalchemy import Connection, bindparam, exists, or_, select, true, update
 from sqlalchemy.sql import ColumnElement
 
-from ingest.deliveries import LEASE_SECONDS, HandlerLag, Parked, Seen
+from ingest.deliveries import CRASHED, LEASE_SECONDS, Circuit, HandlerLag, Parked, Pause, Seen
 from ingest.errors import LeaseLost, StoreRewound
 from ingest.event import Event
-from storage import bulk, deliveries
+from storage import bulk, crash_marks, deliveries, pauses
 from storage.clock import database_now
 from storage.engine import Database
+from storage.pauses import pause_of
 from storage.rewinds import Rewinds
+from storage.rows import to_micros
+from storage.runs import Run, positions_of, read_runs, write_runs
 from storage.tables import cursors, events, head
 from storage.transactions import transaction
 
 _LEASE = LEASE_SECONDS * 1_000_000
-_NEW_CURSOR = ("handler", "position", "epoch")
+_NEW_CURSOR = ("handler", "position", "epoch", "first_position")
 _HEAD = select(head.c.position)
 # A database that was put back is told by where the cursor is, by where it ends, or by what was stored there since.
 _ADVANCE = (
@@ -36,7 +39,14 @@ _ADVANCE = (
         _HEAD.scalar_subquery() >= bindparam("read_to"),
         ~exists().where(events.c.position == bindparam("read_to"), events.c.id != bindparam("read_id")),
     )
-    .values(position=bindparam("to"), expires_at=bindparam("until"))
+    .values(
+        position=bindparam("to"),
+        expires_at=bindparam("until"),
+        unmatched=bindparam("left_out"),
+        delivered=bindparam("had"),
+        skipped=bindparam("taken"),
+        ahead=bindparam("beyond"),
+    )
 )
 _RELEASE = (
     update(cursors)
@@ -47,7 +57,10 @@ _RELEASE = (
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """One save: the cursor's row has to be where it was `saved` or `tried` to be, and goes on."""
+    """What one save asks of the cursor's row: to be where it was `saved` or `tried` to be, and to go on.
+
+    `unmatched`, `delivered` and `skipped` are totals, so that a save whose answer was lost can be repeated.
+    """
 
     whose: str
     held: int
@@ -55,6 +68,24 @@ class _Move:
     tried: int
     to: int
     seen: Seen | None
+    unmatched: int
+    delivered: int
+    skipped: int
+    ahead: str | None
+
+
+class Leased(NamedTuple):
+    """The row of a cursor as it was acquired; where the store ends; the marks of a holder that died, if one did."""
+
+    epoch: int
+    position: int
+    head: int
+    unmatched: int
+    delivered: int
+    skipped: int
+    ahead: str | None
+    pause: Pause | None
+    deaths: Mapping[int, int] | None
 
 
 class _Refused(NamedTuple):
@@ -89,20 +120,17 @@ class SqlCursors:
         if leased is None:
             return None
         self._taken.add(handler)
-        epoch, position, head_ = leased
-        self._rewinds.compare(mark, head_)
-        self._rewinds.reached(head_)
-        if position > head_:
-            self._rewinds.notice(mark, head_, f"its last position is {head_}, and {handler} was at {position}")
-        return SqlCursor(self._database, handler, epoch, min(position, head_), self._rewinds)
+        self._rewinds.compare(mark, leased.head)
+        self._rewinds.reached(leased.head)
+        if leased.position > leased.head:
+            at = f"its last position is {leased.head}, and {handler} was at {leased.position}"
+            self._rewinds.notice(mark, leased.head, at)
+            leased = leased._replace(position=leased.head, ahead=None)
+        return SqlCursor(self._database, handler, leased, self._rewinds)
 
-    async def redrive(self, handler: str, positions: Sequence[int] | None = None) -> int:
-        """Give dead letters back to the handler, all or those at `positions`; return how many."""
-        return await self._database.write(deliveries.redrive, handler, positions)
-
-    async def delete_dead(self, handler: str, positions: Sequence[int] | None = None) -> int:
-        """Delete dead letters of a handler, all or those at `positions`; return how many."""
-        return await self._database.write(deliveries.delete_dead, handler, positions)
+    async def pause(self, handler: str, because: str) -> None:
+        """See protocols.Cursors."""
+        await self._database.write(pauses.pause, handler, because)
 
 
 class SqlCursor:
@@ -111,11 +139,15 @@ class SqlCursor:
     Where an answer was lost the row is somewhere between `position` and where the cursor `tried` to go.
     """
 
-    def __init__(self, database: Database, handler: str, epoch: int, position: int, rewinds: Rewinds) -> None:
+    def __init__(self, database: Database, handler: str, leased: Leased, rewinds: Rewinds) -> None:
+        self.pause = leased.pause
+        self.deaths = leased.deaths
+        self.ahead = positions_of(read_runs(leased.position, leased.ahead))
         self._database = database
         self._handler = handler
-        self._epoch = epoch
-        self._position = self._tried = position
+        self._epoch = leased.epoch
+        self._position = self._tried = leased.position
+        self._unmatched, self._delivered, self._skipped = leased.unmatched, leased.delivered, leased.skipped
         self._rewinds = rewinds
         self._began = rewinds.mark()
 
@@ -125,18 +157,48 @@ class SqlCursor:
         return self._position
 
     async def advance(
-        self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
+        self,
+        position: int,
+        parked: Sequence[Parked] = (),
+        delivered: Sequence[int] = (),
+        *,
+        seen: Seen | None = None,
+        unmatched: int = 0,
+        skipped: int = 0,
+        ahead: Sequence[Run] = (),
     ) -> None:
         """See protocols.Cursor."""
         if self._rewinds.number != self._began.number:
             raise StoreRewound(f"the cursor of {self._handler} is of before")
         self._tried = max(self._tried, position)
-        move = _Move(self._handler, self._epoch, self._position, self._tried, position, seen)
+        passed = position - self._position - sum(row.position > self._position for row in parked)
+        had = passed - unmatched - skipped + sum(at <= self._position for at in delivered)
+        move = _Move(
+            whose=self._handler,
+            held=self._epoch,
+            saved=self._position,
+            tried=self._tried,
+            to=position,
+            seen=seen,
+            unmatched=self._unmatched + unmatched,
+            delivered=self._delivered + had,
+            skipped=self._skipped + skipped,
+            ahead=write_runs(position, ahead),
+        )
         refused = await self._database.write(_advance, move, parked, delivered)
         if refused is not None:
             self._rewinds.notice(self._began, refused.head, refused.evidence)
             raise StoreRewound(refused.evidence)
         self._position = position
+        self._unmatched, self._delivered, self._skipped = move.unmatched, move.delivered, move.skipped
+
+    async def mark(self, position: int | None) -> None:
+        """See protocols.Cursor."""
+        await self._database.write(_mark, self._handler, self._epoch, position)
+
+    async def show_circuit(self, circuit: Circuit) -> None:
+        """See protocols.Cursor."""
+        await self._database.write(_show_circuit, self._handler, self._epoch, circuit)
 
     async def due(
         self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
@@ -157,6 +219,7 @@ class SqlCursor:
         found = await self._database.read(deliveries.lag, self._handler)
         if found is None:
             raise LeaseLost(f"the cursor of {self._handler} is gone")
+        self.pause = found.pause
         return found
 
     async def release(self) -> None:
@@ -167,30 +230,67 @@ class SqlCursor:
 @transaction
 def _acquire(
     connection: Connection, handler: str, holder: str, begin: str, by_force: bool, latest: int | None
-) -> tuple[int, int, int] | None:
-    """Take the lease; return its epoch and position, and the head, or None where another has it.
+) -> Leased | None:
+    """Take the lease; return what the row says, or None where another has it.
 
     A cursor beyond the head, which a database that was put back may have, is moved there. `latest`: where a cursor that
     is not there begins at the latest.
     """
     last = connection.execute(_HEAD).scalar_one()
     begin_at = 0 if begin == "beginning" else last if latest is None else min(last, latest)
-    bulk.insert(connection, cursors, _NEW_CURSOR, [(handler, begin_at, 0)], "ON CONFLICT (handler) DO NOTHING")
+    new = (handler, begin_at, 0, begin_at)
+    bulk.insert(connection, cursors, _NEW_CURSOR, [new], "ON CONFLICT (handler) DO NOTHING")
     now = database_now(connection)
     whose = cursors.c.handler == handler
+    before = connection.execute(select(cursors.c.holder, cursors.c.epoch).where(whose)).one()
     ours = (
         update(cursors)
-        .where(whose, true() if by_force else _free(holder, now))
+        .where(whose, cursors.c.epoch == before.epoch, true() if by_force else _free(holder, now))
         .values(holder=holder, epoch=cursors.c.epoch + 1, expires_at=now + _LEASE)
-        .returning(cursors.c.epoch, cursors.c.position)
+        .returning(*cursors.columns)
     )
     row = connection.execute(ours).one_or_none()
     if row is None:
         return None
     last = connection.execute(_HEAD).scalar_one()  # again: the one before may have moved on while we waited for it
     if row.position > last:
-        connection.execute(update(cursors).where(whose).values(position=last))
-    return row.epoch, row.position, last
+        back = row.position - last
+        first = cursors.c.first_position - back
+        connection.execute(update(cursors).where(whose).values(position=last, first_position=first, ahead=None))
+    has_died = before.holder not in (None, holder)
+    return Leased(
+        row.epoch,
+        row.position,
+        last,
+        row.unmatched,
+        row.delivered,
+        row.skipped,
+        row.ahead,
+        pause_of(row),
+        crash_marks.take_up(connection, handler) if has_died else None,
+    )
+
+
+@transaction
+def _mark(connection: Connection, handler: str, epoch: int, position: int | None) -> None:
+    _require_held(connection, handler, epoch)
+    crash_marks.mark(connection, handler, position)
+
+
+@transaction
+def _show_circuit(connection: Connection, handler: str, epoch: int, circuit: Circuit) -> None:
+    since = None if circuit.since is None else to_micros(circuit.since)
+    shown = {"circuit": circuit.state.value, "circuit_since": since, "last_error": circuit.last_error}
+    held = (cursors.c.handler == handler, cursors.c.epoch == epoch)
+    if connection.execute(update(cursors).where(*held).values(**shown)).rowcount != 1:
+        raise LeaseLost(f"the cursor of {handler} is held by another process")
+
+
+def _require_held(connection: Connection, handler: str, epoch: int) -> None:
+    """Raise LeaseLost where the lease is not of this epoch; lock the row until the transaction ends."""
+    held = (cursors.c.handler == handler, cursors.c.epoch == epoch)
+    if connection.execute(update(cursors).where(*held).values(epoch=epoch)).rowcount != 1:
+        raise LeaseLost(f"the cursor of {handler} is held by another process")
 
 
 def _free(holder: str, now: int) -> ColumnElement[bool]:
@@ -210,9 +310,11 @@ def _advance(
     read_to, read_id = move.seen or (move.to, None)
     row = {"whose": move.whose, "held": move.held, "saved": move.saved, "tried": move.tried, "to": move.to}
     row |= {"read_to": read_to, "read_id": read_id, "until": database_now(connection) + _LEASE}
+    row |= {"left_out": move.unmatched, "had": move.delivered, "taken": move.skipped, "beyond": move.ahead}
     if connection.execute(_ADVANCE, row).rowcount != 1:
         return _refused(connection, move)
     deliveries.write(connection, move.whose, parked)
+    crash_marks.forgive(connection, move.whose, [row.position for row in parked if row.cause == CRASHED])
     deliveries.delete_rows(connection, move.whose, delivered)
     return None
 

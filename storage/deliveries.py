@@ -9,23 +9,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, or_, select, update
+import msgspec
+from sqlalchemy import Connection, Select, delete, func, or_, select
 
-from ingest.deliveries import HandlerLag, Parked
+from ingest.deliveries import Attempt, Circuit, CircuitState, HandlerLag, Parked, Passed
 from ingest.event import Event
 from storage import bulk
+from storage.pauses import pause_of
 from storage.rows import event_of, from_micros, to_micros
 from storage.tables import cursors, deliveries, events, head
-from storage.transactions import transaction
 
-_COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error")
-_PARKED = 6  # the columns of deliveries but for the handler; those of events follow
+_COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error", "cause", "history")
+_PARKED = len(_COLUMNS) - 1  # but for the handler; those of events follow
 _AT_ONCE = 0  # due by anybody's clock
 _CHUNK = 500
 _REPLACE = (
     "ON CONFLICT (handler, position) DO UPDATE SET attempts = excluded.attempts, "
-    "first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, error = excluded.error"
+    "first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, error = excluded.error, "
+    "cause = excluded.cause, history = excluded.history"
 )
+_write_history = msgspec.json.Encoder().encode
+_read_history = msgspec.json.Decoder(tuple[Attempt, ...]).decode
 
 
 def write(connection: Connection, handler: str, parked: Sequence[Parked]) -> None:
@@ -84,49 +88,32 @@ def waiting_devices(connection: Connection, handler: str) -> list[str]:
     return [device for (device,) in connection.execute(waiting.distinct()) if device is not None]
 
 
-@transaction
-def redrive(connection: Connection, handler: str, positions: Sequence[int] | None = None) -> int:
-    """Make dead letters due at once with all their attempts before them, all or those at `positions`; return how many.
-
-    A running server notices within five seconds.
-    """
-    again = (
-        update(deliveries)
-        .where(deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
-        .values(due_at=_AT_ONCE, attempts=0, first_failed_at=None)
-    )
-    if positions is None:
-        return connection.execute(again).rowcount
-    chunks = (positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
-    return sum(connection.execute(again.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
-
-
-@transaction
-def delete_dead(connection: Connection, handler: str, positions: Sequence[int] | None = None) -> int:
-    """Delete dead letters, all or those at `positions`; return how many. Their events go when they are old enough."""
-    gone = delete(deliveries).where(deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
-    if positions is None:
-        return connection.execute(gone).rowcount
-    chunks = (positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
-    return sum(connection.execute(gone.where(deliveries.c.position.in_(some))).rowcount for some in chunks)
+def circuit_of(row: Any) -> Circuit:
+    """Return the circuit that a row of `cursors` tells of."""
+    since = None if row.circuit_since is None else from_micros(row.circuit_since)
+    return Circuit(CircuitState(row.circuit or CircuitState.CLOSED), since, row.last_error)
 
 
 def lag(connection: Connection, handler: str) -> HandlerLag | None:
     """Return how far a handler is; None where it never ran."""
-    position = connection.execute(select(cursors.c.position).where(cursors.c.handler == handler)).scalar_one_or_none()
-    if position is None:
+    row = connection.execute(select(cursors).where(cursors.c.handler == handler)).one_or_none()
+    if row is None:
         return None
-    next_event = select(events.c.received_at).where(events.c.position > position).order_by(events.c.position).limit(1)
+    behind_it = events.c.position > row.position
+    next_event = select(events.c.received_at).where(behind_it).order_by(events.c.position).limit(1)
     oldest = connection.execute(next_event).scalar_one_or_none()
     counts = select(func.count(), func.count(deliveries.c.due_at)).where(deliveries.c.handler == handler)
     parked, waiting = connection.execute(counts).one()
     return HandlerLag(
         handler=handler,
-        position=position,
+        position=row.position,
         head=connection.execute(select(head.c.position)).scalar_one(),
         oldest=None if oldest is None else from_micros(oldest),
         waiting=waiting,
         dead=parked - waiting,
+        passed=Passed(row.first_position, row.unmatched, row.delivered, row.deleted, row.skipped),
+        pause=pause_of(row),
+        circuit=circuit_of(row),
     )
 
 
@@ -149,10 +136,16 @@ def _row(handler: str, parked: Parked) -> tuple[Any, ...]:
     """Return a row in the order of _COLUMNS."""
     failed, at = parked.first_failed_at, parked.due_at
     times = (None if failed is None else to_micros(failed), None if at is None else to_micros(at))
-    return (handler, parked.position, parked.device, parked.attempts, *times, parked.error)
+    history = _write_history(parked.history).decode() if parked.history else None
+    return (handler, parked.position, parked.device, parked.attempts, *times, parked.error, parked.cause, history)
 
 
 def _parked_of(row: Any) -> Parked:
-    position, device, attempts, failed, at, error = row
+    position, device, attempts, failed, at, error, cause, history = row
     times = (None if failed is None else from_micros(failed), None if at is None else from_micros(at))
-    return Parked(position, device, attempts, *times, error)
+    return Parked(position, device, attempts, *times, error, cause, history_of(history))
+
+
+def history_of(text: str | None) -> tuple[Attempt, ...]:
+    """Return the attempts that a row of `deliveries` keeps."""
+    return _read_history(text) if text else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, func, select
 
 from ingest.errors import StoreUnavailable
-from storage import bulk
+from storage import bulk, skips
 from storage.database import P, T
 from storage.engine import Database, Work
 from storage.rows import to_micros
@@ -34,6 +34,7 @@ class _Step(NamedTuple):
     gone: int
     saw_young: bool
     last: int
+    skipped: Mapping[str, int] = {}  # by handler
 
 
 @dataclass(slots=True)
@@ -52,8 +53,9 @@ class _Walk:
 class Retention:
     """Deletes events and rejects received, and coverage and gaps that were over, longer than `keep` ago.
 
-    It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention never takes an event
-    away from a configured handler. Dead letters stay with their events until they are redriven or deleted.
+    It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention takes an event from a
+    configured handler only where that is paused for longer than `keep`. Such a loss has a row in `skipped`, a line in
+    the log, and is told to `count_skipped`. Dead letters stay with their events until they are redriven or deleted.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Retention:
         handlers: Sequence[str],
         clock: Callable[[], datetime],
         every_seconds: float = 60.0,
+        count_skipped: Callable[[str, int], None] = lambda _handler, _count: None,
     ) -> None:
         self._database = database
         self._keep = keep
         self._handlers = tuple(handlers)
         self._clock = clock
         self._every_seconds = every_seconds
+        self._count_skipped = count_skipped
         self._events, self._rejects = _Walk("events"), _Walk("rejects")
 
     async def run(self) -> None:
@@ -111,7 +115,11 @@ class Retention:
 
     async def _step(self, table: str, after: int, before: int, now: int) -> _Step:
         work = _step_of_events if table == "events" else _step_of_rejects
-        return await self._write(work, after, before, now, self._handlers)
+        step = await self._write(work, after, before, now, self._handlers)
+        for handler, count in step.skipped.items():
+            self._count_skipped(handler, count)
+            log.error("events_skipped", handler=handler, events=count, consequence="it was paused, and never had them")
+        return step
 
     async def _write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write, and leave half of the time to the ingestion."""
@@ -126,18 +134,19 @@ def _step_of_events(connection: Connection, after: int, before: int, now: int, h
     key = events.c.position
     is_dead = exists().where(deliveries.c.position == key, deliveries.c.due_at.is_(None))
     step, positions = _judge(
-        connection, events, key, (key > after, key < _first_needed(connection, handlers)), is_dead, before, now
+        connection, events, key, (key > after, key < _first_needed(connection, handlers, before)), is_dead, before, now
     )
     if not positions:
         return step
-    for table in (sightings, deliveries):
-        connection.execute(delete(table).where(table.c.position.in_(positions)))
+    skipped = skips.note(connection, handlers, positions, now)
+    connection.execute(delete(sightings).where(sightings.c.position.in_(positions)))
+    skips.delete_parked(connection, positions)
     gone = delete(events).where(key.in_(positions)).returning(events.c.source, events.c.mode)
     # Counted by what went and not by what was found: another replica may be at the same rows.
     counts = Counter((row.source, row.mode) for row in connection.execute(gone))
     expired = [(source, mode, now // 60_000_000, "expired", count) for (source, mode), count in sorted(counts.items())]
     bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
-    return step._replace(gone=counts.total())
+    return step._replace(gone=counts.total(), skipped=skipped)
 
 
 @transaction
@@ -195,13 +204,17 @@ def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> int:
     return len(ids)
 
 
-def _first_needed(connection: Connection, handlers: tuple[str, ...]) -> int:
-    """Return the lowest position that a handler still has to deliver: behind its cursor, or parked and not dead."""
-    passed = connection.execute(select(func.min(cursors.c.position)).where(cursors.c.handler.in_(handlers))).scalar()
-    parked = connection.execute(
-        select(func.min(deliveries.c.position)).where(
-            deliveries.c.handler.in_(handlers), deliveries.c.due_at.is_not(None)
-        )
-    ).scalar()
+def _first_needed(connection: Connection, handlers: tuple[str, ...], before: int) -> int:
+    """Return the lowest position that a handler still has to deliver: behind its cursor, or parked and not dead.
+
+    One that is paused since `before` needs nothing.
+    """
+    paused = select(cursors.c.handler).where(cursors.c.paused_at < before)
+    waits = (cursors.c.handler.in_(handlers), cursors.c.handler.not_in(paused))
+    passed = connection.execute(select(func.min(cursors.c.position)).where(*waits)).scalar()
+    first_parked = select(func.min(deliveries.c.position)).where(
+        deliveries.c.handler.in_(handlers), deliveries.c.handler.not_in(paused), deliveries.c.due_at.is_not(None)
+    )
+    parked = connection.execute(first_parked).scalar()
     needed = [value for value in (None if passed is None else passed + 1, parked) if value is not None]
     return min(needed, default=2**62)

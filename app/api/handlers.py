@@ -18,7 +18,7 @@ from starlette.responses import Response
 from app.api.parameters import DeadQuery
 from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
 from ingest import event_json
-from storage import deliveries
+from storage.dead_letters import Chosen, each_step, give_back
 from storage.engine import Database
 from storage.queries import dead_letters, handlers
 from storage.queries.page import PageSpan
@@ -95,10 +95,8 @@ def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]
         """Dead letters back to the handler: those of the events named by `ids`, or `"all": true`."""
         wanted = _wanted(await _body_of(request))
         await require(handler)
-        if wanted is None:
-            return json_reply(Redriven(await database.write(deliveries.redrive, handler)))
-        positions = await database.read(dead_letters.dead_positions, handler, wanted)
-        return json_reply(Redriven(await database.write(deliveries.redrive, handler, positions)))
+        steps = each_step(database, give_back, handler, Chosen(ids=wanted))
+        return json_reply(Redriven(sum([count async for count in steps])))
 
     return router
 

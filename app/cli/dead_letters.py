@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from app.cli.faults import Fault
@@ -11,8 +11,8 @@ from app.cli.listing import Asked
 from app.cli.output import show, show_json, show_table
 from app.cli.store import ask
 from app.settings import Settings
-from storage.cursors import SqlCursors
-from storage.engine import Database
+from storage import dead_letters
+from storage.engine import Database, Work
 from storage.queries.dead_letters import DeadLetterRow, dead_page, dead_positions
 from storage.queries.handlers import handler_rows
 from storage.queries.page import Page
@@ -41,25 +41,22 @@ def show_dead(settings: Settings, handler: str | None, asked: Asked, *, as_json:
 
 def give_back(settings: Settings, handler: str, ids: Sequence[UUID] | None) -> None:
     """Redrive the dead letters of these events, or all. Raises Fault for a handler that never ran, or ids not dead."""
-    _act(settings, handler, ids, SqlCursors.redrive, lambda count: f"{handler} gets {_letters(count)} again.")
+    _act(settings, handler, ids, dead_letters.give_back, lambda count: f"{handler} gets {_letters(count)} again.")
 
 
 def delete(settings: Settings, handler: str, ids: Sequence[UUID] | None) -> None:
     """Delete the dead letters of these events, or all. Raises Fault for a handler that never ran, or ids not dead."""
-    _act(settings, handler, ids, SqlCursors.delete_dead, lambda count: f"{_letters(count)} of {handler} deleted.")
+    _act(settings, handler, ids, dead_letters.remove, lambda count: f"{_letters(count)} of {handler} deleted.")
 
 
-Action = Callable[[SqlCursors, str, Sequence[int] | None], Awaitable[int]]
-
-
-def _act(settings: Settings, handler: str, ids: Sequence[UUID] | None, act: Action, done: Callable[[int], str]) -> None:
+def _act(
+    settings: Settings, handler: str, ids: Sequence[UUID] | None, step: Work[..., int], done: Callable[[int], str]
+) -> None:
     async def question(database: Database) -> tuple[int, Sequence[UUID]]:
         await _handlers(database, handler)
-        if not ids:
-            return await act(SqlCursors(database), handler, None), ()
-        positions = {id_: await database.read(dead_positions, handler, [id_]) for id_ in ids}
-        found = [position for some in positions.values() for position in some]
-        return await act(SqlCursors(database), handler, found), [id_ for id_, some in positions.items() if not some]
+        unknown = [id_ for id_ in ids or () if not await database.read(dead_positions, handler, [id_])]
+        chosen = dead_letters.Chosen(ids=ids or None)
+        return sum([count async for count in dead_letters.each_step(database, step, handler, chosen)]), unknown
 
     count, unknown = asyncio.run(ask(settings, question))
     show(done(count))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from ingest.deliveries import LEASE_SECONDS, HandlerLag, Parked, Seen
+from ingest.deliveries import LEASE_SECONDS, Circuit, HandlerLag, Parked, Pause, Seen
 from ingest.event import Event
 from ingest.protocols import Cursor, Cursors, Feed
 
@@ -48,6 +48,10 @@ class HomeCursors:
         self._home = home
         self.held: HomeCursor | None = None
 
+    async def pause(self, handler: str, because: str) -> None:
+        """See protocols.Cursors."""
+        await _at(self._home, self._cursors.pause(handler, because))
+
     async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> HomeCursor | None:
         """See protocols.Cursors."""
         cursor = await _at(self._home, self._cursors.acquire(handler, holder=holder, begin=begin))
@@ -62,6 +66,7 @@ class HomeCursor:
         self._cursor = cursor
         self._home = home
         self._renewed_at = home.time()
+        self._saved_ahead: Sequence[tuple[int, int]] = ()
         self._one_at_a_time = asyncio.Lock()  # used in the home loop only
 
     @property
@@ -69,11 +74,42 @@ class HomeCursor:
         """See protocols.Cursor."""
         return self._cursor.position
 
+    @property
+    def ahead(self) -> Set[int]:
+        """See protocols.Cursor."""
+        return self._cursor.ahead
+
+    @property
+    def pause(self) -> Pause | None:
+        """See protocols.Cursor."""
+        return self._cursor.pause
+
+    @property
+    def deaths(self) -> Mapping[int, int] | None:
+        """See protocols.Cursor."""
+        return self._cursor.deaths
+
     async def advance(
-        self, position: int, parked: Sequence[Parked] = (), delivered: Sequence[int] = (), *, seen: Seen | None = None
+        self,
+        position: int,
+        parked: Sequence[Parked] = (),
+        delivered: Sequence[int] = (),
+        *,
+        seen: Seen | None = None,
+        unmatched: int = 0,
+        skipped: int = 0,
+        ahead: Sequence[tuple[int, int]] = (),
     ) -> None:
         """See protocols.Cursor."""
-        await _at(self._home, self._advance(position, parked, delivered, seen))
+        await _at(self._home, self._advance(position, parked, delivered, seen, unmatched, skipped, ahead))
+
+    async def mark(self, position: int | None) -> None:
+        """See protocols.Cursor."""
+        await _at(self._home, self._cursor.mark(position))
+
+    async def show_circuit(self, circuit: Circuit) -> None:
+        """See protocols.Cursor."""
+        await _at(self._home, self._cursor.show_circuit(circuit))
 
     async def due(
         self, now: datetime, limit: int, *, by_device: bool, beyond: datetime | None = None
@@ -100,21 +136,25 @@ class HomeCursor:
     async def keep(self) -> HandlerLag:
         """Renew the lease in time, from the home loop; return how far the handler is. Raises as `advance`."""
         if self._home.time() > self._renewed_at + LEASE_SECONDS / 3:
-            await self._advance(None)
+            await self._advance(self._cursor.position, ahead=self._saved_ahead)
         return await self._cursor.lag()
 
     async def _advance(
         self,
-        position: int | None,
+        position: int,
         parked: Sequence[Parked] = (),
         delivered: Sequence[int] = (),
         seen: Seen | None = None,
+        unmatched: int = 0,
+        skipped: int = 0,
+        ahead: Sequence[tuple[int, int]] = (),
     ) -> None:
         async with self._one_at_a_time:
             asked = self._home.time()
-            to = self._cursor.position if position is None else position
-            await self._cursor.advance(to, parked, delivered, seen=seen)
-            self._renewed_at = asked
+            await self._cursor.advance(
+                position, parked, delivered, seen=seen, unmatched=unmatched, skipped=skipped, ahead=ahead
+            )
+            self._renewed_at, self._saved_ahead = asked, ahead
 
 
 async def _at(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

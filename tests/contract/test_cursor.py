@@ -12,7 +12,9 @@ from sqlalchemy import select, update
 from ingest.deliveries import LEASE_SECONDS, Parked, Seen
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 from storage.clock import database_now
-from storage.cursors import SqlCursor, SqlCursors
+from storage.cursors import Leased, SqlCursor, SqlCursors
+from storage.dead_letters import ALL as ALL_DEAD
+from storage.dead_letters import Chosen, each_step, give_back
 from storage.engine import Database, DataRefused, Work, open_database
 from storage.rewinds import Rewinds
 from storage.tables import cursors as cursors_table
@@ -83,6 +85,11 @@ class LosesAnswers:
 
     async def close(self) -> None:
         """See Database."""
+
+
+async def redrive(stage: Stage, chosen: Chosen = ALL_DEAD, handler: str = "h") -> int:
+    """Give dead letters back; how many."""
+    return sum([count async for count in each_step(stage.database, give_back, handler, chosen)])
 
 
 async def rows(stage: Stage) -> list[tuple[str, int, int]]:
@@ -186,7 +193,7 @@ async def test_an_advance_whose_answer_was_lost_can_be_repeated(stage: Stage) ->
     """Where a move was committed and its answer lost, the next one goes on from where the row is."""
     cursor = await taken(stage)
     database = LosesAnswers(stage.database)
-    holding = SqlCursor(database, "h", 1, cursor.position, Rewinds())
+    holding = SqlCursor(database, "h", Leased(1, cursor.position, 6, 0, 0, 0, None, None, None), Rewinds())
     for position in (2, 3):
         with pytest.raises(StoreUnavailable):
             await holding.advance(position, [parked(position)])
@@ -316,13 +323,13 @@ async def test_redriven_dead_letters_are_due_at_once(stage: Stage) -> None:
     cursor = await taken(stage)
     await cursor.advance(6, [parked(1, due_at=None, attempts=7), parked(2, "d2", due_at=None), parked(4, due_at=LATER)])
 
-    assert await SqlCursors(stage.database).redrive("h", [1, 4, 99]) == 1
+    assert await redrive(stage, Chosen(ids=[an_event(0).id, an_event(3).id, an_event(99).id])) == 1
     ((row, _),) = await cursor.due(NOON - timedelta(days=300), 10, by_device=True)
     assert (row.position, row.attempts, row.first_failed_at) == (1, 0, None)
 
-    assert await SqlCursors(stage.database).redrive("h") == 1
-    assert await SqlCursors(stage.database).redrive("h") == 0
-    assert await SqlCursors(stage.database).redrive("unknown") == 0
+    assert await redrive(stage) == 1
+    assert await redrive(stage) == 0
+    assert await redrive(stage, handler="unknown") == 0
 
 
 async def test_standing_says_how_far_a_handler_is(stage: Stage) -> None:

@@ -7,16 +7,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import ParamSpec, TypeVar
+from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Outcome
-from storage.cursors import SqlCursors
+from storage import dead_letters
+from storage.dead_letters import Chosen
 from storage.engine import Database, Work
 from storage.retention import Retention
 from storage.rows import to_micros
 from storage.store import SqlStore
+from storage.tables import events
 from tests.support.records import NOW, a_reject, an_event, numbered
 from tests.support.stored import positions, rows, run, tallies
 
@@ -173,6 +177,18 @@ async def test_what_waits_for_a_retry_and_dead_letters_stay(database: Database) 
     assert left == [(2,), (4,), (6,)]
 
 
+async def ids(database: Database, positions: Sequence[int]) -> Sequence[UUID]:
+    """The ids of the events at these positions."""
+    query = select(events.c.id).where(events.c.position.in_(positions))
+    return await database.read(lambda connection: list(connection.execute(query).scalars()))
+
+
+async def remove_dead(database: Database, positions: Sequence[int] | None = None) -> int:
+    """Delete dead letters of `gone`, all or those at these positions; return how many."""
+    chosen = Chosen(ids=None if positions is None else await ids(database, positions))
+    return sum([count async for count in dead_letters.each_step(database, dead_letters.remove, "gone", chosen)])
+
+
 async def test_a_dead_letter_stays_until_it_is_redriven_or_deleted(database: Database) -> None:
     """Then its event is as old as any other; the others' stay. What was deleted needs no restart to go."""
     await fill(database, old=1200, new=1)
@@ -182,12 +198,12 @@ async def test_a_dead_letter_stays_until_it_is_redriven_or_deleted(database: Dat
     assert await retention.purge() == 100
     assert len(await positions(database)) == 1101
 
-    assert await SqlCursors(database).delete_dead("gone", [3, 700, 1150]) == 2
+    assert await remove_dead(database, [3, 700, 1150]) == 2
     assert await retention.purge() == 2
-    assert await SqlCursors(database).redrive("gone", [5]) == 1
+    assert await database.write(dead_letters.give_back, "gone", Chosen(ids=await ids(database, [5]))) == 1
     assert await retention.purge() == 1
-    assert await SqlCursors(database).delete_dead("other") == 0
-    assert await SqlCursors(database).delete_dead("gone") == 1097
+    assert await database.write(dead_letters.remove, "other") == 0
+    assert await remove_dead(database) == 1097
     assert await retention.purge() == 1097
     assert await positions(database) == [1201]
 

@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from app.handlers.python import ThreadHandler
-from ingest.deliveries import HandlerLag
 from ingest.errors import StoreUnavailable
 from ingest.event import Event
 from storage.engine import Database, open_database

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from storage.cursors import SqlCursors
+from storage.dead_letters import give_back
 from storage.engine import open_database
 from storage.tables import deliveries
 from tests.support.dispatching import (
@@ -78,7 +78,7 @@ async def test_dead_letters_are_kept_and_can_be_given_back(stage: Stage) -> None
         assert found == ["no such room", "KeyError: 't'"]
 
         broken = False
-        assert await SqlCursors(stage.database).redrive("h") == 2
+        assert await stage.database.write(give_back, "h") == 2
         await until(lambda: len(handler.delivered) == 4)
         assert (await passed(stage, 4)).dead == 0
 

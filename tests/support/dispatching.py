@@ -15,10 +15,11 @@ from sqlalchemy import Connection, select
 
 from app.dispatcher import Dispatcher, DispatchLimits
 from app.handlers import AnyHandlerSettings
+from ingest.deliveries import HandlerLag
 from ingest.event import Event
 from ingest.identity import event_id
 from ingest.metrics import Metrics
-from ingest.protocols import Handler, HandlerLag
+from ingest.protocols import Handler
 from ingest.settings.handlers import HandlerSettings
 from ingest.times import instant_of
 from storage import deliveries as rows

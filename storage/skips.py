@@ -1,0 +1,50 @@
+"""What retention takes from handlers: a row that says which events a paused one will never have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, delete, select, update
+
+from storage import bulk
+from storage.tables import cursors, deliveries, skipped
+
+_COLUMNS = ("handler", "first_position", "last_position", "events", "at")
+
+
+def note(connection: Connection, handlers: Sequence[str], positions: Sequence[int], now: int) -> Mapping[str, int]:
+    """Write down which of the events that are about to go a handler has not had; return how many each loses."""
+    counts = {}
+    for handler, position in connection.execute(
+        select(cursors.c.handler, cursors.c.position).where(cursors.c.handler.in_(handlers))
+    ).all():
+        parked = select(deliveries.c.position).where(
+            deliveries.c.handler == handler, deliveries.c.position.in_(positions), deliveries.c.due_at.is_not(None)
+        )
+        taken = sorted([*connection.execute(parked).scalars(), *(at for at in positions if at > position)])
+        if taken:
+            _add(connection, handler, taken, now)
+            counts[handler] = len(taken)
+    return counts
+
+
+def delete_parked(connection: Connection, positions: Sequence[int]) -> None:
+    """Delete what is parked of these events, and count it for its handlers."""
+    gone = delete(deliveries).where(deliveries.c.position.in_(positions)).returning(deliveries.c.handler)
+    for handler, count in sorted(Counter(connection.execute(gone).scalars()).items()):
+        whose = cursors.c.handler == handler
+        connection.execute(update(cursors).where(whose).values(deleted=cursors.c.deleted + count))
+
+
+def _add(connection: Connection, handler: str, taken: Sequence[int], now: int) -> None:
+    """Extend the handler's last row where this follows it, or begin another one."""
+    whose = skipped.c.handler == handler
+    last = connection.execute(select(skipped).where(whose).order_by(skipped.c.first_position.desc())).first()
+    if last is not None and last.last_position < taken[0]:
+        row = update(skipped).where(whose, skipped.c.first_position == last.first_position)
+        more = {"last_position": taken[-1], "events": skipped.c.events + len(taken), "at": now}
+        connection.execute(row.values(more))
+    else:
+        again = "ON CONFLICT (handler, first_position) DO UPDATE SET events = skipped.events + excluded.events"
+        bulk.insert(connection, skipped, _COLUMNS, [(handler, taken[0], taken[-1], len(taken), now)], again)
