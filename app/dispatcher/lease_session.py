@@ -15,9 +15,9 @@ from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.context import HandlerContext
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
+from app.handlers.filters import make_filter
 from ingest.deliveries import Seen
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
-from ingest.event import Event
 from ingest.protocols import Cursor
 from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
 
@@ -58,8 +58,7 @@ class LeaseSession:
             cursor, self._window, context.clock, asked_at=asked_at, by_device=by_device, longest=longest
         )
         self._workers: set[asyncio.Task[Any]] = set()
-        self._names = tuple(settings.names)
-        self._products = frozenset(settings.products)
+        self._wants = make_filter(context.settings)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, or all calls that may be left behind are.
@@ -151,11 +150,6 @@ class LeaseSession:
             self._checkpointer.seen = Seen(last.position or after, last.id)
         else:
             await self._context.feed.wait(after)
-
-    def _wants(self, event: Event) -> bool:
-        return (not self._names or event.name.startswith(self._names)) and (
-            not self._products or event.product in self._products
-        )
 
     async def _retry(self) -> None:
         """Take up parked rows that are due, also those another process gave back."""
