@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.protocols import Handler
+from ingest.settings.handlers import BatchSettings
 from tests.support.dispatching import an_event, until
 from tests.support.handler_kinds import KINDS, Kind, Receiver
 
@@ -43,6 +44,17 @@ async def test_what_was_delivered_has_arrived(handler: Handler, receiver: Receiv
         await handler.deliver([event])
         assert receiver.arrived()[-1] == str(event.id)
     assert list(receiver.arrived()) == [str(event.id) for event in events]
+
+
+async def test_a_batch_is_delivered_as_one(receiver: Receiver) -> None:
+    """All of its events arrive, in their order, by a single call; so does one event where no more are there."""
+    batches = receiver.settings.model_copy(update={"batch": BatchSettings(events=3)})
+    handler = batches.build("h", receiver.folder)
+    events = [an_event(number) for number in (3, 1, 2)]
+    await handler.deliver(events)
+    await handler.deliver([an_event(4)])
+    await handler.close()
+    assert list(receiver.arrived()) == [str(event.id) for event in [*events, an_event(4)]]
 
 
 async def test_as_many_deliveries_run_as_are_begun(handler: Handler, receiver: Receiver) -> None:

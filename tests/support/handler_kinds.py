@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,9 +15,11 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from app.handlers import handler_types
+from app.handlers.http import HttpSettings
 from app.handlers.log import LogSettings
 from app.handlers.python import PythonSettings
 from ingest.settings.handlers import HandlerSettings
+from tests.support.raw_receiver import raw_receiver, status
 
 PACKAGE = Path(__file__).parent / "append_package"
 
@@ -24,13 +28,13 @@ from pathlib import Path
 
 delivered = []
 
-def on_event(event):
+def on_event(given):
     if Path(__file__).with_name("broken").exists():
         raise OSError("broken")
-    delivered.append(str(event.id))
+    delivered.extend(str(event.id) for event in (given if isinstance(given, list) else [given]))
 
-async def on_event_later(event):
-    on_event(event)
+async def on_event_later(given):
+    on_event(given)
 """
 
 
@@ -94,6 +98,26 @@ async def _append(folder: Path) -> AsyncIterator[Receiver]:
     yield Receiver(installed("append")(path=place / "ids"), folder, arrived, fail)
 
 
+@asynccontextmanager
+async def _http(folder: Path) -> AsyncIterator[Receiver]:
+    async with raw_receiver() as receiver:
+        taken: list[str] = []
+        failing = False
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+            if not failing:
+                events = json.loads(receiver.received[-1].body)
+                taken.extend(event["id"] for event in (events if isinstance(events, list) else [events]))
+            return await status(500 if failing else 204)(reader, writer)
+
+        def fail(fails: bool) -> None:
+            nonlocal failing
+            failing = fails
+
+        receiver.answer = answer
+        yield Receiver(HttpSettings(url=receiver.url), folder, lambda: list(taken), fail)
+
+
 def installed(name: str) -> Callable[..., HandlerSettings]:
     """The settings model of a type that the package beside this file brings, found as Headrace finds it."""
     sys.path.insert(0, str(PACKAGE))
@@ -107,6 +131,7 @@ def installed(name: str) -> Callable[..., HandlerSettings]:
 
 
 KINDS = (
+    Kind("http", _http),
     Kind("log", _log, fails=False),
     Kind("python", _python("on_event_later")),
     Kind("python in a thread", _python("on_event")),
