@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from app.handlers.http import HttpSettings
+from app.handlers.http.settings import HttpSettings
 from app.handlers.log import LogSettings
 from app.handlers.python import PythonSettings
 from ingest.settings.handlers import HandlerSettings

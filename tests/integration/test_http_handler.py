@@ -18,8 +18,9 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.handlers.http import HttpHandler, HttpSettings
-from app.handlers.http_connector import HeadFirst, make_connector
+from app.handlers.http.connector import HeadFirst, make_connector
+from app.handlers.http.handler import HttpHandler
+from app.handlers.http.settings import HttpSettings
 from ingest.delivery import DeliveryFailed, FailureCause, Verdict
 from ingest.settings.secret import Secret
 from tests.support.dispatching import an_event, until

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from app.handlers.http import HttpHandler, HttpSettings
-from app.handlers.http_tls import TlsSettings, client_tls
+from app.handlers.http.handler import HttpHandler
+from app.handlers.http.settings import HttpSettings
+from app.handlers.http.tls import TlsSettings, client_tls
 from ingest.delivery import DeliveryFailed, FailureCause, Verdict
 from tests.support.dispatching import an_event
 from tests.support.proxies import verifying_nginx

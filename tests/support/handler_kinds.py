@@ -15,7 +15,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from app.handlers import handler_types
-from app.handlers.http import HttpSettings
+from app.handlers.http.settings import HttpSettings
 from app.handlers.log import LogSettings
 from app.handlers.python import PythonSettings
 from ingest.settings.handlers import HandlerSettings

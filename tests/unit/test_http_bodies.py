@@ -12,7 +12,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event, from_http_event, from_structured_event
 from cloudevents.core.formats.json import JSONFormat
 
-from app.handlers.http_bodies import BATCHED, SINGLE, Content
+from app.handlers.http.bodies import BATCHED, SINGLE, Content
 from ingest.event import Event
 from ingest.identity import canonicalize
 from tests.support.dispatching import an_event

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.handlers.http import HttpSettings
+from app.handlers.http.settings import HttpSettings
 from app.settings import Settings, describe, load
 from ingest.errors import ConfigurationError
 from tests.support.tls import make_certificate

@@ -14,6 +14,7 @@ import httptools
 import httpx
 import pytest
 import uvicorn
+from aiohttp import TCPConnector
 from google.api_core import bidi
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber import scheduler
@@ -23,13 +24,17 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.handlers.http.connector import HeadFirst, make_connector
 from ingest.sources.pubsub.bridge import Bridge
 from ingest.sources.pubsub.client import _HELPERS, _Over
 from ingest.sources.sse.opening import make_client
 from ingest.sources.sse.tap import Tap
 
 _ROOT = Path(__file__).parents[2]
-_REACHED_INTO = ("uvicorn", "httptools", "httpx", "httpx-sse", "httpcore", "google-cloud-pubsub", "google-api-core")
+_REACHED_INTO = (
+    *("uvicorn", "httptools", "httpx", "httpx-sse", "httpcore", "aiohttp"),
+    *("google-cloud-pubsub", "google-api-core"),
+)
 
 
 @pytest.mark.parametrize("name", _REACHED_INTO)
@@ -237,3 +242,13 @@ def test_httpx_sse_decoder() -> None:
 
     assert event is not None, "httpx-sse's decoder gives no event at an empty line any more"
     assert (event.event, event.data, event.id, event.retry) == ("e", "d", "7", 5)
+
+
+async def test_aiohttp_connector() -> None:
+    """The pool of the http handler makes its protocols by a factory that is ours."""
+    connector = make_connector(keep_alive_seconds=1.0)
+    try:
+        assert "_factory" in vars(TCPConnector()), "aiohttp's TCPConnector has no attribute _factory any more"
+        assert isinstance(connector._factory(), HeadFirst), "aiohttp's TCPConnector is not asked for protocols any more"
+    finally:
+        await connector.close()

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import aiohttp
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from yarl import URL
 
-from app.handlers.http_answers import MAY_ASK_TO_WAIT, Meaning, cause_of, meaning_of, table_of
-from app.handlers.http_bodies import BATCHED, SINGLE, Content
-from app.handlers.http_connector import make_connector
-from app.handlers.http_requests import Auth, HeaderName, HeaderValue, NoAuth, Url, proxy_of, signature
-from app.handlers.http_tls import ClientTls, TlsSettings, client_tls
+from app.handlers.http.answers import MAY_ASK_TO_WAIT, Meaning, cause_of, meaning_of, table_of
+from app.handlers.http.bodies import BATCHED, SINGLE, Content
+from app.handlers.http.connector import make_connector
+from app.handlers.http.requests import proxy_of, signature
+from app.handlers.http.settings import HttpSettings
+from app.handlers.http.tls import ClientTls
 from ingest.delivery import DeliveryFailed, FailureCause, Verdict
-from ingest.errors import ConfigurationError
 from ingest.event import Event
 from ingest.retry_after import parse_retry_after
-from ingest.settings.fields import split_text
-from ingest.settings.handlers import HandlerSettings
-from ingest.settings.quantities import parse_count
-from ingest.settings.secret import MASK, Secret
-from ingest.sources.webhook.signatures import webhook_key
+from ingest.settings.secret import MASK
 
 _ANSWER_BYTES = 4096
 _ANSWER_SECONDS = 1.0  # for what of it is not there yet: it decides nothing
 _KEEP_ALIVE_SECONDS = 4.0  # below the 5 s of Node and uvicorn, which would close a connection as we send on it
 _SECRET_CHARACTERS = 8  # what is shorter is none, and would be found everywhere
 _AGENT = f"headrace/{version('headrace')}"
-
-Statuses = Annotated[
-    tuple[Annotated[int, BeforeValidator(parse_count), Field(ge=300, le=599)], ...], BeforeValidator(split_text)
-]
 
 
 class HttpHandler:
@@ -148,51 +137,3 @@ async def _beginning(response: aiohttp.ClientResponse, *, delivered: bool) -> by
     finally:
         response.release()
     return bytes(answer)
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, Secret) else value
-
-
-class HttpSettings(HandlerSettings):
-    """`type = "http"`. The values of `headers` are never shown."""
-
-    type: Literal["http"] = "http"
-    url: Url
-    format: Literal["cloudevents", "cloudevents-binary", "plain"] = "cloudevents"
-    secrets: Annotated[tuple[Secret, ...], BeforeValidator(_several)] = ()
-    auth: Auth = NoAuth()
-    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict)
-    tls: TlsSettings = TlsSettings()
-    dead_on: Statuses = (400, 413, 414, 415, 422, 431, 501)
-    pause_on: Statuses = (410,)
-
-    def build(self, label: str, folder: Path) -> HttpHandler:
-        """See HandlerSettings."""
-        tls = client_tls(f"handlers.{label}.tls", self.tls, folder, time.monotonic)
-        proxy = proxy_of(URL(self.url))
-        if proxy is not None and proxy.scheme not in {"http", "https"}:
-            raise ConfigurationError(f"handlers.{label}.url: expected a proxy in the environment that speaks HTTP")
-        return HttpHandler(self, tls)
-
-    @field_validator("format")
-    @classmethod
-    def _can_be_a_batch(cls, format_: str, info: ValidationInfo) -> str:
-        if format_ not in BATCHED and "batch" in info.data and info.data["batch"].events > 1:
-            raise ValueError(f"expected one of {', '.join(BATCHED)} with batch.events above 1")
-        return format_
-
-    @field_validator("secrets")
-    @classmethod
-    def _are_signing_keys(cls, secrets: tuple[Secret, ...]) -> tuple[Secret, ...]:
-        if not all(webhook_key(secret.value()) for secret in secrets):
-            raise ValueError('expected a key in base64, after "whsec_" or alone')
-        return secrets
-
-    @field_validator("headers")
-    @classmethod
-    def _leave_authorization_to_auth(cls, headers: Mapping[str, Secret], info: ValidationInfo) -> Mapping[str, Secret]:
-        given = any(name.lower() == "authorization" for name in headers)
-        if given and not isinstance(info.data.get("auth"), NoAuth):
-            raise ValueError("expected no Authorization beside auth")
-        return headers

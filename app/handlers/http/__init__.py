@@ -1,0 +1,1 @@
+"""Handler `http`: posts events to a receiver, signed as Standard Webhooks, as CloudEvents or plain JSON."""
