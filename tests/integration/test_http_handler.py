@@ -313,6 +313,17 @@ async def test_a_delivery_can_be_cancelled(make: Make, receiver: RawReceiver, an
     await until(lambda: receiver.open == 1, "for the old connection to be closed")
 
 
+async def test_what_was_delivered_is_not_cancelled(make: Make, receiver: RawReceiver) -> None:
+    """Where time is over while the body of a 2xx is being read, the event has arrived, and is not sent again."""
+    receiver.answer = dribbling(200)
+    handler = make()
+    delivering = asyncio.create_task(handler.deliver([EVENT]))
+    await until(lambda: len(receiver.received) == 1, "for the request")
+    await asyncio.sleep(0.1)  # for the status, which shows nowhere
+    delivering.cancel()
+    await delivering
+
+
 async def test_connections_are_used_again(make: Make, receiver: RawReceiver) -> None:
     """64 deliveries at a time need 64 connections, and thousands no more."""
     handler = make(concurrency=64)

@@ -37,6 +37,7 @@ def message(content: Content) -> HTTPMessage:
         {},
         {"name": ""},
         {"device": None},
+        {"device": ""},
         {"published_at": None},
         {"product": "tank farm/ä?#%"},
         {"name": 'alarm/"fire" 100% ü 火'},
@@ -51,7 +52,7 @@ def test_attributes_are_read_as_they_are_meant(mode: str, changes: dict[str, Any
     assert attributes["specversion"] == "1.0"
     assert attributes["id"] == str(event.id)
     assert attributes["type"] == (event.name or "headrace.event")
-    assert attributes.get("subject") == event.device
+    assert attributes.get("subject") == (event.device or None)
     if event.published_at is None:  # the judge would make one up
         assert "ce-time" not in content.headers
         assert b'"time"' not in content.body
@@ -106,8 +107,9 @@ def test_data_cannot_pass_for_a_cloudevent() -> None:
     """A device that names its data's type so would write the attributes itself."""
     forged = base64.b64encode(b'{"specversion":"1.0","id":"x","source":"/products/other","type":"alarm"}')
     event = event_with(b"data:application/cloudevents+json;base64," + forged)
-    read = from_http_event(message(SINGLE["cloudevents-binary"]([event])))
-    assert read.get_source() == "/products/tracker"
+    content = SINGLE["cloudevents-binary"]([event])
+    assert content.headers["Content-Type"] == "application/octet-stream"  # by which a receiver tells the modes apart
+    assert from_http_event(message(content)).get_source() == "/products/tracker"
 
 
 def test_a_batch_is_a_list_of_structured_events() -> None:

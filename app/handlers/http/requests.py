@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable
+from functools import lru_cache
 from hmac import digest
 from typing import Annotated, Literal
 from urllib.request import getproxies, proxy_bypass
@@ -100,10 +101,13 @@ class BasicAuth(BaseModel):
 Auth = Annotated[NoAuth | BearerAuth | BasicAuth, Field(discriminator="type")]
 
 
+_key = lru_cache(maxsize=64)(webhook_key)
+
+
 def signature(secrets: Iterable[str], message_id: str, timestamp: str, body: bytes) -> str:
     """Return the value of `webhook-signature` (Standard Webhooks): a signature by each secret, spaces between them."""
     signed = b"%b.%b.%b" % (message_id.encode(), timestamp.encode(), body)
-    keys = [key for secret in secrets if (key := webhook_key(secret))]
+    keys = [key for secret in secrets if (key := _key(secret))]
     return " ".join(f"v1,{b64encode(digest(key, signed, 'sha256')).decode()}" for key in keys)
 
 
