@@ -1,4 +1,4 @@
-"""What a failed delivery means: why it failed, and what becomes of the event and of its handler."""
+"""The meaning of a failed delivery: why it failed, and what becomes of the event and of its handler."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FailureCause(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What is done about a failure."""
+    """The consequence of a failure."""
 
     RETRY = "retry"
     DEAD = "dead"  # a dead letter at once

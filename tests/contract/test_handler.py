@@ -1,4 +1,4 @@
-"""What ingest.protocols.Handler promises, for every type of handler, one of an installed package among them."""
+"""The promises of ingest.protocols.Handler, for every type of handler, one of an installed package among them."""
 
 from __future__ import annotations
 

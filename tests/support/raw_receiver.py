@@ -46,6 +46,8 @@ class RawReceiver:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode()
                     lines = [line.split(":", 1) for line in head.split("\r\n")[1:] if line]
                     headers = {name.lower(): value.strip() for name, value in lines}
+                    if not head.startswith("POST "):  # meant for somebody who had this port before
+                        break
                     body = await reader.readexactly(int(headers.get("content-length", "0")))
                     self.received.append(Received(head, headers, body, number))
                     if not await self.answer(reader, writer):

@@ -1,4 +1,4 @@
-"""What a handler raised, as a failed delivery with a cause from the closed set."""
+"""Whatever a handler raised, as a failed delivery with a cause from the closed set."""
 
 from __future__ import annotations
 

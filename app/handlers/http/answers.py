@@ -1,4 +1,4 @@
-"""What a receiver's answer means for the event, the handler and its circuit, in the order of the contract."""
+"""The meaning of a receiver's answer for the event, the handler and its circuit, in the order of the contract."""
 
 from __future__ import annotations
 

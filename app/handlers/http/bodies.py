@@ -132,7 +132,7 @@ def _cloudevent(event: Event) -> CloudEvent:
 
 
 def _data(data: bytes | None, content_type: str | None) -> tuple[msgspec.Raw | str | None, bytes | None]:
-    """`data` and `data_base64` (JSON format §3.1), of which there is one: JSON as such, and not as a text of it."""
+    """Return `data` and `data_base64`, of which there is one at most: JSON as such, not as a text of it (§3.1.1)."""
     if data is None:
         return None, None
     decoded = decode_data_url(data)
@@ -147,7 +147,7 @@ def _data(data: bytes | None, content_type: str | None) -> tuple[msgspec.Raw | s
 
 
 def _media_type(content_type: str | None) -> str:
-    """The media type of a body; a sender's data may not pass for a CloudEvent in structured mode."""
+    """Return the media type of a body; a sender's data may not pass for a CloudEvent in structured mode."""
     if content_type is None or content_type.lower().startswith("application/cloudevents"):
         return _BYTES
     return content_type

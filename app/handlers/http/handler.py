@@ -69,7 +69,7 @@ class HttpHandler:
             self._made = None
 
     def _session(self) -> aiohttp.ClientSession:
-        """The pool, made where the event loop runs. `concurrency` bounds it, as each delivery has one connection."""
+        """Return the pool, made where the event loop runs. `concurrency` bounds it: a delivery has one connection."""
         if self._made is None:
             self._made = aiohttp.ClientSession(
                 connector=make_connector(keep_alive_seconds=_KEEP_ALIVE_SECONDS),
@@ -105,7 +105,7 @@ class HttpHandler:
         return DeliveryFailed(*meaning, f"answered {status}", status=status, retry_after=wait, answer=text)
 
     def _masked(self, text: str) -> str:
-        """An answer without what of our request it repeats that nobody else should see."""
+        """Return an answer without what of our request it repeats that nobody else should see."""
         for secret in self._sent_secrets():
             if len(secret) >= _SECRET_CHARACTERS:
                 text = text.replace(secret, MASK)

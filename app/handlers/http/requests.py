@@ -1,4 +1,4 @@
-"""What an `http` handler says of itself in a request: signature, credentials, own headers; and where it is sent."""
+"""An `http` handler's requests: URL, signature, credentials, own headers, and the proxy that they go through."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ import pytest
 from app.handlers.http.handler import HttpHandler
 from app.handlers.http.settings import HttpSettings
 from app.handlers.http.tls import TlsSettings, client_tls
-from ingest.delivery import DeliveryFailed, FailureCause, Verdict
-from tests.support.dispatching import an_event
+from ingest.delivery import FailureCause, Verdict
+from tests.support.http_handler import EVENT, failure
 from tests.support.proxies import verifying_nginx
 from tests.support.raw_receiver import raw_receiver
 from tests.support.tls import make_certificate, self_signed
@@ -34,19 +34,12 @@ async def handler_for(url: str, folder: Path, **tls: str) -> AsyncIterator[HttpH
         await handler.close()
 
 
-async def failure(handler: HttpHandler) -> DeliveryFailed:
-    """How delivering an event fails."""
-    with pytest.raises(DeliveryFailed) as caught:
-        await handler.deliver([an_event(1)])
-    return caught.value
-
-
 async def test_a_certificate_is_verified(tmp_path: Path) -> None:
     """By the file that `ca` names, for the host of the URL; by the system's where there is none."""
     context, _ = self_signed(tmp_path)
     async with raw_receiver(context) as receiver:
         async with handler_for(receiver.url, tmp_path, ca="certificate.pem") as handler:
-            await handler.deliver([an_event(1)])
+            await handler.deliver([EVENT])
         for url, tls in (
             (receiver.url, {}),
             (receiver.url.replace("127.0.0.1", "localhost"), {"ca": "certificate.pem"}),
