@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 from uuid import UUID
 
@@ -64,6 +65,24 @@ def migrate(config: Config = None, debug: Debug = False) -> None:
     from app.cli.upkeep import migrate_store
 
     migrate_store(settings_of(config))
+
+
+def health(
+    ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz, which says whether it takes events.")] = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Ask a running server whether it lives: /livez at the configuration's host and port. For health checks.
+
+    It reads nothing but the server's address, and needs no secret. Exit 0 where the answer is 200, else 1.
+
+    \b
+    Example:
+      headrace health --ready
+    """
+    from app.cli.health import show_health
+
+    show_health(config, os.environ, ready=ready)
 
 
 def dead(
@@ -131,4 +150,4 @@ def _require_choice(ids: list[UUID] | None, *, everything: bool) -> None:
         raise typer.BadParameter("give either --id ID (once or several times) or --all", param_hint="--id, --all")
 
 
-COMMANDS = (serve, check, migrate, *reading.COMMANDS, dead, redrive)
+COMMANDS = (serve, check, migrate, health, *reading.COMMANDS, dead, redrive)

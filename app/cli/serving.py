@@ -15,6 +15,7 @@ import uvloop
 
 from app import main
 from app.cli.demo import demo_fleet, demo_stream, with_demo_handlers, with_demo_stream, with_demo_subscription
+from app.cli.health import reachable
 from app.cli.output import show
 from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
@@ -62,10 +63,9 @@ def write_token(file: Path, token: str) -> None:
 
 def address(settings: Settings) -> str:
     """The URL by which this machine reaches the server, without a slash at the end."""
-    host = settings.server.host.strip("[]")
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    host = reachable(settings.server.host)
     scheme = "https" if settings.server.tls_cert else "http"
-    return f"{scheme}://{f'[{reachable}]' if ':' in reachable else reachable}:{settings.server.port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server.port}"
 
 
 def run_service(settings: Settings, *, demo: bool) -> None:

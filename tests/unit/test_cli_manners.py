@@ -12,7 +12,10 @@ from app.cli import run
 from app.cli.options import time_of
 from storage.migrate import newest_revision
 
-COMMANDS = ("serve", "check", "migrate", "events", "gaps", "rejects", "sources", "handlers", "dead", "redrive")
+COMMANDS = (
+    *("serve", "check", "migrate", "health"),
+    *("events", "gaps", "rejects", "sources", "handlers", "dead", "redrive"),
+)
 SECRET = "wjy7-never-to-be-shown"
 
 
