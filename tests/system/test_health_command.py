@@ -17,7 +17,7 @@ from tests.support.server import Server, wait_until
 from tests.support.tls import make_certificate
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-HEAVY = ("app.settings", "pydantic", "sqlalchemy", "fastapi", "uvicorn", "httpx", "asyncio")
+HEAVY = ("app.settings", "storage", "sqlalchemy", "fastapi", "uvicorn", "httpx")
 
 
 def environment(**more: str) -> dict[str, str]:
