@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check format chaos bench lock clean
+.PHONY: run test check format chaos bench image-check lock clean
 
 run: $(VENV)/.runtime  ## start on SQLite with the built-in fleet; pages on http://127.0.0.1:8000/
 	$(BIN)/headrace serve --demo
@@ -30,6 +30,9 @@ chaos: $(VENV)/.tests  ## the long fault runs: kill -9, full disk, outages, brok
 
 bench: $(VENV)/.tests  ## the benchmark table, every figure beside its anchor
 	$(BIN)/python -m tests.bench
+
+image-check: $(VENV)/.tests  ## build the container image, without a container engine, and run it
+	$(BIN)/python -m tests.deploy.image_check
 
 lock: $(VENV)/.tests  ## pin the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile -q --upgrade $(LOCK_OPTIONS) -o requirements.lock pyproject.toml
