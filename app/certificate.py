@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from app.renewed import Renewed
 
 _LOOK_SECONDS = 1.0
+
+
+class _Loaded(NamedTuple):
+    context: ssl.SSLContext
+    expires_at: datetime
 
 
 class Certificate:
@@ -19,10 +26,12 @@ class Certificate:
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        self._contexts = Renewed((certificate, key), lambda: load_certificate(certificate, key))
-        self.context = self._contexts.newest
+        self._loaded = Renewed(
+            (certificate, key), lambda: _Loaded(load_certificate(certificate, key), expiry(certificate))
+        )
+        self.context = self._loaded.newest.context
         self.context.sni_callback = self._hand_over  # asked at every handshake, also where no name is given
-        self.renew = self._contexts.renew
+        self.renew = self._loaded.renew
 
     async def keep_renewed(self) -> None:
         """Look once a second, until cancelled."""
@@ -30,8 +39,12 @@ class Certificate:
             await asyncio.sleep(_LOOK_SECONDS)
             self.renew()
 
+    def expiry_seconds(self) -> float:
+        """Return when the newest certificate expires, in seconds since 1970."""
+        return self._loaded.newest.expires_at.timestamp()
+
     def _hand_over(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        handshake.context = self._contexts.newest
+        handshake.context = self._loaded.newest.context
 
 
 def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -42,3 +55,13 @@ def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one at the terminal
     return context
+
+
+def expiry(certificate: Path) -> datetime:
+    """Return when the first certificate of a file expires. Raises OSError where there is none."""
+    from cryptography import x509  # it takes a while, and few serve TLS themselves
+
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except ValueError as error:
+        raise OSError(f"{certificate} holds no certificate: {error}") from None

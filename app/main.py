@@ -49,6 +49,7 @@ from storage.read_apart import ReadApart
 from storage.retention import Retention
 from storage.rewinds import Rewinds
 from storage.store import SqlStore
+from storage.store_gauges import StoreGauges
 
 # How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
 _PATIENCE_SECONDS = 5.0
@@ -116,7 +117,10 @@ class Headrace:
         self._server = make_server(
             IngestRouter({path: source for path, (_, source) in endpoints.items()}, api), settings.server
         )
+        if certificate := self._server.certificate:
+            metrics.certificate_expires.set_function(certificate.expiry_seconds)
         self._retention = self._make_retention()
+        self._store_gauges = StoreGauges(database, self._retention, metrics)
 
     def _make_sources(self, metrics: Metrics) -> list[Supervised]:
         """A source for each label and mode, in the order of the configuration."""
@@ -160,6 +164,7 @@ class Headrace:
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
             attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._store.run())]
+            attending.append(tasks.create_task(self._store_gauges.run()))
             if self._retention is not None:
                 attending.append(tasks.create_task(self._retention.run()))
             serving = tasks.create_task(self._server.serve(sockets=[listening]))

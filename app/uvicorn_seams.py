@@ -275,7 +275,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: Config, certificate: Certificate | None) -> None:
         super().__init__(config)
-        self._certificate = certificate
+        self.certificate = certificate
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -284,7 +284,7 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until `should_exit`, and meanwhile look for a renewed certificate."""
-        renewing = None if self._certificate is None else asyncio.create_task(self._certificate.keep_renewed())
+        renewing = None if self.certificate is None else asyncio.create_task(self.certificate.keep_renewed())
         try:
             await super().serve(sockets)
         finally:

@@ -6,6 +6,7 @@ Label values are configuration or closed lists, never data from outside, and eve
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from prometheus_client import (
     CollectorRegistry,
@@ -106,6 +107,10 @@ class Metrics:
         self.store_rewinds = Counter(
             "headrace_store_rewinds", "Times that the database was put back to an older state", registry=registry
         )
+        self.store_bytes = Gauge("headrace_store_bytes", "The store on its disk", registry=registry)
+        self.retention_lag = Gauge(
+            "headrace_retention_lag_seconds", "How long ago the oldest event was due that is here", registry=registry
+        )
         self.deliveries = LoopCounter(
             "headrace_handler_deliveries", "What became of deliveries", ["handler", "outcome"], registry=registry
         )
@@ -122,6 +127,18 @@ class Metrics:
         )
         self.dead_letters = Gauge("headrace_handler_dead_letters", "Dead letters kept", ["handler"], registry=registry)
         self.build_info = Info("headrace_build", "The version that runs", registry=registry)
+
+    @cached_property
+    def free_bytes(self) -> Gauge:
+        """What only a store in a file has: 0 elsewhere would be a full disk."""
+        return Gauge("headrace_store_free_bytes", "Left on the disk of the store's file", registry=self.registry)
+
+    @cached_property
+    def certificate_expires(self) -> Gauge:
+        """What only a server with a certificate has."""
+        return Gauge(
+            "headrace_certificate_expires_timestamp_seconds", "When our certificate expires", registry=self.registry
+        )
 
     def declare_source(self, source: str, mode: str) -> None:
         """Start every label set of a source at 0. Timestamps stay absent until first seen."""

@@ -86,6 +86,12 @@ class Retention:
                 log.warning("retention_failed", error=str(error))
             await asyncio.sleep(self._every_seconds)
 
+    async def lag_seconds(self) -> float:
+        """Return how long ago the oldest event was due that is still here. Raises StoreUnavailable."""
+        oldest = await self._database.read(_oldest_behind, self._events.settled)
+        due = self._clock() - self._keep
+        return 0.0 if oldest is None else max(0.0, (to_micros(due) - oldest) / 1_000_000)
+
     async def purge(self) -> int:
         """Forget all that is due now, in steps; return how many events went."""
         now = to_micros(self._clock())
@@ -127,6 +133,12 @@ class Retention:
         result = await self._database.write(work, *args, **kwargs)
         await asyncio.sleep(time.monotonic() - started)
         return result
+
+
+def _oldest_behind(connection: Connection, settled: int) -> int | None:
+    """When the first event behind that position was received, in microseconds."""
+    oldest = select(events.c.received_at).where(events.c.position > settled).order_by(events.c.position).limit(1)
+    return connection.execute(oldest).scalar()
 
 
 @transaction

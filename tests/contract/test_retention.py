@@ -318,3 +318,20 @@ async def test_it_outlives_a_store_that_is_away(database: Database) -> None:
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_lag_is_what_should_have_gone(database: Database) -> None:
+    """It is how long ago the oldest event was due that is there: a handler that has not passed it keeps it, a dead
+    letter does not count."""
+    await fill(database, old=3, new=1)
+    await passed(database, "alerts", 2)
+    await parked(database, "alerts", 1, "NULL")
+    retention = retention_of(database, ["alerts"])
+    assert await retention.lag_seconds() == 86_400
+    await retention.purge()
+    assert await positions(database) == [1, 3, 4]
+    assert await retention.lag_seconds() == 86_400
+    await run(database, "UPDATE cursors SET position = 4")
+    await retention.purge()
+    assert await positions(database) == [1, 4]
+    assert await retention.lag_seconds() == 0

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.support.server import Server, wait_until
 from tests.support.tls import client_context, make_certificate
@@ -66,6 +67,20 @@ def is_alive(connection: http.client.HTTPSConnection) -> bool:
     return answer.status == 200
 
 
+def expires(server: Server, believed: Path) -> float:
+    """What the metrics say of when the certificate expires, in Unix seconds."""
+    with closing(connect(server, believed)) as connection:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("headrace_certificate_expires_timestamp_seconds "))
+    return float(value)
+
+
+def expiry(folder: Path) -> float:
+    """When the certificate in a folder expires, in Unix seconds."""
+    return x509.load_pem_x509_certificate((folder / "certificate.pem").read_bytes()).not_valid_after_utc.timestamp()
+
+
 def put(file: Path, content: bytes) -> None:
     """Replace a file at once: a look in the middle of the writing would be logged too."""
     written = file.with_suffix(".next")
@@ -87,6 +102,7 @@ def test_a_new_certificate_is_served_without_a_restart(server: Server, pairs: di
         wait_until(lambda: serves(server, pairs[kind]), NOTICED_SECONDS, "the new certificate is not served")
         assert not serves(server, pairs["old"])
         assert is_alive(open_before)
+        assert expires(server, pairs[kind]) == expiry(pairs[kind])
 
 
 def test_a_broken_certificate_leaves_the_old_one(server: Server, pairs: dict[str, Path]) -> None:

@@ -36,6 +36,8 @@ NAMES: dict[str, tuple[str, set[str]]] = {
     "headrace_commit_seconds": ("histogram", set()),
     "headrace_commit_events": ("histogram", set()),
     "headrace_inbox_events": ("gauge", set()),
+    "headrace_store_bytes": ("gauge", set()),
+    "headrace_retention_lag_seconds": ("gauge", set()),
     "headrace_handler_deliveries": ("counter", {"handler", "outcome"}),
     "headrace_handler_delivery_seconds": ("histogram", {"handler"}),
     "headrace_handler_lag_events": ("gauge", {"handler"}),
@@ -74,6 +76,12 @@ def test_a_name_of_the_contract_is_there_at_zero(name: str, metrics: Metrics) ->
     assert family.samples
     assert {sample.value for sample in family.samples} == {0}
     assert {frozenset(sample.labels) - {"le"} for sample in family.samples} == {frozenset(labels)}
+
+
+@pytest.mark.parametrize("name", ["headrace_store_free_bytes", "headrace_certificate_expires_timestamp_seconds"])
+def test_what_would_alarm_at_zero_is_absent(name: str, metrics: Metrics) -> None:
+    """Neither a PostgreSQL store nor a server without a certificate looks like a full disk or an expired one."""
+    assert name not in scraped(metrics)
 
 
 def test_timestamps_are_absent_until_first_seen(metrics: Metrics) -> None:
