@@ -119,6 +119,7 @@ class Headrace:
         )
         if certificate := self._server.certificate:
             metrics.certificate_expires.set_function(certificate.expiry_seconds)
+        metrics.ready.set_function(lambda: float(self._readiness().ready))
         self._retention = self._make_retention()
         self._store_gauges = StoreGauges(database, self._retention, metrics)
 

@@ -107,6 +107,7 @@ class Metrics:
         self.store_rewinds = Counter(
             "headrace_store_rewinds", "Times that the database was put back to an older state", registry=registry
         )
+        self.ready = Gauge("headrace_ready", "1 while /readyz is 200", registry=registry)
         self.store_bytes = Gauge("headrace_store_bytes", "The store on its disk", registry=registry)
         self.retention_lag = Gauge(
             "headrace_retention_lag_seconds", "How long ago the oldest event was due that is here", registry=registry

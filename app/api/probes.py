@@ -67,6 +67,11 @@ class Readiness:
     store_fault: str | None = None
     handlers_failing: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def ready(self) -> bool:
+        """Whether to send traffic here."""
+        return not self.draining and self.store_fault is None
+
 
 def probes_router(
     registry: CollectorRegistry,

@@ -36,6 +36,7 @@ NAMES: dict[str, tuple[str, set[str]]] = {
     "headrace_commit_seconds": ("histogram", set()),
     "headrace_commit_events": ("histogram", set()),
     "headrace_inbox_events": ("gauge", set()),
+    "headrace_ready": ("gauge", set()),
     "headrace_store_bytes": ("gauge", set()),
     "headrace_retention_lag_seconds": ("gauge", set()),
     "headrace_handler_deliveries": ("counter", {"handler", "outcome"}),
