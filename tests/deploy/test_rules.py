@@ -66,7 +66,7 @@ CASES = [
     ),
     (
         "HeadraceRejectsRising",
-        {**RECEIVED, f'headrace_events_rejected_total{{{FLEET},reason="no_name"}}': "0x9 0+2x40 80x60"},
+        {**RECEIVED, f'headrace_events_rejected_total{{{FLEET},reason="malformed_json"}}': "0x9 0+2x40 80x60"},
         (10, 30, 75),
     ),
     (
