@@ -1,7 +1,7 @@
 """The only place where the parts meet: they start in the order in which they need one another, and stop in reverse.
 
-Start: store, inbox, dispatcher, sources, ready. Stop: readyz fails, the drain delay passes, sources pause, the inbox
-drains and settles, the server closes, the dispatcher, the store.
+Start: store, inbox, dispatcher, sources, ready. Stop: readyz fails and answers say close, the drain delay passes, the
+server refuses, sources pause, the inbox drains and settles, the server closes, the dispatcher, the store.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ _PATIENCE_SECONDS = 5.0
 # Short turns: a thread that reads must not wait five milliseconds for a busy event loop at every statement.
 _SWITCH_SECONDS = 0.001
 _BACKLOG = 4096
+_LAST_REQUESTS_SECONDS = 2.0  # for those that came before we refused: what is stored now need not be sent again
 _GC_THRESHOLD = 50_000  # events hold no cycles: looking for them at every 700th container cost 3 % of the time
 
 log = structlog.get_logger(__name__)
@@ -174,7 +175,9 @@ class Headrace:
 
             await self._stop.wait()
             self._draining = True
+            self._server.close_after_answers()
             await self._drain_delay()
+            await self._server.refuse(_LAST_REQUESTS_SECONDS)
             await self._supervisor.pause()
             await _cancelled(accompanying)
             self._inbox.close()

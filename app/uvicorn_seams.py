@@ -26,6 +26,7 @@ from app.http_messages import LARGE_HEAD, NO_HOST, NO_REQUEST, NO_TUNNEL, HttpFa
 from app.sender_bounds import Bounds, UntakenAnswer
 
 _PIECE_BYTES = 16 * 1024  # of what is fed to the parser at once, so that one read cannot hold thousands of requests
+_LOOK_SECONDS = 0.01
 _MOST_PIPELINED = 100  # requests that wait for the answers before theirs; then reading waits too
 
 
@@ -277,6 +278,20 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.certificate = certificate
 
+    def close_after_answers(self) -> None:
+        """Say `Connection: close` in every answer from now on. Idle connections stay open, and new ones are taken."""
+        for headers in (self.config.encoded_headers, self.server_state.default_headers):
+            headers.append((b"connection", b"close"))
+
+    async def refuse(self, at_most_seconds: float) -> None:
+        """Take no new connections, and wait until those that are open have no request, or for so many seconds."""
+        for server in self.servers:
+            server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most_seconds):
+                while any(map(_has_request, self.server_state.connections)):  # noqa: ASYNC110 - uvicorn has no event for it
+                    await asyncio.sleep(_LOOK_SECONDS)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
@@ -290,3 +305,8 @@ class Server(uvicorn.Server):
         finally:
             if renewing is not None:
                 renewing.cancel()
+
+
+def _has_request(connection: object) -> bool:
+    """Return whether a connection is anything but idle behind an answer: its first request may just come."""
+    return getattr(connection, "timeout_keep_alive_task", None) is None
