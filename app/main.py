@@ -177,7 +177,7 @@ class Headrace:
             self._draining = True
             self._server.close_after_answers()
             await self._drain_delay()
-            await self._server.refuse(_LAST_REQUESTS_SECONDS)
+            await self._server.refuse(listening, _LAST_REQUESTS_SECONDS)
             await self._supervisor.pause()
             await _cancelled(accompanying)
             self._inbox.close()

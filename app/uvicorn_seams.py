@@ -24,9 +24,11 @@ from app.certificate import Certificate
 from app.descriptors import make_room
 from app.http_messages import LARGE_HEAD, NO_HOST, NO_REQUEST, NO_TUNNEL, HttpFault, answer_to, head_without_offer
 from app.sender_bounds import Bounds, UntakenAnswer
+from app.unconnectable import make_unconnectable
 
 _PIECE_BYTES = 16 * 1024  # of what is fed to the parser at once, so that one read cannot hold thousands of requests
 _LOOK_SECONDS = 0.01
+_ACCEPTED_SECONDS = 0.1
 _MOST_PIPELINED = 100  # requests that wait for the answers before theirs; then reading waits too
 
 
@@ -283,8 +285,10 @@ class Server(uvicorn.Server):
         for headers in (self.config.encoded_headers, self.server_state.default_headers):
             headers.append((b"connection", b"close"))
 
-    async def refuse(self, at_most_seconds: float) -> None:
+    async def refuse(self, listening: socket.socket, at_most_seconds: float) -> None:
         """Take no new connections, and wait until those that are open have no request, or for so many seconds."""
+        make_unconnectable(listening)
+        await asyncio.sleep(_ACCEPTED_SECONDS)  # who has connected is accepted, and asks
         for server in self.servers:
             server.close()
         with contextlib.suppress(TimeoutError):
