@@ -47,17 +47,32 @@ def _operation(label: str, method: str) -> dict[str, Any]:
     return {
         "tags": ["ingest"],
         "summary": f"Events for the source {label}",
-        "description": "204 means committed. A batch is answered by its worst element; sending it again is safe.",
+        "description": "2xx means committed. A batch is answered by its worst element; sending it again is safe.",
         "operationId": f"ingest_{label}_{method}",
         "security": [],
         "requestBody": _BODY,
         "responses": {
+            "200": _RECEIPT,
             "204": {"description": "Committed: every element is stored, a duplicate, ignored, or kept as a reject"},
             **{str(status): problem_reply(status, detail) for status, detail in _ANSWERS.items()},
         },
     }
 
 
+_RECEIPT = {
+    "description": "Committed, or a duplicate: the answer to one event, and no batch, whose name webhook.receipt names",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"id": {"type": "string", "format": "uuid"}},
+                "required": ["id"],
+                "additionalProperties": False,
+            },
+            "example": {"id": "0199f3a2-7c11-8b52-9f0e-3c5a7d1e2f40"},
+        }
+    },
+}
 _ANSWERS = {
     401: "Bad or no credentials; nothing is stored",
     403: "A request of another web page, where the server listens on loopback",

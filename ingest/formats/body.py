@@ -69,6 +69,11 @@ def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) ->
         return [Broken(body, reason)]
 
 
+def is_array(body: bytes) -> bool:
+    """Return whether `split` takes a body for an array, though it may have only one item."""
+    return body.strip().removeprefix(_BOM).lstrip().startswith(b"[")
+
+
 def _objects(text: bytes, opened: Callable[[bytes], _Object]) -> Sequence[_Object | Broken]:
     try:
         return [opened(text)]

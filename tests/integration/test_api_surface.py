@@ -139,7 +139,7 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
                 for content in answer.get("content", {}).values():
                     assert "example" in content, (path, status)
     ingest = document["paths"]["/ingest/fleet"]["post"]
-    assert {"204", "401", "404", "405", "413", "415", "422", "503"} <= set(ingest["responses"])
+    assert {"200", "204", "401", "404", "405", "413", "415", "422", "503"} <= set(ingest["responses"])
     assert set(ingest["requestBody"]["content"]) == {
         "application/json",
         "application/x-www-form-urlencoded",

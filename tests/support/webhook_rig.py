@@ -57,6 +57,7 @@ class WebhookRig:
         max_events: int,
         unfinished_bytes: int,
         max_body: int,
+        receipt: Sequence[str],
     ) -> None:
         self.database = database
         self.metrics = Metrics(CollectorRegistry())
@@ -70,7 +71,7 @@ class WebhookRig:
         origin = Origin("tracker", "fleet", "webhook")
         self.source = WebhookSource(
             origin,
-            WebhookRules(max_body, refuse_rejects, forbids, DISCARDED, EndpointCoverageRules(extend=0.01)),
+            WebhookRules(max_body, refuse_rejects, forbids, DISCARDED, EndpointCoverageRules(extend=0.01), receipt),
             auth,
             ParticleFormat(origin, ("hook-sent/",)),
             SourceIntake(self.inbox, self.metrics, "fleet", "webhook"),
@@ -124,6 +125,7 @@ async def webhook_rig(
     max_events: int = 12_000,
     unfinished_bytes: int = 10**9,
     max_body: int = MAX_BODY,
+    receipt: Sequence[str] = (),
 ) -> AsyncIterator[WebhookRig]:
     """A rig whose inbox runs. `spoil` may put something between the inbox and the store."""
     database = GatedDatabase(open_database(f"sqlite:///{folder}/test.db"))
@@ -138,6 +140,7 @@ async def webhook_rig(
         max_events=max_events,
         unfinished_bytes=unfinished_bytes,
         max_body=max_body,
+        receipt=receipt,
     )
     committing = asyncio.create_task(rig.inbox.run())
     try:

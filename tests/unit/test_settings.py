@@ -54,6 +54,7 @@ path = "/ingest/fleet"
 auth = { type = "none" }
 max_body = "1MiB"
 on_reject = "accept"
+receipt = []
 
 [sources.fleet.sse]
 url = "https://api.particle.io/v1/products/fleet/events"

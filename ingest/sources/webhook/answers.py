@@ -1,6 +1,7 @@
 """The answers that a webhook's sender can have: a status, and where it is a fault a problem description (RFC 9457).
 
-The 204 is empty on purpose: Particle publishes a non-empty body again as hook-response events.
+The 204 is empty on purpose: Particle publishes a non-empty body again as hook-response events. A receipt has a body for
+that very reason: the event reaches the device.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 RETRY_AFTER_SECONDS = 5
 
@@ -47,3 +49,14 @@ def _fault(code: int, title: str, detail: str) -> Answer:
 
 _STORED = Answer(204, {"type": "http.response.start", "status": 204, "headers": []}, {"type": "http.response.body"})
 ANSWERS = {204: _STORED, **{code: _fault(code, title, detail) for code, title, detail in _FAULTS}}
+
+_RECEIPT_START: dict[str, Any] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/json"), (b"content-length", b"45")],
+}
+
+
+def receipt(event: UUID) -> Answer:
+    """Return a 200 whose body is an event's id: `{"id":"…"}`, 45 bytes."""
+    return Answer(200, _RECEIPT_START, {"type": "http.response.body", "body": b'{"id":"%b"}' % str(event).encode()})

@@ -39,6 +39,7 @@ class Webhooks:
                 max_body=settings.max_body,
                 refuse_rejects=settings.on_reject == "refuse",
                 forbids=parts.forbids,
+                receipt=settings.receipt,
             ),
             credentials=credentials,
             format_=format_,

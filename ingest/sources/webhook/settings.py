@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel
 
-from ingest.settings.fields import STRICT
+from ingest.settings.fields import STRICT, Texts
 from ingest.settings.quantities import Size
 from ingest.sources.webhook.auth import AuthSettings, NoAuth
 
@@ -24,7 +24,7 @@ def _path(path: str) -> str:
 
 
 class WebhookSettings(BaseModel):
-    """The endpoint at `path`; `max_body` in bytes, inflated."""
+    """The endpoint at `path`; `max_body` in bytes, inflated; `receipt` are prefixes of the names of events."""
 
     model_config = STRICT
 
@@ -32,3 +32,4 @@ class WebhookSettings(BaseModel):
     auth: AuthSettings = NoAuth()
     max_body: Size = 1 << 20
     on_reject: Literal["accept", "refuse"] = "accept"
+    receipt: Texts = ()

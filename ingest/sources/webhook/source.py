@@ -20,16 +20,15 @@ import structlog
 from ingest.decoding import AT_ONCE_BYTES, DecodingThread
 from ingest.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.errors import TooLarge
-from ingest.event import Origin, Outcome, Reason, Record, Reject
-from ingest.formats.decoded import with_surroundings
-from ingest.formats.gzip import InflatesTooFar, MalformedGzip, gunzip
+from ingest.event import Origin, Outcome
+from ingest.formats.gzip import InflatesTooFar
 from ingest.intake import SourceIntake
-from ingest.metrics import Metrics
+from ingest.metrics import WEBHOOK_CODES, Metrics
 from ingest.protocols import Coverage, Format
 from ingest.source_health import Condition, LastSeen
-from ingest.sources.webhook.answers import ANSWERS
+from ingest.sources.webhook.answers import ANSWERS, Answer
+from ingest.sources.webhook.body_decoder import BodyDecoder, Decoded, UnknownEncoding
 from ingest.sources.webhook.credentials import Credentials, KeyRefresher
-from ingest.sources.webhook.kept_headers import kept_headers
 from ingest.sources.webhook.unfinished import NoRoom, UnfinishedBodies, UnfinishedBody
 
 Scope = MutableMapping[str, Any]
@@ -52,16 +51,12 @@ class TurnedAway(Exception):
         self.status = status
 
 
-class UnknownEncoding(Exception):
-    """A Content-Encoding that is not gzip."""
-
-
 @dataclass(frozen=True, slots=True)
 class WebhookRules:
     """The requests that one endpoint accepts. How long a body may take is the server's to bound.
 
     `max_body` in bytes, inflated. `discard` bytes more are read and thrown away of a body that is too large, so that
-    its sender hears 413 and not a broken pipe.
+    its sender hears 413 and not a broken pipe. `receipt`: prefixes of names; see receipts.Receipts.
     """
 
     max_body: int
@@ -69,6 +64,7 @@ class WebhookRules:
     forbids: Callable[[Mapping[str, str]], bool]
     discard: int = 16 * 1024 * 1024
     attendance: EndpointCoverageRules = field(default_factory=EndpointCoverageRules)
+    receipt: Sequence[str] = ()
 
 
 class WebhookSource:
@@ -93,7 +89,7 @@ class WebhookSource:
         self._rules = rules
         self._credentials = credentials
         self._upkeep = upkeep
-        self._format = format_
+        self._decode = BodyDecoder(origin, format_, credentials, rules.receipt).decode
         self._intake = intake
         self._bodies = bodies
         self._thread = thread
@@ -104,12 +100,13 @@ class WebhookSource:
         self._clock = clock
         self._paused = False
         metrics.declare_webhook(origin.source)
-        self._count_answer = {code: metrics.responses.labels(origin.source, str(code)).inc for code in ANSWERS}
+        self._rejected = ANSWERS[422 if rules.refuse_rejects else 204]
+        self._count_answer = {int(code): metrics.responses.labels(origin.source, code).inc for code in WEBHOOK_CODES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, unless its sender goes away in the middle of the body."""
         try:
-            answer = ANSWERS[await self._answer_to(scope, receive)]
+            answer = await self._answer_to(scope, receive)
         except Disconnected:
             return
         self._count_answer[answer.code]()
@@ -139,29 +136,29 @@ class WebhookSource:
         trouble = None if self._upkeep is None else self._upkeep.trouble()
         return Condition(up=not self._paused and trouble is None, reason=trouble)
 
-    async def _answer_to(self, scope: Scope, receive: Receive) -> int:
-        """Read, verify, decode, commit; the status that follows from what became of the records."""
+    async def _answer_to(self, scope: Scope, receive: Receive) -> Answer:
+        """Read, verify, decode, commit; the answer that follows from what became of the records."""
         headers = _headers_of(scope["headers"])
         if (refused := self._refused(scope["method"], headers)) is not None:
-            return refused
+            return ANSWERS[refused]
         try:
             if not self._credentials.needs_body:
                 self._admit(headers, scope["query_string"], b"")
-            records = await self._receive(headers, scope["query_string"], receive)
-            return self._worst(await self._intake.settle(records))
+            records, committed = await self._receive(headers, scope["query_string"], receive)
+            return self._answer(await self._intake.settle(records), committed)
         except TurnedAway as turned_away:
-            return turned_away.status
+            return ANSWERS[turned_away.status]
         except NoRoom:
-            return 503
+            return ANSWERS[503]
         except TooLarge:
-            return 413
+            return ANSWERS[413]
         except UnknownEncoding:
-            return 415
+            return ANSWERS[415]
         except Disconnected:
             raise
         except Exception:  # a fault of ours is ours to mend: the sender is told to send again, never 4xx or 500
             log.exception("webhook_failed", source=self._origin.source)
-            return 503
+            return ANSWERS[503]
 
     def _refused(self, method: str, headers: Mapping[str, str]) -> int | None:
         """Return the status of a request that needs no look at its body."""
@@ -181,7 +178,7 @@ class WebhookSource:
         self._metrics.auth_failures.labels(self._origin.source).inc()
         raise TurnedAway(401)
 
-    async def _receive(self, headers: Mapping[str, str], query: bytes, receive: Receive) -> Sequence[Record]:
+    async def _receive(self, headers: Mapping[str, str], query: bytes, receive: Receive) -> Decoded:
         """Read the body and decode it; what is more than a little counts among the unfinished until it is decoded.
 
         The body is let go of with this: what waits for its commit is the records. Raises TooLarge, NoRoom, TurnedAway,
@@ -211,52 +208,17 @@ class WebhookSource:
             self._admit(headers, query, body)
         return received_at
 
-    async def _decode_aside(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Sequence[Record]:
+    async def _decode_aside(self, headers: Mapping[str, str], body: bytes, received_at: datetime) -> Decoded:
         """Decode a body that is large, or will be."""
         return await self._thread.run(partial(self._decode, headers, body, received_at, self._rules.max_body))
 
-    def _decode(
-        self, headers: Mapping[str, str], body: bytes, received_at: datetime, most_bytes: int
-    ) -> Sequence[Record]:
-        """Decode a body. Raises UnknownEncoding, TooLarge, and InflatesTooFar beyond `most_bytes`."""
-        if "content-encoding" in headers:
-            encoding = headers["content-encoding"].strip().lower()
-            if encoding in {"gzip", "x-gzip"}:
-                return self._decode_gzip(headers, body, received_at, most_bytes)
-            if encoding not in {"", "identity"}:
-                raise UnknownEncoding(encoding)
-        return self._records(body, headers, received_at)
-
-    def _records(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
-        """Decode an inflated body; rejects keep the headers."""
-        records = self._format.decode(body, headers, received_at)
-        return self._with_headers(records, headers) if Reject in map(type, records) else records
-
-    def _with_headers(self, records: Sequence[Record], headers: Mapping[str, str]) -> Sequence[Record]:
-        return with_surroundings(records, headers=kept_headers(headers, self._credentials, self._format.headers))
-
-    def _decode_gzip(
-        self, headers: Mapping[str, str], body: bytes, received_at: datetime, most_bytes: int
-    ) -> Sequence[Record]:
-        try:
-            inflated = gunzip(body, most_bytes)
-        except MalformedGzip:
-            reject = Reject(
-                source=self._origin.source,
-                mode=self._origin.mode,
-                received_at=received_at,
-                reason=Reason.MALFORMED_GZIP,
-                body=body,
-            )
-            return self._with_headers([reject], headers)
-        inflated_headers = {name: value for name, value in headers.items() if name != "content-encoding"}
-        return self._records(inflated, inflated_headers, received_at)
-
-    def _worst(self, outcomes: Sequence[Outcome]) -> int:
-        """Return the status for a batch: that of its worst element."""
+    def _answer(self, outcomes: Sequence[Outcome], committed: Answer) -> Answer:
+        """Return the answer to a batch, which is that of its worst element; `committed` where all of it is well."""
         if Outcome.DEFERRED in outcomes:
-            return 503
-        return 422 if self._rules.refuse_rejects and Outcome.REJECTED in outcomes else 204
+            return ANSWERS[503]
+        if committed is not self._rejected and Outcome.REJECTED in outcomes:
+            return self._rejected
+        return committed
 
     async def _read(self, receive: Receive, message: Message, unfinished: UnfinishedBody) -> bytes:
         """Read what follows the first message, by counting bytes whatever Content-Length says; the whole body."""
