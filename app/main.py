@@ -22,7 +22,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from app.access import ingest_forbids
-from app.api import Readiness, create_api
+from app.api import HandlersHere, Readiness, create_api
 from app.dispatcher import Dispatcher
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
@@ -77,6 +77,7 @@ class Headrace:
         self._read_apart = ReadApart(database, readers)
         self._draining = False
         self._stop = asyncio.Event()
+        holder = secrets.token_hex(8)
         self._at_once = asyncio.Event()
         metrics = make_metrics()
         rewinds = Rewinds(metrics.store_rewinds.inc)
@@ -96,7 +97,7 @@ class Headrace:
             feed,
             SqlCursors(database, rewinds),
             metrics,
-            holder=secrets.token_hex(8),
+            holder=holder,
             clock=utc_now,
             random=Random(),  # noqa: S311 - jitter is no secret
         )
@@ -113,6 +114,7 @@ class Headrace:
             open_gap=self._coverage.open_gap,
             readiness=self._readiness,
             webhooks=[(path, label) for path, (label, _) in endpoints.items()],
+            handlers=HandlersHere(holder, settings.handlers),
             clock=utc_now,
         )
         self._server = make_server(

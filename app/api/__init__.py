@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.api.application import create_api
+from app.api.handlers import HandlersHere
 from app.api.probes import Readiness
 
-__all__ = ["Readiness", "create_api"]
+__all__ = ["HandlersHere", "Readiness", "create_api"]

@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from app.access import AccessRules
 from app.api import problems
+from app.api.dead_letters import dead_letters_router
 from app.api.events import events_router
 from app.api.guard import Guard
-from app.api.handlers import handlers_router
+from app.api.handlers import HandlersHere, handlers_router
 from app.api.openapi import document_of
 from app.api.pages import add_pages
 from app.api.probes import Readiness, probes_router
@@ -33,6 +34,7 @@ def create_api(
     open_gap: Callable[[str, str], Gap | None],
     readiness: Callable[[], Readiness],
     webhooks: Sequence[tuple[str, str]],
+    handlers: HandlersHere,
     clock: Callable[[], datetime],
 ) -> FastAPI:
     """Make the application: API, probes, metrics and pages.
@@ -46,7 +48,8 @@ def create_api(
     api.add_middleware(Guard, rules=access, loopback=loopback)
     api.include_router(events_router(database))
     api.include_router(sources_router(database, registry, source_states, open_gap, clock))
-    api.include_router(handlers_router(database, lambda: readiness().handlers_failing))
+    api.include_router(handlers_router(database, handlers, lambda: readiness().handlers_failing))
+    api.include_router(dead_letters_router(database))
     api.include_router(probes_router(registry, source_states, readiness))
     add_pages(api)
     api.openapi = document_of(api, webhooks)  # type: ignore[method-assign]  # the way FastAPI documents

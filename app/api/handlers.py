@@ -1,126 +1,72 @@
-"""GET /api/v1/handlers and a handler's dead letters, and POST …/redrive."""
+"""GET /api/v1/handlers, and POST …/pause and …/resume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
-from uuid import UUID
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from msgspec.structs import replace
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.parameters import DeadQuery
-from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
-from ingest import event_json
-from storage.dead_letters import Chosen, each_step, give_back
+from app.api.parameters import HandlerName, require_handler
+from app.api.replies import describes, describes_list, json_reply
+from app.settings import HandlerSettings
+from storage import pauses
 from storage.engine import Database
-from storage.queries import dead_letters, handlers
-from storage.queries.page import PageSpan
-
-_MAX_BODY_BYTES = 1024 * 1024
-
-Label = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]*$", max_length=256, examples=["alerts"])]
+from storage.queries import handlers
+from storage.queries.handlers import HandlerRow
 
 
-class Redriven(msgspec.Struct, frozen=True):
-    """How many dead letters the handler gets again."""
+@dataclass(frozen=True, slots=True)
+class HandlersHere:
+    """The handlers that this process is configured to run, and by which name it holds their leases."""
 
-    redriven: int
-
-
-class Redrive(msgspec.Struct, forbid_unknown_fields=True):
-    """Which dead letters: those of the events `ids`, or all."""
-
-    ids: list[UUID] | None = None
-    all: bool = False
+    holder: str = ""
+    settings: Mapping[str, HandlerSettings] = field(default_factory=dict)
 
 
-_read_redrive = msgspec.json.Decoder(Redrive).decode
-_REDRIVE_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
-                    "all": {"const": True},
-                },
-                "minProperties": 1,
-                "maxProperties": 1,
-            },
-            "examples": {"all": {"value": {"all": True}}, "some": {"value": {"ids": [str(event_json.EXAMPLE.id)]}}},
-        }
-    },
-}
+class Paused(msgspec.Struct, frozen=True):
+    """Whether a handler is paused now."""
+
+    handler: str
+    paused: bool
 
 
-def handlers_router(database: Database, failing: Callable[[], Mapping[str, str]]) -> APIRouter:
-    """Make the routes of handlers, dead letters and redrive. `failing`: those that fail by their own code, and why."""
+def handlers_router(database: Database, here: HandlersHere, failing: Callable[[], Mapping[str, str]]) -> APIRouter:
+    """Make the routes of handlers. `failing`: those that fail by their own code, and why."""
     router = APIRouter(prefix="/api/v1/handlers", tags=["handlers"], default_response_class=JSONResponse)
-
-    async def require(handler: str) -> None:
-        if not await database.read(handlers.handler_exists, handler):
-            raise HTTPException(404, "There is no handler of this name.")
 
     @router.get("", responses=describes_list("handlers", handlers.EXAMPLE, errors=(503,)))
     async def list_handlers() -> Response:
         """Every handler: how far behind it is, what waits for another try, what is dead."""
         rows, by_own_code = await database.read(handlers.handler_rows), failing()
-        shown = [replace(row, state="failing") if row.handler in by_own_code else row for row in rows]
-        return json_reply({"handlers": shown})
+        return json_reply({"handlers": [_seen_here(row, here, by_own_code) for row in rows]})
 
-    @router.get(
-        "/{handler}/dead", responses=describes_page("dead", dead_letters.EXAMPLE, 404, 422, 503, key="position")
-    )
-    async def list_dead(handler: Label, query: Annotated[DeadQuery, Query()]) -> Response:
-        """A handler's dead letters, oldest first, each with its event."""
-        await require(handler)
-        span = PageSpan(query.limit, query.after)
-        return page_reply("dead", await database.read(dead_letters.dead_page, handler, span))
+    @router.post("/{handler}/pause", responses=describes(Paused("alerts", paused=True), 404, 422, 503))
+    async def pause(handler: HandlerName) -> Response:
+        """Let a handler deliver nothing until it is resumed. Every replica obeys within five seconds."""
+        await require_handler(database, handler)
+        await database.write(pauses.pause, handler, "asked for by the API")
+        return json_reply(Paused(handler, paused=True))
 
-    @router.post(
-        "/{handler}/redrive",
-        responses=describes(Redriven(1), 400, 404, 413, 422, 503),
-        openapi_extra={"requestBody": _REDRIVE_BODY},
-    )
-    async def redrive(handler: Label, request: Request) -> Response:
-        """Dead letters back to the handler: those of the events named by `ids`, or `"all": true`."""
-        wanted = _wanted(await _body_of(request))
-        await require(handler)
-        steps = each_step(database, give_back, handler, Chosen(ids=wanted))
-        return json_reply(Redriven(sum([count async for count in steps])))
+    @router.post("/{handler}/resume", responses=describes(Paused("alerts", paused=False), 404, 422, 503))
+    async def resume(handler: HandlerName) -> Response:
+        """Let a handler deliver again, from where it was paused."""
+        await require_handler(database, handler)
+        await database.write(pauses.resume, handler)
+        return json_reply(Paused(handler, paused=False))
 
     return router
 
 
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise HTTPException(413, "The body is larger than this takes.")
-    return bytes(body)
-
-
-def _wanted(body: bytes) -> list[UUID] | None:
-    """Return the ids a body names; None for all.
-
-    Raises HTTPException 400 for one that names nothing (contract §5), RequestValidationError for any other fault.
-    """
-    try:
-        asked = _read_redrive(body if body.strip() else b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestValidationError([{"loc": ("body",), "msg": str(error), "type": "value_error"}]) from None
-    if asked.ids is None and not asked.all:
-        raise HTTPException(400, 'Name what to redrive: give either ids, or "all": true.')
-    if asked.ids is not None and asked.all:
-        raise RequestValidationError([{"loc": ("body",), "msg": "give either ids or all", "type": "value_error"}])
-    return asked.ids
+def _seen_here(row: HandlerRow, here: HandlersHere, failing: Mapping[str, Any]) -> HandlerRow:
+    """Return a row with the state that this process knows better than the store."""
+    if row.state != "paused" and row.handler in failing:
+        return replace(row, state="failing")
+    if row.state == "running" and row.handler in here.settings and row.holder != here.holder:
+        return replace(row, state="standby")
+    return row

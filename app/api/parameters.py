@@ -6,11 +6,15 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
 from ingest.times import parse_rfc3339
+from storage.engine import Database
 from storage.queries.events import EventFilter
+from storage.queries.handlers import handler_exists
 from storage.queries.page import PageSpan
 
 MAX_POSITION = (1 << 63) - 1
@@ -29,6 +33,7 @@ Text = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_NAME_CHARACTERS)]
 Time = Annotated[datetime, BeforeValidator(_instant), Field(examples=["2026-07-28T16:53:05.616Z"])]
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
+HandlerName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]*$", max_length=256, examples=["alerts"])]
 
 
 class PageQuery(BaseModel):
@@ -80,3 +85,9 @@ class DeadQuery(BaseModel):
 def span_of(query: PageQuery | EventQuery) -> PageSpan:
     """Return the page that a query asks for."""
     return PageSpan(query.limit, query.after, query.before, descending=query.order == "desc")
+
+
+async def require_handler(database: Database, handler: str) -> None:
+    """Raise HTTPException 404 where no handler of this name ever ran on the store."""
+    if not await database.read(handler_exists, handler):
+        raise HTTPException(404, "There is no handler of this name.")

@@ -9,12 +9,12 @@ from uuid import UUID
 from app.cli.faults import Fault
 from app.cli.listing import Asked
 from app.cli.output import show, show_json, show_table
-from app.cli.store import ask
+from app.cli.store import ask, require_handler
 from app.settings import Settings
 from storage import dead_letters
 from storage.engine import Database, Work
 from storage.queries.dead_letters import DeadLetterRow, dead_page, dead_positions
-from storage.queries.handlers import handler_rows
+from storage.queries.handlers import handler_names
 from storage.queries.page import Page
 
 _HEADINGS = ("handler", "position", "id", "device", "name", "attempts", "error")
@@ -24,7 +24,7 @@ def show_dead(settings: Settings, handler: str | None, asked: Asked, *, as_json:
     """Print the dead letters of a handler, or of every one that ever ran. Raises Fault where the handler never did."""
 
     async def question(database: Database) -> dict[str, Page[DeadLetterRow]]:
-        names = await _handlers(database, handler)
+        names = await database.read(handler_names) if handler is None else [await require_handler(database, handler)]
         return {name: await database.read(dead_page, name, asked.span) for name in names}
 
     pages = asyncio.run(ask(settings, question))
@@ -53,7 +53,7 @@ def _act(
     settings: Settings, handler: str, ids: Sequence[UUID] | None, step: Work[..., int], done: Callable[[int], str]
 ) -> None:
     async def question(database: Database) -> tuple[int, Sequence[UUID]]:
-        await _handlers(database, handler)
+        await require_handler(database, handler)
         unknown = [id_ for id_ in ids or () if not await database.read(dead_positions, handler, [id_])]
         chosen = dead_letters.Chosen(ids=ids or None)
         return sum([count async for count in dead_letters.each_step(database, step, handler, chosen)]), unknown
@@ -72,14 +72,3 @@ def _cells(row: DeadLetterRow) -> tuple[object, ...]:
 
 def _letters(count: int) -> str:
     return f"{count} dead letter{'' if count == 1 else 's'}"
-
-
-async def _handlers(database: Database, wanted: str | None) -> list[str]:
-    """Return every handler that ever ran, or only `wanted`."""
-    names = [row.handler for row in await database.read(handler_rows)]
-    if wanted is None:
-        return names
-    if wanted not in names:
-        known = f"the ones that did are {', '.join(names)}" if names else "none did"
-        raise Fault(f"no handler {wanted} ran on this store yet: {known}")
-    return [wanted]

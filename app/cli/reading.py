@@ -158,7 +158,7 @@ def handlers(as_json: Json = False, config: Config = None, debug: Debug = False)
     rows = [_configured(row, settings) for row in read(settings, handler_rows)]
     columns = (
         *("handler", "state", "position", "head", ("lag", attrgetter("lag_events"))),
-        *(("lag s", attrgetter("lag_seconds")), "retries", "dead", "holder"),
+        *(("lag s", attrgetter("lag_seconds")), "circuit", "retries", "dead", "holder", "last_error"),
     )
     show_all("handlers", rows, columns, empty="No handler ran on this store yet.", as_json=as_json)
 

@@ -12,6 +12,7 @@ from app.settings import Settings
 from ingest.errors import StoreUnavailable
 from storage.engine import Database, DataRefused, open_database, parse_url
 from storage.migrate import SchemaBehind, require_newest
+from storage.queries.handlers import handler_names
 
 T = TypeVar("T")
 
@@ -59,3 +60,12 @@ async def ask(settings: Settings, question: Callable[[Database], Awaitable[T]]) 
     async with opened(settings) as database:
         await require_newest(database)
         return await question(database)
+
+
+async def require_handler(database: Database, handler: str) -> str:
+    """Return the name of a handler that ever ran. Raises Fault, which names those that did."""
+    names = await database.read(handler_names)
+    if handler not in names:
+        known = f"the ones that did are {', '.join(names)}" if names else "none did"
+        raise Fault(f"no handler {handler} ran on this store yet: {known}")
+    return handler

@@ -160,6 +160,11 @@ async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: 
         "lag_events": 1,
         "retries": 0,
         "dead": 2,
+        "circuit": "closed",
+        "circuit_since": None,
+        "last_error": None,
+        "paused_at": None,
+        "paused_because": None,
         "holder": "me",
         "lease_expires_at": "2096-10-02T07:06:40.000Z",
     }

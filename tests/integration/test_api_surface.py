@@ -128,7 +128,9 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
     document = (await client.get("/openapi.json")).json()
 
     api = ["events", "events/{id}", "sources", "gaps", "rejects", "handlers", "handlers/{handler}/dead"]
-    expected = {f"/api/v1/{path}" for path in [*api, "handlers/{handler}/redrive"]}
+    expected = {
+        f"/api/v1/{path}" for path in [*api, *(f"handlers/{{handler}}/{act}" for act in ("redrive", "pause", "resume"))]
+    }
     expected |= {"/livez", "/readyz", "/metrics", "/ingest/fleet", "/hooks/other"}
     assert set(document["paths"]) == expected
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

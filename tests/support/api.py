@@ -13,7 +13,7 @@ import msgspec
 from fastapi import FastAPI
 from sqlalchemy import insert, select
 
-from app.api import Readiness, create_api
+from app.api import HandlersHere, Readiness, create_api
 from ingest.coverage import Gap
 from ingest.event import Event, Reject
 from ingest.metrics import Metrics
@@ -52,6 +52,8 @@ class World:
     fault: Exception | None = None
     draining: bool = False
     store_fault: str | None = None
+    failing: dict[str, str] = field(default_factory=dict)
+    handlers: HandlersHere = field(default_factory=HandlersHere)
 
     def api(self) -> FastAPI:
         """The application."""
@@ -62,8 +64,11 @@ class World:
             loopback=True,
             source_states=self._source_states,
             open_gap=lambda source, mode: self.open_gaps.get((source, mode)),
-            readiness=lambda: Readiness(draining=self.draining, store_fault=self.store_fault),
+            readiness=lambda: Readiness(
+                draining=self.draining, store_fault=self.store_fault, handlers_failing=self.failing
+            ),
             webhooks=WEBHOOKS,
+            handlers=self.handlers,
             clock=lambda: NOW,
         )
 
@@ -84,7 +89,8 @@ class World:
             for position in positions
         ]
         await self.database.write(lambda connection: connection.execute(insert(cursors).values(lease)) and None)
-        await self.database.write(lambda connection: connection.execute(insert(deliveries), rows) and None)
+        if rows:
+            await self.database.write(lambda connection: connection.execute(insert(deliveries), rows) and None)
 
     async def dead(self) -> Sequence[int]:
         """Where dead letters are left."""

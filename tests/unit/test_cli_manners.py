@@ -12,10 +12,8 @@ from app.cli import run
 from app.cli.options import time_of
 from storage.migrate import newest_revision
 
-COMMANDS = (
-    *("serve", "check", "migrate", "health"),
-    *("events", "gaps", "rejects", "sources", "handlers", "dead", "redrive"),
-)
+READING = ("events", "gaps", "rejects", "sources", "handlers")
+COMMANDS = ("serve", "check", "migrate", "health", *READING, "dead", "redrive", "pause", "resume")
 SECRET = "wjy7-never-to-be-shown"
 
 
@@ -67,6 +65,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("events --colour red", "No such option: --colour"),
         ("dead --after 3", "goes with a HANDLER"),
         ("redrive", "Missing argument 'HANDLER'"),
+        ("pause", "Missing argument 'HANDLER'"),
+        ("resume", "Missing argument 'HANDLER'"),
         ("redrive alerts", "--all"),
         ("redrive alerts --all --id 0199f3a2-7c11-8b52-9f0e-3c5a7d1e2f40", "either"),
         ("redrive alerts --id 17", "'--id'"),

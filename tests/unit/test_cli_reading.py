@@ -306,7 +306,7 @@ def test_dead_letters_say_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["alerts", "1", str(id_of(1))]
 
 
-@pytest.mark.parametrize("command", ["dead rules", "redrive rules --all"])
+@pytest.mark.parametrize("command", ["dead rules", "redrive rules --all", "pause rules", "resume rules"])
 def test_a_handler_that_never_ran_is_a_fault(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A misspelt handler ends with 1, and the sentence names those that there are."""
     fill(event(1), dead=[dead_letter(1)])
@@ -362,3 +362,21 @@ def test_nothing_is_deleted_by_half_a_command(command: str, capsys: pytest.Captu
     assert run(["dead", *command.format(id=id_of(1)).split()]) == 2
     capsys.readouterr()
     assert len(asked(capsys, "dead alerts")["dead"]) == 1
+
+
+def test_a_handler_is_paused_and_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command says what it changed, may be repeated, and `handlers` shows the state."""
+    fill(event(1), dead=[dead_letter(1)])
+    for command, said, state in (
+        ("pause", "alerts is paused now; `headrace resume alerts` ends it.", "paused"),
+        ("pause", "alerts was paused already; `headrace resume alerts` ends it.", "paused"),
+        ("resume", "alerts delivers again.", "removed"),
+        ("resume", "alerts was not paused.", "removed"),
+    ):
+        assert run([command, "alerts"]) == 0
+        assert capsys.readouterr().out == f"{said}\n"
+        (row,) = asked(capsys, "handlers")["handlers"]
+        assert (row["state"], row["paused_because"]) == (state, _BECAUSE if state == "paused" else None)
+
+
+_BECAUSE = "asked for by headrace pause"
