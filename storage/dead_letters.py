@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,33 +17,44 @@ from storage.tables import cursors, deliveries, events
 from storage.transactions import transaction
 
 STEP_ROWS = 500
+_STEPS_A_SECOND = 5  # with a rate
 _AT_ONCE = 0  # due by anybody's clock
 
 
 class Chosen(NamedTuple):
     """Which dead letters of a handler somebody means: those that meet every condition that is given.
 
-    `since` and `until`: when they failed first, the former included.
+    `since` and `until`: when they failed first, the former included. `positions` are of events, as `ids` are.
     """
 
     ids: Sequence[UUID] | None = None
     cause: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    positions: Sequence[int] | None = None
 
 
 ALL = Chosen()
 
 
-async def each_step(database: Database, step: Work[..., int], handler: str, chosen: Chosen) -> AsyncIterator[int]:
-    """Repeat `give_back` or `remove` until none of the chosen is left; yield how many each step changed.
+async def each_step(
+    database: Database, step: Work[..., int], handler: str, chosen: Chosen, rate: float | None = None
+) -> AsyncIterator[int]:
+    """Apply `give_back` or `remove` to all that are chosen now, in steps; yield how many each one changed.
 
-    Those that die meanwhile are left alone, unless `chosen.until` says otherwise. Ending it early loses nothing.
+    With a `rate` there are at most so many in a second; without one, half of the time is left to other writers. Ending
+    it early loses nothing: a letter is changed once, however many such walks there are.
     """
-    if chosen.until is None:
+    if chosen.until is None:  # those that die again meanwhile are left alone
         chosen = chosen._replace(until=datetime.now(UTC))
-    while count := await database.write(step, handler, chosen):
-        yield count
+    positions = await database.read(_positions, handler, chosen)  # once: each search goes through all dead letters
+    rows = STEP_ROWS if rate is None else min(max(round(rate / _STEPS_A_SECOND), 1), STEP_ROWS)
+    for start in range(0, len(positions), rows):
+        begun = time.monotonic()
+        yield await database.write(step, handler, chosen._replace(ids=None, positions=positions[start : start + rows]))
+        if start + rows < len(positions):
+            took = time.monotonic() - begun
+            await asyncio.sleep(took if rate is None else max(rows / rate - took, 0))
 
 
 @transaction
@@ -51,7 +64,7 @@ def give_back(connection: Connection, handler: str, chosen: Chosen = ALL, limit:
     They have all their attempts before them again, and keep what is known of those that were. A running server notices
     within five seconds.
     """
-    positions = _chosen(connection, handler, chosen, limit)
+    positions = _positions(connection, handler, chosen, limit)
     again = update(deliveries).values(due_at=_AT_ONCE, attempts=0, first_failed_at=None)
     return _each(connection, again, handler, positions)
 
@@ -59,7 +72,7 @@ def give_back(connection: Connection, handler: str, chosen: Chosen = ALL, limit:
 @transaction
 def remove(connection: Connection, handler: str, chosen: Chosen = ALL, limit: int = STEP_ROWS) -> int:
     """Delete at most `limit` of the chosen dead letters; return how many. Their events go when they are old enough."""
-    gone = _each(connection, delete(deliveries), handler, _chosen(connection, handler, chosen, limit))
+    gone = _each(connection, delete(deliveries), handler, _positions(connection, handler, chosen, limit))
     count_deleted = update(cursors).where(cursors.c.handler == handler).values(deleted=cursors.c.deleted + gone)
     connection.execute(count_deleted)
     return gone
@@ -81,12 +94,15 @@ def _dead(handler: str, chosen: Chosen, *what: Any) -> Select[Any]:
     if chosen.until is not None:
         failed_at = deliveries.c.first_failed_at
         conditions.append(or_(failed_at.is_(None), failed_at < to_micros(chosen.until)))
+    if chosen.positions is not None:
+        conditions.append(deliveries.c.position.in_(chosen.positions))
     if chosen.ids is not None:
         conditions.append(deliveries.c.position.in_(select(events.c.position).where(events.c.id.in_(chosen.ids))))
     return select(*what).where(*conditions)
 
 
-def _chosen(connection: Connection, handler: str, chosen: Chosen, limit: int) -> list[int]:
+def _positions(connection: Connection, handler: str, chosen: Chosen, limit: int | None = None) -> list[int]:
+    """Return where the chosen dead letters are, the first ones."""
     key = deliveries.c.position
     return list(connection.execute(_dead(handler, chosen, key).order_by(key).limit(limit)).scalars())
 

@@ -1,4 +1,4 @@
-"""GET /api/v1/handlers/{h}/dead and POST …/redrive."""
+"""GET /api/v1/handlers/{h}/dead, by letter and by cause, and POST …/redrive."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.parameters import DeadQuery, HandlerName, require_handler
-from app.api.replies import describes, describes_page, json_reply, page_reply
+from app.api.parameters import CauseQuery, DeadQuery, HandlerName, require_handler
+from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
 from ingest import event_json
 from storage.dead_letters import Chosen, each_step, give_back
 from storage.engine import Database
@@ -67,7 +67,13 @@ def dead_letters_router(database: Database) -> APIRouter:
         """A handler's dead letters, oldest first, each with its event."""
         await require_handler(database, handler)
         span = PageSpan(query.limit, query.after)
-        return page_reply("dead", await database.read(dead_letters.dead_page, handler, span))
+        return page_reply("dead", await database.read(dead_letters.dead_page, handler, span, query.cause))
+
+    @router.get("/dead/causes", responses=describes_list("causes", dead_letters.CAUSE_EXAMPLE, errors=(404, 422, 503)))
+    async def list_causes(handler: HandlerName, query: Annotated[CauseQuery, Query()]) -> Response:
+        """A handler's dead letters by cause and error, the most frequent first."""
+        await require_handler(database, handler)
+        return json_reply({"causes": await database.read(dead_letters.dead_causes, handler, query.cause)})
 
     @router.post(
         "/redrive",

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import Path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 
+from ingest.delivery import FailureCause
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
 from ingest.times import parse_rfc3339
 from storage.engine import Database
@@ -33,6 +34,7 @@ Text = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_NAME_CHARACTERS)]
 Time = Annotated[datetime, BeforeValidator(_instant), Field(examples=["2026-07-28T16:53:05.616Z"])]
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
+Cause = Annotated[FailureCause, WithJsonSchema({"type": "string", "enum": [*FailureCause]})]
 HandlerName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]*$", max_length=256, examples=["alerts"])]
 
 
@@ -73,11 +75,20 @@ class EventQuery(BaseModel):
         return EventFilter(self.product, self.device, self.name, self.source, self.since, self.until)
 
 
+class CauseQuery(BaseModel):
+    """A choice of dead letters."""
+
+    model_config = _STRICT
+
+    cause: Annotated[Cause | None, Field(description="only those whose last attempt failed by it")] = None
+
+
 class DeadQuery(BaseModel):
     """One page of dead letters."""
 
     model_config = _STRICT
 
+    cause: Annotated[Cause | None, Field(description="only those whose last attempt failed by it")] = None
     limit: Limit = 100
     after: Annotated[Position, Field(description="dead letters behind this position")] = 0
 

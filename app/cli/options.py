@@ -51,6 +51,16 @@ def time_of(text: str, now: datetime) -> datetime:
         raise ValueError('expected a time such as "2026-07-28T16:53:05Z", or "2h", "3d" for that long ago') from None
 
 
+def rate_of(text: str) -> float:
+    """How many a second an option such as "50/s" names. Raises BadParameter."""
+    from ingest.settings.quantities import parse_rate
+
+    try:
+        return parse_rate(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -17,6 +17,7 @@ _DURATION_UNITS = {
 }
 _SIZE_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _QUANTITY = re.compile(r"([0-9]{1,15}) ?([A-Za-z]*)")
+_RATE = re.compile(r"([0-9]{1,9}) ?/ ?s")
 _FOREVER = "forever"
 MAX_DURATION = timedelta(days=36500)
 
@@ -74,6 +75,14 @@ def format_size(size: int) -> str:
     """Return bytes in their largest whole unit."""
     name, unit = next((name, unit) for name, unit in _SIZE_UNITS.items() if not size % unit)
     return f"{size // unit}{name}"
+
+
+def parse_rate(value: Any) -> float:
+    """Return how many a second a text such as "50/s" names. Raises ValueError."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError('expected a rate above zero such as "50/s"')
+    return float(match[1])
 
 
 def parse_count(value: Any) -> Any:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, insert, text
 from sqlalchemy import event as hooks
 
+from ingest.deliveries import Attempt
 from ingest.event import Cause, Event, Ignored, Mode, Origin, Reason, Record, Reject
 from ingest.event_json import event_json
 from ingest.identity import canonicalize, event_id, random_id, sender_value
@@ -22,7 +23,8 @@ from storage.coverage import SqlCoverage
 from storage.engine import Database
 from storage.gaps import SourceKey, open_gaps
 from storage.queries import page as page_module
-from storage.queries.dead_letters import dead_page, dead_positions
+from storage.queries.attempts import AttemptRow
+from storage.queries.dead_letters import dead_causes, dead_page, dead_positions
 from storage.queries.events import EventFilter, event_by_id, events_page
 from storage.queries.gaps import gaps_page
 from storage.queries.handlers import handler_exists, handler_rows
@@ -483,9 +485,11 @@ async def test_a_handlers_row_shows_how_far_behind_it_is(database: Database) -> 
 
 
 async def test_dead_letters_come_with_their_events(database: Database) -> None:
-    """A dead letter shows event, error and attempts; it stays when retention took the event; retries are none."""
+    """A dead letter shows event, cause and attempts; it stays when retention took the event; retries are none."""
     stored = await commit(database, *numbered(4))
-    await park(database, "alerts", 2, due_at=None, first_failed_at=to_micros(NOW), error="refused: 410")
+    tried = Attempt(NOW, 0.5, 503, "server_error", "no")
+    why = {"error": "refused: 410", "cause": "gone", "history": msgspec.json.encode([tried]).decode()}
+    await park(database, "alerts", 2, due_at=None, first_failed_at=to_micros(NOW), **why)
     await park(database, "alerts", 3, due_at=to_micros(NOW))
     await park(database, "alerts", 4, due_at=None)
     await park(database, "rules", 1, due_at=None)
@@ -496,13 +500,29 @@ async def test_dead_letters_come_with_their_events(database: Database) -> None:
 
     (letter,) = page.rows
     assert letter.event == event_json(stored[1])
-    assert (letter.position, letter.attempts, letter.first_failed_at, letter.error) == (
-        2,
-        3,
-        rfc3339(NOW),
-        "refused: 410",
-    )
+    assert (letter.position, letter.attempt_count, letter.first_failed_at) == (2, 3, rfc3339(NOW))
+    assert (letter.cause, letter.error) == ("gone", "refused: 410")
+    assert letter.attempts == [AttemptRow(at=rfc3339(NOW), seconds=0.5, status=503, cause="server_error", error="no")]
     assert page.next == 2
-    assert [(row.position, row.event) for row in rest.rows] == [(4, None)]
+    assert [(row.position, row.event, row.attempts) for row in rest.rows] == [(4, None, [])]
+    assert [row.position for row in (await database.read(dead_page, "alerts", PageSpan(), "gone")).rows] == [2]
     ids = [event.id for event in stored]
     assert await database.read(dead_positions, "alerts", ids) == [2]
+
+
+async def test_dead_letters_are_counted_by_cause(database: Database) -> None:
+    """Each cause and error with its count and when the first and the last of them failed, the most frequent first."""
+    for position, (cause, error) in enumerate([("timeout", "late"), ("gone", "410"), ("timeout", "late")], 1):
+        at = to_micros(NOW + timedelta(seconds=position))
+        await park(database, "alerts", position, due_at=None, first_failed_at=at, cause=cause, error=error)
+    await park(database, "alerts", 4, due_at=None, error="of an older version")
+    await park(database, "alerts", 5, due_at=to_micros(NOW), cause="timeout", error="late")
+    await park(database, "rules", 1, due_at=None, cause="timeout", error="late")
+
+    rows = await database.read(dead_causes, "alerts")
+    only = await database.read(dead_causes, "alerts", "gone")
+
+    assert (rows[0].cause, rows[0].error, rows[0].count) == ("timeout", "late", 2)
+    assert (rows[0].first, rows[0].last) == (rfc3339(NOW + timedelta(seconds=1)), rfc3339(NOW + timedelta(seconds=3)))
+    assert {(row.cause, row.count, row.first is None) for row in rows[1:]} == {("gone", 1, False), (None, 1, True)}
+    assert [(row.cause, row.count) for row in only] == [("gone", 1)]

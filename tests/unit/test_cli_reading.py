@@ -1,28 +1,20 @@
-"""What the reading commands show of a store, and redrive; on a database that the product itself filled."""
+"""What the reading commands show of a store; on a database that the product itself filled."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import pytest
 
 from app.cli import run
-from ingest.deliveries import Parked
-from ingest.event import Cause, Event, Origin, Reason, Record, Reject
+from ingest.event import Cause, Origin, Reason, Reject
 from storage.coverage import SqlCoverage
-from storage.cursors import SqlCursors
 from storage.engine import open_database
-from storage.migrate import migrate
-from storage.store import SqlStore
+from tests.support.cli_store import START, asked, dead_letter, event, fill, id_of, positions
 
-START = datetime(2026, 7, 28, 12, tzinfo=UTC)
 HOSTILE = "\x1b[31m[bold]x[/bold]\x9b2J\u202etxt.exe\n"
 
 
@@ -31,29 +23,6 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-def id_of(number: int) -> UUID:
-    """The id of the event of this number: as in every id, the time of publication comes first."""
-    return UUID(int=((int(START.timestamp()) + number) * 1000 << 80) + number)
-
-
-def event(number: int, *, device: str | None = "dev-1", name: str = "temperature", data: bytes | None = b"1") -> Event:
-    """The event of this number, published so many seconds after START."""
-    at = START + timedelta(seconds=number)
-    return Event(
-        id=id_of(number),
-        product="tracker",
-        device=device,
-        name=name,
-        data=data,
-        content_type="text/plain",
-        published_at=at,
-        received_at=at,
-        source="fleet",
-        mode="webhook",
-        attributes={},
-    )
 
 
 def reject(body: bytes, source: str = "fleet", **attributes: str) -> Reject:
@@ -66,24 +35,6 @@ def reject(body: bytes, source: str = "fleet", **attributes: str) -> Reject:
         body=body,
         attributes=attributes,
     )
-
-
-def fill(*records: Record, dead: Sequence[Parked] = (), handler: str = "alerts") -> None:
-    """Make the store in this folder, with these records and these dead letters."""
-
-    async def work() -> None:
-        database = open_database("sqlite:///headrace.db")
-        await migrate(database)
-        if records:
-            await SqlStore(database, lambda: START).commit(records)
-        if dead:
-            cursor = await SqlCursors(database).acquire(handler, holder="test", begin="beginning")
-            assert cursor is not None
-            await cursor.advance(max(row.position for row in dead), dead)
-            await cursor.release()
-        await database.close()
-
-    asyncio.run(work())
 
 
 def listen(source: str, *causes: Cause) -> None:
@@ -99,22 +50,6 @@ def listen(source: str, *causes: Cause) -> None:
         await database.close()
 
     asyncio.run(work())
-
-
-def dead_letter(position: int, error: str = "ValueError: no such rule") -> Parked:
-    """A delivery that was given up."""
-    return Parked(position, "dev-1", attempts=3, first_failed_at=START, due_at=None, error=error)
-
-
-def asked(capsys: pytest.CaptureFixture[str], command: str) -> Any:
-    """The JSON document that a command prints."""
-    assert run([*command.split(), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def positions(document: Any) -> list[int]:
-    """The positions of the events in a document."""
-    return [row["position"] for row in document["events"]]
 
 
 def test_events_are_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,92 +226,3 @@ def test_handlers_with_their_lag(capsys: pytest.CaptureFixture[str]) -> None:
     Path("headrace.toml").write_text('[handlers.alerts]\ntype = "log"\n')
     assert run(["handlers"]) == 0
     assert " ".join(capsys.readouterr().out.splitlines()[1].split()).startswith("alerts stopped 2 4 2 ")
-
-
-def test_dead_letters_say_why(capsys: pytest.CaptureFixture[str]) -> None:
-    """Dead letters come with their event and error: of one handler in the API's shape, or of every one."""
-    fill(event(1), event(2), dead=[dead_letter(1), dead_letter(2, "KeyError: 'x'")])
-    document = asked(capsys, "dead alerts")
-    assert [(row["event"]["id"][-1], row["error"]) for row in document["dead"]] == [
-        ("1", "ValueError: no such rule"),
-        ("2", "KeyError: 'x'"),
-    ]
-    assert [handler["handler"] for handler in asked(capsys, "dead")["handlers"]] == ["alerts"]
-    assert run(["dead"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["alerts", "1", str(id_of(1))]
-
-
-@pytest.mark.parametrize("command", ["dead rules", "redrive rules --all", "pause rules", "resume rules"])
-def test_a_handler_that_never_ran_is_a_fault(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A misspelt handler ends with 1, and the sentence names those that there are."""
-    fill(event(1), dead=[dead_letter(1)])
-    assert run(command.split()) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err == "no handler rules ran on this store yet: the ones that did are alerts\n"
-
-
-def test_redrive_gives_dead_letters_back(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that are named, or all, wait for another try and are dead no more."""
-    fill(*map(event, range(1, 4)), dead=[dead_letter(1), dead_letter(2), dead_letter(3)])
-    assert run(["redrive", "alerts", "--id", str(id_of(1))]) == 0
-    assert capsys.readouterr().out == "alerts gets 1 dead letter again.\n"
-    (row,) = asked(capsys, "handlers")["handlers"]
-    assert (row["retries"], row["dead"]) == (1, 2)
-    assert run(["redrive", "alerts", "--all"]) == 0
-    capsys.readouterr()
-    (row,) = asked(capsys, "handlers")["handlers"]
-    assert (row["retries"], row["dead"]) == (3, 0)
-
-
-def test_redrive_names_what_is_no_dead_letter(capsys: pytest.CaptureFixture[str]) -> None:
-    """An id that is none of the dead letters is a fault (1); the others are redriven all the same."""
-    fill(event(1), event(2), dead=[dead_letter(1)])
-    assert run(["redrive", "alerts", "--id", str(id_of(2)), "--id", str(id_of(1))]) == 1
-    captured = capsys.readouterr()
-    assert captured.out.startswith("alerts gets 1 ")
-    assert captured.err == f"these are no dead letters of alerts: {id_of(2)}\n"
-
-
-def test_dead_letters_are_deleted_when_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that are named, or all, are gone; what waits for a retry stays, and so do the events."""
-    waiting = Parked(4, "dev-1", attempts=1, first_failed_at=START, due_at=START, error="")
-    fill(*map(event, range(1, 5)), dead=[dead_letter(1), dead_letter(2), dead_letter(3), waiting])
-    assert run(["dead", "alerts", "--delete", "--id", str(id_of(1)), "--id", str(id_of(4))]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "1 dead letter of alerts deleted.\n"
-    assert captured.err == f"these are no dead letters of alerts: {id_of(4)}\n"
-    assert run(["dead", "alerts", "--delete", "--all"]) == 0
-    assert capsys.readouterr().out == "2 dead letters of alerts deleted.\n"
-    (row,) = asked(capsys, "handlers")["handlers"]
-    assert (row["retries"], row["dead"]) == (1, 0)
-    assert positions(asked(capsys, "events")) == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(
-    "command", ["--delete", "--delete --all", "alerts --delete", "alerts --all", "alerts --delete --all --id {id}"]
-)
-def test_nothing_is_deleted_by_half_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What to delete is said in full: the handler, --delete, and either ids or all; else it is bad usage."""
-    fill(event(1), dead=[dead_letter(1)])
-    assert run(["dead", *command.format(id=id_of(1)).split()]) == 2
-    capsys.readouterr()
-    assert len(asked(capsys, "dead alerts")["dead"]) == 1
-
-
-def test_a_handler_is_paused_and_resumed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each command says what it changed, may be repeated, and `handlers` shows the state."""
-    fill(event(1), dead=[dead_letter(1)])
-    for command, said, state in (
-        ("pause", "alerts is paused now; `headrace resume alerts` ends it.", "paused"),
-        ("pause", "alerts was paused already; `headrace resume alerts` ends it.", "paused"),
-        ("resume", "alerts delivers again.", "removed"),
-        ("resume", "alerts was not paused.", "removed"),
-    ):
-        assert run([command, "alerts"]) == 0
-        assert capsys.readouterr().out == f"{said}\n"
-        (row,) = asked(capsys, "handlers")["handlers"]
-        assert (row["state"], row["paused_because"]) == (state, _BECAUSE if state == "paused" else None)
-
-
-_BECAUSE = "asked for by headrace pause"
