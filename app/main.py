@@ -123,7 +123,7 @@ class Headrace:
         if certificate := self._server.certificate:
             metrics.certificate_expires.set_function(certificate.expiry_seconds)
         metrics.ready.set_function(lambda: float(self._readiness().ready))
-        self._retention = self._make_retention()
+        self._retention = self._make_retention(metrics)
         self._store_gauges = StoreGauges(database, self._retention, metrics)
 
     def _make_sources(self, metrics: Metrics) -> list[Supervised]:
@@ -149,11 +149,17 @@ class Headrace:
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources
 
-    def _make_retention(self) -> Retention | None:
+    def _make_retention(self, metrics: Metrics) -> Retention | None:
         keep: timedelta | None = self._settings.store.retention
         if keep is None:
             return None
-        return Retention(self._database, keep, tuple(self._settings.handlers), utc_now)
+        return Retention(
+            self._database,
+            keep,
+            tuple(self._settings.handlers),
+            utc_now,
+            count_skipped=lambda handler, count: metrics.skipped.labels(handler).inc(count),
+        )
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once` skips the drain delay."""

@@ -60,7 +60,7 @@ class DeliveryFailed(HeadraceError):
         self.verdict = verdict
         self.status = status
         self.retry_after = retry_after
-        self.answer = answer[:_ANSWER_CHARACTERS]
+        self.answer = _kept(answer, _ANSWER_CHARACTERS)
 
     @property
     def opens_circuit(self) -> bool:
@@ -79,11 +79,15 @@ def failure_of(error: BaseException) -> DeliveryFailed:
 
 
 def text_of(error: BaseException) -> str:
-    """Type and message of an error, at most 500 characters, as every database can keep them."""
+    """Return type and message of an error, at most 500 characters, as every database can keep them."""
     try:
         message = str(error)
     except BaseException as broken:  # the error is somebody else's code, and so is its __str__
         message = f"(its message cannot be read: {type(broken).__name__})"
     name = "" if isinstance(error, DeadLetter | DeliveryFailed) and message else type(error).__name__
-    text = ": ".join(part for part in (name, message) if part)
-    return text[:_ERROR_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return _kept(": ".join(part for part in (name, message) if part), _ERROR_CHARACTERS)
+
+
+def _kept(text: str, characters: int) -> str:
+    """Return the beginning of a text, as every database can keep it."""
+    return text[:characters].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

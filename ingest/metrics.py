@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 from ingest.collectors import LoopCounter, LoopHistogram
+from ingest.delivery import FailureCause
 from ingest.event import Cause, Mode, Outcome, Reason
 
 DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
@@ -115,6 +116,9 @@ class Metrics:
         self.deliveries = LoopCounter(
             "headrace_handler_deliveries", "What became of deliveries", ["handler", "outcome"], registry=registry
         )
+        self.failures = LoopCounter(
+            "headrace_handler_failures", "Attempts that failed", ["handler", "cause"], registry=registry
+        )
         self.delivery_seconds = LoopHistogram(
             "headrace_handler_delivery_seconds",
             "One delivery",
@@ -127,6 +131,12 @@ class Metrics:
             "headrace_handler_lag_seconds", "Age of the oldest of them", ["handler"], registry=registry
         )
         self.dead_letters = Gauge("headrace_handler_dead_letters", "Dead letters kept", ["handler"], registry=registry)
+        self.skipped = LoopCounter(
+            "headrace_handler_skipped",
+            "Events that retention took before a paused handler had them",
+            ["handler"],
+            registry=registry,
+        )
         self.build_info = Info("headrace_build", "The version that runs", registry=registry)
 
     @cached_property
@@ -179,7 +189,10 @@ class Metrics:
         for handler in handlers:
             for outcome in DELIVERY_OUTCOMES:
                 self.deliveries.labels(handler, outcome)
+            for cause in FailureCause:
+                self.failures.labels(handler, cause)
             self.delivery_seconds.labels(handler)
+            self.skipped.labels(handler)
             for gauge in (self.lag_events, self.lag_seconds, self.dead_letters):
                 gauge.labels(handler)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from app.dispatcher.lanes import Lane
@@ -11,11 +11,13 @@ from app.dispatcher.window import Window
 from ingest.deliveries import LEASE_SECONDS, Seen
 from ingest.protocols import Cursor
 from ingest.retrying import wait_at_most
+from storage.runs import Run, runs_of
 
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours
 _BEHIND_EVENTS = 100
 _LOOK_SECONDS = 0.5
+_AHEAD_SECONDS = 0.2  # it looks through the whole window, and where saves are frequent the cursor moves on anyway
 
 
 class Checkpointer:
@@ -47,6 +49,9 @@ class Checkpointer:
         self._time = asyncio.get_running_loop().time
         self._saved_at = asked_at
         self._saved = asyncio.Event()
+        self._ahead: Sequence[Run] = ()
+        self._saved_ahead: Sequence[Run] = ()
+        self._looked_ahead_at = asked_at
         # What is just being saved must not be read as it was before: it would be delivered once more.
         self._one_at_a_time = asyncio.Lock()
 
@@ -84,15 +89,26 @@ class Checkpointer:
 
     async def _save(self) -> None:
         asked = self._time()
-        position, rows = self._window.checkpoint()
-        if not rows and position == self._cursor.position and asked < self._saved_at + _RENEW_SECONDS:
+        unsaved = self._window.checkpoint()
+        position, rows = unsaved.position, unsaved.rows
+        ahead = self._runs_ahead(position, asked)
+        is_news = rows or position != self._cursor.position or ahead != self._saved_ahead
+        if not is_news and asked < self._saved_at + _RENEW_SECONDS:
             return
         parked = [row for row in rows.values() if row is not None]
         delivered = [at for at, row in rows.items() if row is None]
+        counts = {"unmatched": unsaved.unmatched, "skipped": unsaved.skipped}
         try:
-            await self._cursor.advance(position, parked, delivered, seen=self.seen)
+            await self._cursor.advance(position, parked, delivered, seen=self.seen, ahead=ahead, **counts)
         except BaseException:  # also when cancelled: the next save writes the same once more
-            self._window.give_back(rows)
+            self._window.give_back(unsaved)
             raise
-        self._saved_at = asked
+        self._saved_at, self._saved_ahead = asked, ahead
         self._saved.set()
+
+    def _runs_ahead(self, position: int, now: float) -> Sequence[Run]:
+        """Return what was delivered beyond the position when it was last looked for."""
+        if now >= self._looked_ahead_at + _AHEAD_SECONDS or self._window.closed:
+            self._looked_ahead_at = now
+            self._ahead = runs_of(self._window.delivered_ahead())
+        return [(max(first, position + 1), last) for first, last in self._ahead if last > position]

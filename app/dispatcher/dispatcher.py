@@ -8,7 +8,8 @@ from datetime import datetime
 from random import Random
 
 from app.dispatcher.apart import Apart
-from app.dispatcher.context import DispatchLimits, HandlerContext, HandlerMetrics, LeftBehind
+from app.dispatcher.context import DispatchLimits, HandlerContext, LeftBehind
+from app.dispatcher.handler_metrics import HandlerMetrics
 from app.dispatcher.runner import Runner
 from app.dispatcher.time_slice import TimeSlice
 from app.settings import HandlerSettings

@@ -52,6 +52,7 @@ class LeaseSession:
             by_device=by_device,
             workers=settings.concurrency,
             in_batches=settings.batch.events > 1,
+            had=cursor.ahead,
         )
         longest = 2 * settings.retry.cap
         self._checkpointer = Checkpointer(
@@ -145,9 +146,8 @@ class LeaseSession:
         after = self._window.read_to
         events = await self._context.feed.read(after, self._context.limits.read_events)
         if events:
-            last = events[-1]
-            self._window.admit(filter(self._wants, events), last.position or after)
-            self._checkpointer.seen = Seen(last.position or after, last.id)
+            self._window.admit(events, self._wants)
+            self._checkpointer.seen = Seen(events[-1].position or after, events[-1].id)
         else:
             await self._context.feed.wait(after)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from app.dispatcher.context import DispatchLimits
 from app.dispatcher.lanes import Delivery, Key, Lane, Ready
+from app.dispatcher.left_out import LeftOut
 from ingest.deliveries import Parked
 from ingest.event import Event
 
@@ -19,11 +21,23 @@ Pairs = Sequence[tuple[Parked, Event]]
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
+class Checkpoint(NamedTuple):
+    """What to save: the cursor's position, and what became of parked rows (None: delivered).
+
+    Of what is passed since the last one, `unmatched` events are not for the handler, and `skipped` are gone.
+    """
+
+    position: int
+    rows: dict[int, Parked | None]
+    unmatched: int = 0
+    skipped: int = 0
+
+
 class Window:
     """The events between the cursor at `position` and what was read.
 
     `ready` holds the lanes that have something to deliver and none of the `workers` yet. `plenty` is set when there is
-    much to save.
+    much to save. `had`: positions that were delivered before the cursor was acquired.
     """
 
     def __init__(
@@ -35,6 +49,7 @@ class Window:
         by_device: bool,
         workers: int,
         in_batches: bool = False,
+        had: Iterable[int] = (),
     ) -> None:
         self.read_to = position
         self.ready = Ready(workers, in_batches=in_batches)
@@ -47,6 +62,7 @@ class Window:
         self._ahead: deque[Delivery] = deque()
         self._ahead_bytes = 0
         self._ahead_settled = 0
+        self._left_out = LeftOut(had)
         self._rows: dict[int, Parked | None] = {}
         self._held: set[int] = set()
         self._lanes: dict[Key, Lane] = {device: Lane(device, parked_to=position) for device in waiting}
@@ -56,9 +72,10 @@ class Window:
         """Return how far the cursor may go: all up to here is delivered, in `rows`, or not for this handler."""
         return self._ahead[0].position - 1 if self._ahead else self.read_to
 
-    def admit(self, events: Iterable[Event], read_to: int) -> None:
-        """Take events that were read, in order; all others up to `read_to` are not for this handler."""
-        for event in events:
+    def admit(self, events: Sequence[Event], wants: Callable[[Event], bool] = lambda _event: True) -> None:
+        """Take what was read next, one event at least, as far as the handler wants it."""
+        read_to = events[-1].position or self.read_to
+        for event in self._left_out.select(self.read_to, events, list(filter(wants, events))):
             lane = self._lane(event)
             delivery = Delivery(event, lane)
             self._ahead.append(delivery)
@@ -146,18 +163,26 @@ class Window:
         self.closed = True
         self.ready.close()
 
-    def checkpoint(self) -> tuple[int, dict[int, Parked | None]]:
-        """Return what to save: the position, and what became of parked rows (None: delivered)."""
+    def checkpoint(self) -> Checkpoint:
+        """Return what to save now."""
         self._pass()
         rows, self._rows = self._rows, {}
         self._settled = 0
         self.plenty.clear()
         self._make_room()
-        return self.position, rows
+        position = self.position
+        return Checkpoint(position, rows, *self._left_out.pass_to(position))
 
-    def give_back(self, rows: dict[int, Parked | None]) -> None:
+    def give_back(self, unsaved: Checkpoint) -> None:
         """Keep what could not be saved for the next time; what is newer counts."""
-        self._rows = rows | self._rows
+        self._rows = unsaved.rows | self._rows
+        self._left_out.give_back(unsaved.position, unsaved.unmatched, unsaved.skipped)
+
+    def delivered_ahead(self) -> Sequence[int]:
+        """Return what is delivered beyond the position, ascending."""
+        settled = [delivery.position for delivery in self._ahead if delivery.settled and delivery.row is None]
+        before = self._left_out.had_beyond(self.position)
+        return sorted([*settled, *before]) if before else settled
 
     async def wait_for_room(self) -> None:
         """Return when more may be read."""

@@ -11,8 +11,9 @@ from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.context import HandlerContext
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
 from app.dispatcher.lanes import Delivery, Lane
-from app.dispatcher.retry import Retry
+from app.dispatcher.retry import Retry, attempt_of
 from app.dispatcher.window import Window
+from ingest.delivery import failure_of
 from ingest.errors import StoreUnavailable
 from ingest.retrying import is_cancelled
 
@@ -131,7 +132,8 @@ class Worker:
         error = await deadline.attempt(self._handler.deliver, events, now)
         if self.gone.done():  # what it came to was settled long ago
             return
-        self._metrics.took(self._time() - now)
+        seconds = self._time() - now
+        self._metrics.took(seconds)
         if error is None:
             self._metrics.delivered += len(batch)
             if len(batch) == 1:
@@ -139,13 +141,14 @@ class Worker:
             else:
                 self._window.delivered_together(batch)
         else:
-            self._fail(error)
+            self._fail(error, seconds)
 
-    def _fail(self, error: BaseException) -> None:
-        now, alone = self._clock(), len(self._batch) == 1
-        for delivery in self._batch:
-            row = self._retry.park(delivery.event, delivery.row, error, now, alone=alone)
-            self._metrics.failed(row)
+    def _fail(self, error: BaseException, seconds: float) -> None:
+        failure, alone = failure_of(error), len(self._batch) == 1
+        attempt = attempt_of(failure, self._clock(), seconds)
+        rows = [self._retry.park(each.event, each.row, failure, attempt, alone=alone) for each in self._batch]
+        self._metrics.failed(failure.cause, rows, self._batch[0].event, error)
+        for delivery, row in zip(self._batch, rows, strict=True):
             self._window.failed(delivery, row)
 
     def _give_up(self) -> None:
@@ -157,7 +160,7 @@ class Worker:
         identity = {"id": str(first.event.id), "position": first.position, "device": first.event.device}
         log.error("call_given_up", handler=self._label, seconds=seconds, events=len(self._batch), **identity)
         self.gone.set_result(None)
-        self._fail(TimeoutError(f"did not return within {seconds:g} s, and was left behind"))
+        self._fail(TimeoutError(f"did not return within {seconds:g} s, and was left behind"), seconds)
         for lane in self._lanes:
             self._window.ready.release(lane)
             self._window.ready.put(lane)

@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import pytest
-from sqlalchemy import make_url
 
 from ingest.event import Event
-from storage.database import Work
-from storage.sqlite import WritingConnection
 from tests.support.dispatching import Clock, Recorder, an_event, running, staged
+from tests.support.on_the_loop import OnTheLoop
 from tests.support.stored import run
 from tests.support.virtual_time import in_virtual_time
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 FAULTS = {
     "the row is refused": "SELECT RAISE(ABORT, 'not in this encoding')",
     "the statement is": "INSERT INTO nowhere VALUES (1)",
 }
-
-
-class OnTheLoop:
-    """SQLite without a thread, so that time may be virtual."""
-
-    dialect = "sqlite"
-
-    def __init__(self, file: Path) -> None:
-        self._connection = WritingConnection(make_url(f"sqlite+pysqlite:///{file}"))
-
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Database."""
-        return self._connection.run(work, *args, **kwargs)
-
-    read = alter = write
-
-    async def close(self) -> None:
-        """See Database."""
-        self._connection.close()
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())

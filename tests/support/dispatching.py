@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from app.dispatcher import Dispatcher, DispatchLimits
 from app.handlers import AnyHandlerSettings
@@ -29,7 +29,7 @@ from storage.feed import SqlFeed
 from storage.migrate import migrate
 from storage.rewinds import Rewinds
 from storage.store import SqlStore
-from storage.tables import cursors
+from storage.tables import cursors, deliveries
 from tests.support.server import PATIENCE_SECONDS
 
 NOON = datetime(2026, 7, 28, 12, tzinfo=UTC)
@@ -208,6 +208,21 @@ async def lag(stage: Stage, position: int, waiting: int) -> HandlerLag:
             if found is not None and found.position >= position and found.waiting == waiting:
                 return found
             await asyncio.sleep(0.002)
+
+
+async def balanced(stage: Stage) -> HandlerLag:
+    """How far the handler is. All that it passed has become something, and each position one thing."""
+    found, rows_now = await stage.database.read(_lag_and_rows)
+    became = found.passed.unmatched + found.passed.delivered + found.passed.deleted + found.passed.skipped + rows_now
+    assert found.position - found.passed.first == became, found
+    return found
+
+
+def _lag_and_rows(connection: Connection) -> tuple[HandlerLag, int]:
+    found = rows.lag(connection, "h")
+    assert found is not None
+    count = select(func.count()).select_from(deliveries).where(deliveries.c.handler == "h")
+    return found, connection.execute(count).scalar_one()
 
 
 async def passed(stage: Stage, position: int) -> HandlerLag:

@@ -17,6 +17,13 @@ class Unspeakable(Exception):
         raise RuntimeError
 
 
+class Ending(Exception):
+    """Its text ends the interpreter."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "verdict", "text"),
     [
@@ -37,6 +44,12 @@ class Unspeakable(Exception):
             FailureCause.HANDLER_ERROR,
             Verdict.RETRY,
             "Unspeakable: (its message cannot be read: RuntimeError)",
+        ),
+        (
+            Ending(),
+            FailureCause.HANDLER_ERROR,
+            Verdict.RETRY,
+            "Ending: (its message cannot be read: SystemExit)",
         ),
     ],
 )

@@ -1,12 +1,10 @@
-"""The parts of the dispatcher that need no store: retry, deadline, window, and what a turn of the loop may take."""
+"""The parts of the dispatcher that need no store: deadline, window, and what a turn of the loop may take."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
-from random import Random
 
 import msgspec
 import pytest
@@ -14,12 +12,9 @@ import pytest
 from app.dispatcher.context import DispatchLimits
 from app.dispatcher.deadline import Deadline
 from app.dispatcher.lanes import Lane, Ready
-from app.dispatcher.retry import Retry, text_of
 from app.dispatcher.time_slice import TimeSlice
 from app.dispatcher.window import Window
-from app.settings import RetrySettings
 from ingest.deliveries import Parked
-from ingest.errors import DeadLetter
 from ingest.event import Event
 from tests.support.dispatching import NOON, an_event
 from tests.support.virtual_time import in_virtual_time, virtual_loop
@@ -35,7 +30,8 @@ def at(position: int, device: str | None = "d1") -> Event:
 def a_window(*events: Event, waiting: tuple[str, ...] = (), by_device: bool = True) -> Window:
     """A window that has read these events."""
     window = Window(0, waiting, SMALL, by_device=by_device, workers=4)
-    window.admit(events, events[-1].position or 0 if events else 0)
+    if events:
+        window.admit(events)
     return window
 
 
@@ -49,90 +45,6 @@ def next_lane(window: Window) -> Lane:
 def failing(position: int, device: str | None = "d1") -> Parked:
     """The row of an event that failed and is due at noon."""
     return Parked(position, device, 1, NOON, NOON, "boom")
-
-
-# --- retry
-
-
-def retry(**settings: object) -> Retry:
-    """A retry with seeded jitter."""
-    return Retry(RetrySettings.model_validate({"base": "1s", "cap": "10s", "max_age": "1h"} | settings), Random(1))
-
-
-def test_back_off_doubles_up_to_the_cap_with_full_jitter() -> None:
-    """The wait after the nth failure is anything up to base × 2ⁿ⁻¹, and never more than the cap."""
-    policy, longest = retry(), []
-    for attempts in (1, 2, 3, 4, 5, 2000):
-        before = Parked(1, "d1", attempts - 1, NOON, NOON, "")
-        rows = [policy.park(at(1), before, ValueError(), NOON) for _ in range(300)]
-        longest.append(max((row.due_at - NOON).total_seconds() for row in rows if row.due_at))
-
-    for found, bound in zip(longest, (1, 2, 4, 8, 10, 10), strict=True):
-        assert 0.9 * bound < found <= bound
-
-
-def test_a_failing_event_is_tried_at_its_maximum_age_for_the_last_time() -> None:
-    """No retry is planned beyond max_age; a failure then is the end."""
-    before = Parked(1, "d1", 40, NOON, NOON, "")
-    end = NOON + timedelta(hours=1)
-
-    late = [retry(cap="1h", base="1h").park(at(1), before, ValueError(), end - timedelta(seconds=1)) for _ in range(9)]
-    final = retry().park(at(1), before, ValueError(), end)
-
-    assert all(row.due_at is not None and row.due_at <= end for row in late)
-    assert (final.due_at, final.attempts, final.first_failed_at) == (None, 41, NOON)
-
-
-def test_attempts_include_the_first() -> None:
-    """With attempts = 2 the second failure is the end; an event that only waited has all of them before it."""
-    policy = retry(attempts=2)
-    waited = Parked(1, "d1", 0, None, NOON, "")
-
-    first = policy.park(at(1), waited, ValueError(), NOON)
-    second = policy.park(at(1), first, ValueError(), NOON)
-
-    assert first.due_at is not None
-    assert second.due_at is None
-
-
-def test_fewer_attempts_than_were_made_are_the_end() -> None:
-    """Where `attempts` was lowered below what a row has, its next failure is the last."""
-    row = retry(attempts=2).park(at(1), Parked(1, "d1", 7, NOON, NOON, ""), ValueError(), NOON)
-
-    assert (row.due_at, row.attempts) == (None, 8)
-
-
-def test_a_first_failure_in_the_future_is_as_old_as_now() -> None:
-    """A clock that was put back makes no event live longer than max_age from then on."""
-    row = retry().park(at(1), Parked(1, "d1", 1, NOON + timedelta(hours=9), NOON, ""), ValueError(), NOON)
-
-    assert row.first_failed_at == NOON
-
-
-def test_a_dead_letter_is_given_up_at_once_with_its_own_reason() -> None:
-    """DeadLetter ends it at the first attempt, and its message is the whole reason."""
-    row = retry().park(at(1), None, DeadLetter("no such device"), NOON)
-
-    assert (row.due_at, row.attempts, row.error) == (None, 1, "no such device")
-
-
-def test_an_error_text_can_be_kept_whatever_it_is() -> None:
-    """Type and message, 500 characters at most, without what a database refuses, even where str() itself fails."""
-
-    class Broken(Exception):
-        def __str__(self) -> str:
-            raise ValueError
-
-    class Ending(Exception):
-        def __str__(self) -> str:
-            raise SystemExit
-
-    assert text_of(KeyError("t")) == "KeyError: 't'"
-    assert text_of(ValueError()) == "ValueError"
-    assert len(text_of(ValueError("x" * 9000))) == 500
-    assert text_of(ValueError("a\0b\ud800")) == "ValueError: a\ufffdb?"
-    assert text_of(Broken()) == "Broken: (its message cannot be read: ValueError)"
-    assert text_of(Ending()) == "Ending: (its message cannot be read: SystemExit)"
 
 
 # --- deadline
@@ -269,17 +181,17 @@ def test_the_cursor_passes_only_what_is_settled_without_a_hole() -> None:
     assert two is not None
 
     window.delivered(two)
-    assert window.checkpoint() == (0, {})
+    assert window.checkpoint() == (0, {}, 0, 0)
     window.delivered(one)
-    assert window.checkpoint() == (2, {})
+    assert window.checkpoint() == (2, {}, 0, 0)
 
 
 def test_what_is_not_for_the_handler_is_passed() -> None:
     """Events that were filtered out move the cursor like delivered ones."""
     window = a_window()
-    window.admit([], 40)
+    window.admit([at(position) for position in range(1, 41)], lambda _event: False)
 
-    assert window.checkpoint() == (40, {})
+    assert window.checkpoint() == (40, {}, 40, 0)
 
 
 def test_behind_a_failure_a_device_is_parked_untried() -> None:
@@ -292,7 +204,7 @@ def test_behind_a_failure_a_device_is_parked_untried() -> None:
     window.failed(delivery, failing(1))
 
     assert lane.take() is None
-    position, rows = window.checkpoint()
+    position, rows, *_ = window.checkpoint()
     assert position == 2
     assert [(row.position, row.attempts) for row in rows.values() if row] == [(1, 1), (2, 0)]
 
@@ -326,7 +238,7 @@ def test_a_lane_does_not_flow_before_its_failure_is_saved() -> None:
     assert redriven is not None
     window.delivered(redriven)
 
-    saved_to, _ = window.checkpoint()
+    saved_to = window.checkpoint().position
     window.refill(lane, [], NOON, saved_to)
 
     assert lane.take() is None
@@ -340,10 +252,10 @@ def test_a_drained_device_flows_again() -> None:
     delivery = lane.take()
     assert delivery is not None
     window.delivered(delivery)
-    assert window.checkpoint() == (0, {-1: None})
+    assert window.checkpoint() == (0, {-1: None}, 0, 0)
 
     window.refill(lane, [], NOON, 0)
-    window.admit([at(1)], 1)
+    window.admit([at(1)])
 
     following = lane.take()
     assert following is not None
@@ -374,11 +286,11 @@ def test_what_could_not_be_saved_is_saved_next_time() -> None:
     assert one is not None
     assert two is not None
     window.failed(one, failing(1))
-    _, rows = window.checkpoint()
+    unsaved = window.checkpoint()
     window.delivered(two)
-    window.give_back(rows | {2: failing(2)})
+    window.give_back(unsaved._replace(rows=unsaved.rows | {2: failing(2)}))
 
-    assert window.checkpoint()[1] == {1: failing(1), 2: None}
+    assert window.checkpoint().rows == {1: failing(1), 2: None}
 
 
 def test_one_slow_delivery_does_not_stop_the_cursor_of_a_full_window() -> None:
@@ -390,12 +302,12 @@ def test_one_slow_delivery_does_not_stop_the_cursor_of_a_full_window() -> None:
         assert other is not None
         window.delivered(other)
 
-    position, rows = window.checkpoint()
+    position, rows, *_ = window.checkpoint()
     window.delivered(slow)
 
     assert position == 6
     assert list(rows) == [1]
-    assert window.checkpoint() == (6, {1: None})
+    assert window.checkpoint() == (6, {1: None}, 0, 0)
 
 
 def test_a_batch_is_settled_as_a_whole() -> None:
@@ -405,7 +317,7 @@ def test_a_batch_is_settled_as_a_whole() -> None:
 
     window.delivered_together(batch[::-1])
 
-    assert window.checkpoint() == (6, {})
+    assert window.checkpoint() == (6, {}, 0, 0)
 
 
 def test_a_window_full_of_slow_deliveries_waits() -> None:
@@ -415,7 +327,7 @@ def test_a_window_full_of_slow_deliveries_waits() -> None:
     assert slow[5] is not None
     window.delivered(slow[5])
 
-    assert window.checkpoint() == (0, {})
+    assert window.checkpoint() == (0, {}, 0, 0)
 
 
 # --- ready

@@ -38,23 +38,23 @@ async def test_what_is_parked_while_rows_are_read_is_not_overtaken() -> None:
     """The rows of a device are read and there are none left; by then the cursor has parked later events of it."""
     window = Window(0, (), DispatchLimits(), by_device=True, workers=2)
     first, other, parked, last = (committed(at, device) for at, device in enumerate("abaa", 1))
-    window.admit([first, other, parked], 3)
+    window.admit([first, other, parked])
     lane, other_lane = next_lane(window), next_lane(window)
     being_delivered = taken(other_lane)
     failed = taken(lane)
     row = Parked(1, "a", 1, NOW, NOW, "boom")
     window.failed(failed, row)
     window.free(lane)
-    saved_to, _ = window.checkpoint()
+    saved_to = window.checkpoint().position
     window.retry([(row, first)])
     assert next_lane(window) is lane
     window.delivered(taken(lane))
-    saved_to, _ = window.checkpoint()  # what a refill saves before it reads the rows: none are left
+    saved_to = window.checkpoint().position  # what a refill saves before it reads the rows: none are left
 
     window.delivered(being_delivered)  # the cursor passes, and parks event 3
     window.refill(lane, [], NOW, saved_to)
-    window.admit([last], 4)
+    window.admit([last])
 
     assert lane.take() is None, "event 4 would be delivered before event 3"
-    _, rows = window.checkpoint()
+    rows = window.checkpoint().rows
     assert {at for at, kept in rows.items() if kept is not None} >= {3}
