@@ -38,9 +38,19 @@ CASES = [
         "HeadraceSourceUnauthorized",
         {
             f"headrace_source_up{{{STREAM}}}": "1x9 0x49 1x30",
+            f'headrace_source_reconnects_total{{{STREAM},cause="closed"}}': "0x9 1x100",
             f'headrace_source_reconnects_total{{{STREAM},cause="unauthorized"}}': "0x9 0+1x10 10x100",
         },
         (10, 20, 62),
+    ),
+    (  # an hour after its token was refused, and changed
+        "HeadraceSourceDown",
+        {
+            f"headrace_source_up{{{STREAM}}}": "1x9 0x9 1x39 0x20 1x30",
+            f'headrace_source_reconnects_total{{{STREAM},cause="error"}}': "0x59 0+1x20 20x30",
+            f'headrace_source_reconnects_total{{{STREAM},cause="unauthorized"}}': "0x9 0+1x9 9x100",
+        },
+        (63, 67, 82),
     ),
     (
         "HeadraceSourceSilent",
@@ -134,7 +144,9 @@ def test_promtool_accepts_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("alert", "series", "minutes"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("alert", "series", "minutes"), CASES, ids=[f"{number} {case[0]}" for number, case in enumerate(CASES)]
+)
 def test_an_alert_fires_alone_and_resolves(
     alert: str, series: Mapping[str, str], minutes: tuple[int, int, int], tmp_path: Path
 ) -> None:
