@@ -33,6 +33,7 @@ def test_a_rolling_restart_is_not_noticed(running: Cluster) -> None:
     running.verify(report.run, ledger)
 
 
+@pytest.mark.chaos
 def test_a_killed_server_costs_nothing_that_was_acknowledged(running: Cluster) -> None:
     """kill -9 of one server, its restart, then of the other: nothing acknowledged is missing or there twice."""
     with running.load("killed", redeliver=0.02) as load:
@@ -47,6 +48,7 @@ def test_a_killed_server_costs_nothing_that_was_acknowledged(running: Cluster) -
     running.verify(report.run, ledger)
 
 
+@pytest.mark.chaos
 def test_a_stopped_server_is_left_out(running: Cluster) -> None:
     """After a SIGTERM the other server takes everything, and senders hear nothing but 204."""
     with running.load("stopped") as load:

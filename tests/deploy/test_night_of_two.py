@@ -64,7 +64,7 @@ def test_a_night_of_two_servers(tmp_path: Path) -> None:
         prometheus.expect_calm()
 
         subscriber(emulator.host).delete_subscription(subscription=queue.subscription)
-        _told(prometheus, "HeadraceSourceDown", one, '"source":"queue"')
+        _told(prometheus, "HeadraceSourceUnauthorized", one, '"source":"queue".*does not exist')
         make(queue)
         prometheus.expect_calm()
 
