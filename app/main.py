@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from app.access import ingest_forbids
 from app.api import HandlersHere, Readiness, create_api
 from app.dispatcher import Dispatcher
+from app.redriving import BackgroundRedrives
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
 from app.stopping import stop_on_signals
@@ -103,6 +104,7 @@ class Headrace:
         )
         self._coverage = CountedCoverage(SqlCoverage(database), metrics)
         sources = self._make_sources(metrics)
+        self._redrives = BackgroundRedrives(self._read_apart)
         self._supervisor = Supervisor(sources, metrics, utc_now)
         endpoints = _endpoints(settings, sources)
         api = create_api(
@@ -115,6 +117,7 @@ class Headrace:
             readiness=self._readiness,
             webhooks=[(path, label) for path, (label, _) in endpoints.items()],
             handlers=HandlersHere(holder, settings.handlers),
+            redrives=self._redrives,
             clock=utc_now,
         )
         self._server = make_server(
@@ -192,6 +195,7 @@ class Headrace:
             await committing
             self._server.should_exit = True
             await serving
+            await self._redrives.close()
             await _cancelled(attending)
             self._dispatcher.stop()
             await dispatching

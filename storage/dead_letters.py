@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -39,7 +39,7 @@ ALL = Chosen()
 
 async def each_step(
     database: Database, step: Work[..., int], handler: str, chosen: Chosen, rate: float | None = None
-) -> AsyncIterator[int]:
+) -> AsyncGenerator[int, None]:
     """Apply `give_back` or `remove` to all that are chosen now, in steps; yield how many each one changed.
 
     With a `rate` there are at most so many in a second; without one, half of the time is left to other writers. Ending

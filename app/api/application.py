@@ -19,6 +19,7 @@ from app.api.openapi import document_of
 from app.api.pages import add_pages
 from app.api.probes import Readiness, probes_router
 from app.api.sources import sources_router
+from app.redriving import BackgroundRedrives
 from ingest.coverage import Gap
 from ingest.supervisor import SourceStatus
 from storage.engine import Database
@@ -35,6 +36,7 @@ def create_api(
     readiness: Callable[[], Readiness],
     webhooks: Sequence[tuple[str, str]],
     handlers: HandlersHere,
+    redrives: BackgroundRedrives,
     clock: Callable[[], datetime],
 ) -> FastAPI:
     """Make the application: API, probes, metrics and pages.
@@ -49,7 +51,7 @@ def create_api(
     api.include_router(events_router(database))
     api.include_router(sources_router(database, registry, source_states, open_gap, clock))
     api.include_router(handlers_router(database, handlers, lambda: readiness().handlers_failing))
-    api.include_router(dead_letters_router(database))
+    api.include_router(dead_letters_router(database, redrives))
     api.include_router(probes_router(registry, source_states, readiness))
     add_pages(api)
     api.openapi = document_of(api, webhooks)  # type: ignore[method-assign]  # the way FastAPI documents

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Query
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api import redrive_body
 from app.api.parameters import CauseQuery, DeadQuery, HandlerName, require_handler
+from app.api.redrive_body import redrive_of
 from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
-from ingest import event_json
-from storage.dead_letters import Chosen, each_step, give_back
+from app.redriving import BackgroundRedrives
+from storage.dead_letters import count, each_step, give_back
 from storage.engine import Database
 from storage.queries import dead_letters
 from storage.queries.page import PageSpan
-
-_MAX_BODY_BYTES = 1024 * 1024
 
 
 class Redriven(msgspec.Struct, frozen=True):
@@ -30,35 +28,14 @@ class Redriven(msgspec.Struct, frozen=True):
     redriven: int
 
 
-class Redrive(msgspec.Struct, forbid_unknown_fields=True):
-    """Which dead letters: those of the events `ids`, or all."""
+class RedriveBegun(msgspec.Struct, frozen=True):
+    """How many dead letters the handler will get again, and how many seconds that takes by the rate."""
 
-    ids: list[UUID] | None = None
-    all: bool = False
-
-
-_read_redrive = msgspec.json.Decoder(Redrive).decode
-_REDRIVE_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
-                    "all": {"const": True},
-                },
-                "minProperties": 1,
-                "maxProperties": 1,
-            },
-            "examples": {"all": {"value": {"all": True}}, "some": {"value": {"ids": [str(event_json.EXAMPLE.id)]}}},
-        }
-    },
-}
+    to_redrive: int
+    seconds: float
 
 
-def dead_letters_router(database: Database) -> APIRouter:
+def dead_letters_router(database: Database, redrives: BackgroundRedrives) -> APIRouter:
     """Make the routes of dead letters and redrive."""
     router = APIRouter(prefix="/api/v1/handlers/{handler}", tags=["handlers"], default_response_class=JSONResponse)
 
@@ -77,39 +54,26 @@ def dead_letters_router(database: Database) -> APIRouter:
 
     @router.post(
         "/redrive",
-        responses=describes(Redriven(1), 400, 404, 413, 422, 503),
-        openapi_extra={"requestBody": _REDRIVE_BODY},
+        responses={
+            **describes(Redriven(1), 400, 404, 409, 413, 422, 503),
+            202: describes(RedriveBegun(1000, 20.0), status=202)[202],
+        },
+        openapi_extra={"requestBody": redrive_body.DESCRIPTION},
     )
     async def redrive(handler: HandlerName, request: Request) -> Response:
-        """Dead letters back to the handler: those of the events named by `ids`, or `"all": true`."""
-        wanted = _wanted(await _body_of(request))
+        """Dead letters back to the handler: those that meet every condition of the body, or `"all": true`.
+
+        200 when that is done. With a `rate` 202: the server goes on by itself, and what a stop leaves undone stays
+        dead. One at a time for each handler: 409 while another is going on.
+        """
+        wanted = await redrive_of(request)
         await require_handler(database, handler)
-        steps = each_step(database, give_back, handler, Chosen(ids=wanted))
-        return json_reply(Redriven(sum([count async for count in steps])))
+        if wanted.rate is None:
+            steps = each_step(database, give_back, handler, wanted.chosen)
+            return json_reply(Redriven(sum([changed async for changed in steps])))
+        many = await database.read(count, handler, wanted.chosen)
+        if not redrives.begin(handler, wanted.chosen, wanted.rate):
+            raise HTTPException(409, "A redrive of this handler is going on in this server.")
+        return json_reply(RedriveBegun(many, round(many / wanted.rate, 3)), status=202)
 
     return router
-
-
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise HTTPException(413, "The body is larger than this takes.")
-    return bytes(body)
-
-
-def _wanted(body: bytes) -> list[UUID] | None:
-    """Return the ids a body names; None for all.
-
-    Raises HTTPException 400 for one that names nothing (contract §5), RequestValidationError for any other fault.
-    """
-    try:
-        asked = _read_redrive(body if body.strip() else b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestValidationError([{"loc": ("body",), "msg": str(error), "type": "value_error"}]) from None
-    if asked.ids is None and not asked.all:
-        raise HTTPException(400, 'Name what to redrive: give either ids, or "all": true.')
-    if asked.ids is not None and asked.all:
-        raise RequestValidationError([{"loc": ("body",), "msg": "give either ids or all", "type": "value_error"}])
-    return asked.ids

@@ -41,9 +41,10 @@ def _document(api: FastAPI, webhooks: Sequence[tuple[str, str]]) -> dict[str, An
             operation["security"] = (
                 [] if path in _WITHOUT_TOKEN else [{"token": []}, *([{}] if method == "get" else [])]
             )
-            described = operation["responses"]["200"]["content"].get("application/json")
-            if described is not None:
-                described["example"] = json.loads(described["example"])
+            for status in operation["responses"].keys() & {"200", "202"}:
+                described = operation["responses"][status]["content"].get("application/json")
+                if described is not None:
+                    described["example"] = json.loads(described["example"])
     schemas: dict[str, Any] = {}
     paths = {path: ingest_path(label) for path, label in webhooks} | document["paths"]
     document["paths"] = _without_definitions(paths, schemas)

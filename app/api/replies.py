@@ -17,9 +17,9 @@ Responses = dict[int | str, dict[str, Any]]
 _encode = msgspec.json.Encoder().encode
 
 
-def json_reply(content: Any) -> Response:
-    """Return 200 with `content` as JSON; what changes every second is never cached."""
-    return Response(_encode(content), headers={"Cache-Control": "no-store"}, media_type="application/json")
+def json_reply(content: Any, *, status: int = 200) -> Response:
+    """Return `content` as JSON; what changes every second is never cached."""
+    return Response(_encode(content), status, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
 def page_reply(name: str, page: Page[T]) -> Response:
@@ -53,16 +53,16 @@ def describes_list(name: str, *examples: msgspec.Struct, errors: tuple[int, ...]
     return describes(rows(list(examples)), *errors)
 
 
-def describes(example: msgspec.Struct, *errors: int) -> Responses:
-    """Describe a route (the `responses` of FastAPI): 200 with the schema of the example, and the problems it can have.
+def describes(example: msgspec.Struct, *errors: int, status: int = 200) -> Responses:
+    """Describe a route (the `responses` of FastAPI): its answer, with the schema of the example, and its problems.
 
     app.api.openapi finishes the document: what a schema refers to is under its `$defs` here, and the example is text,
     because FastAPI would leave the nulls out of it.
     """
     described = {"schema": _schema_of(type(example)), "example": _encode(example).decode()}
     return {
-        200: {"description": "OK", "content": {"application/json": described}},
-        **{status: problem_reply(status) for status in (401, 403, *errors)},
+        status: {"description": HTTPStatus(status).phrase, "content": {"application/json": described}},
+        **{error: problem_reply(error) for error in (401, 403, *errors)},
     }
 
 
@@ -82,10 +82,11 @@ def _schema_of(type_: type) -> dict[str, Any]:
 
 _PAGE = {"__doc__": "One page. `next` is null when there is no more now; `last` is always where to go on from."}
 _DETAILS = {
-    400: 'Name what to redrive: give either ids, or "all": true.',
+    400: 'Name what to redrive: ids, cause, since or until, or "all": true.',
     401: "Give a token: Authorization: Bearer <token>.",
     403: "This takes an admin token.",
     404: "There is nothing of this name.",
+    409: "A redrive of this handler is going on in this server.",
     413: "The body is larger than this takes.",
     422: "Not usable: limit.",
     503: "The store cannot be reached now.",

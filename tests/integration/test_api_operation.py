@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
 
 import httpx
 import pytest
@@ -179,63 +177,6 @@ async def test_handlers_show_lag_retries_and_dead_letters(world: World, client: 
         "first_failed_at": "1970-01-01T00:00:00.000Z",
     }
     assert_problem(await client.get("/api/v1/handlers/nobody/dead"), 404)
-
-
-@pytest.mark.parametrize(
-    ("body", "redriven", "left"),
-    [
-        (b'{"all": true}', 3, []),
-        (json.dumps({"ids": [str(EVENT.id)]}).encode(), 1, [2, 3]),
-        (json.dumps({"ids": [str(UUID(int=5))]}).encode(), 0, [1, 2, 3]),
-        (b'{"ids": []}', 0, [1, 2, 3]),
-    ],
-)
-async def test_redrive_gives_dead_letters_another_try(
-    world: World, client: httpx.AsyncClient, body: bytes, redriven: int, left: list[int]
-) -> None:
-    """All dead letters, or those of the named events, are due again; the answer says how many."""
-    await world.commit(*(an_event(number) for number in range(3)))
-    await world.give_up(1, 2, 3)
-
-    answer = await client.post("/api/v1/handlers/alerts/redrive", content=body)
-
-    assert (answer.status_code, answer.json()) == (200, {"redriven": redriven})
-    assert await world.dead() == left
-
-
-@pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"ids": ["x"]}', b'{"id": []}', b"\xff", b'{"ids": [], "all": true}', b'"\\ud800"']
-)
-async def test_redrive_refuses_what_it_does_not_understand(
-    world: World, client: httpx.AsyncClient, body: bytes
-) -> None:
-    """A body that is not understood is a 422 problem and moves nothing, rather than everything."""
-    await world.commit(an_event())
-    await world.give_up(1)
-
-    assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=body), 422)
-    assert await world.dead() == [1]
-
-
-@pytest.mark.parametrize("body", [b"", b" \n", b"{}", b'{"all": false}', b'{"ids": null}'])
-async def test_redrive_of_nothing_named_is_refused(world: World, client: httpx.AsyncClient, body: bytes) -> None:
-    """A body that names neither ids nor all is a 400 problem and moves nothing: everything has to be asked for."""
-    await world.commit(an_event())
-    await world.give_up(1)
-
-    problem = assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=body), 400)
-
-    assert '"all": true' in problem["detail"]
-    assert await world.dead() == [1]
-
-
-async def test_redrive_is_for_known_handlers_and_bounded_bodies(world: World, client: httpx.AsyncClient) -> None:
-    """An unknown handler is 404, an odd name 422, a body beyond a mebibyte 413."""
-    await world.give_up(1)
-
-    assert_problem(await client.post("/api/v1/handlers/nobody/redrive", json={"all": True}), 404)
-    assert_problem(await client.post("/api/v1/handlers/%00/redrive", json={"all": True}), 422)
-    assert_problem(await client.post("/api/v1/handlers/alerts/redrive", content=b" " * (1 << 21)), 413)
 
 
 async def test_livez_answers_whatever_else_is_broken(world: World, client: httpx.AsyncClient) -> None:

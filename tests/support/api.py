@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import insert, select
 
 from app.api import HandlersHere, Readiness, create_api
+from app.redriving import BackgroundRedrives
 from ingest.coverage import Gap
 from ingest.event import Event, Reject
 from ingest.metrics import Metrics
@@ -52,8 +53,13 @@ class World:
     fault: Exception | None = None
     draining: bool = False
     store_fault: str | None = None
+    redrives: BackgroundRedrives = field(init=False)
     failing: dict[str, str] = field(default_factory=dict)
     handlers: HandlersHere = field(default_factory=HandlersHere)
+
+    def __post_init__(self) -> None:
+        """Redrive on the same database."""
+        self.redrives = BackgroundRedrives(self.database)
 
     def api(self) -> FastAPI:
         """The application."""
@@ -69,6 +75,7 @@ class World:
             ),
             webhooks=WEBHOOKS,
             handlers=self.handlers,
+            redrives=self.redrives,
             clock=lambda: NOW,
         )
 
