@@ -132,7 +132,8 @@ def run(store: str, seed: int, size: Size, folder: Path) -> None:
             open=watch.open,
             tallied=HAS_CIRCUIT,
         )
-        assert faults(receiver.journal.read(), account, rules) == []
+        found = faults(receiver.journal.read(), account, rules)
+        assert not found, "\n".join(found)
 
 
 def config(receiver: RunningReceiver, size: Size) -> str:

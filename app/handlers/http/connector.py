@@ -17,7 +17,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 class HeadFirst(ResponseHandler):
-    """Parses a head by itself, so that its message is there before the rest can fail."""
+    """Parses a head by itself, so that its message is there before the rest can fail. It does not linger."""
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -26,6 +26,10 @@ class HeadFirst(ResponseHandler):
             super().data_received(data[:end])
             data = data[end:]
         super().data_received(data)
+
+    def close(self) -> None:
+        """Drop the connection. Closing TLS in good order reads, for up to 30 s, whatever the other end still sends."""
+        self.abort()
 
 
 def make_connector(*, keep_alive_seconds: float) -> TCPConnector:

@@ -12,14 +12,17 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from app.handlers.http.handler import HttpHandler
 from app.handlers.http.settings import HttpSettings
 from app.handlers.http.tls import TlsSettings, client_tls
 from ingest.delivery import FailureCause, Verdict
+from tests.support.deliveries.judge import FLOOD_BYTES
+from tests.support.dispatching import until
 from tests.support.http_handler import EVENT, failure
 from tests.support.proxies import verifying_nginx
-from tests.support.raw_receiver import raw_receiver
+from tests.support.raw_receiver import Flood, raw_receiver
 from tests.support.tls import make_certificate, self_signed
 
 
@@ -49,6 +52,23 @@ async def test_a_certificate_is_verified(tmp_path: Path) -> None:
                 assert (failed.cause, failed.verdict) == (FailureCause.TLS, Verdict.RETRY)
                 assert "certificate is not trusted" in str(failed)
         assert len(receiver.received) == 1
+
+
+def test_of_a_large_answer_a_beginning_is_read_over_tls(tmp_path: Path) -> None:
+    """Its connection is dropped at once, without a goodbye that would wait for the rest: in uvloop, as it is served."""
+    context, _ = self_signed(tmp_path)
+
+    async def deliver() -> int:
+        async with (
+            raw_receiver(context) as receiver,
+            handler_for(receiver.url, tmp_path, ca="certificate.pem") as handler,
+        ):
+            receiver.answer = flood = Flood(200)
+            await handler.deliver([an_event(1)])
+            await until(lambda: receiver.open == 0, "for the connection to be closed")
+            return flood.written
+
+    assert uvloop.run(deliver()) < FLOOD_BYTES
 
 
 async def test_a_receiver_that_speaks_no_tls(tmp_path: Path) -> None:
