@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import socket
 import struct
+import sys
 
 _SO_ATTACH_FILTER = 26  # Linux: asm-generic/socket.h
 _FLAGS_BYTE, _SYN, _ACK = 13, 0x02, 0x10  # RFC 9293 §3.1
@@ -26,8 +27,10 @@ _DROP_SYN = (
 
 def make_unconnectable(listening: socket.socket) -> None:
     """Drop who begins to connect. Does nothing on other systems than Linux, or where that is forbidden."""
+    if sys.platform != "linux":
+        return
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in _DROP_SYN))
     with contextlib.suppress(OSError):
         listening.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(_DROP_SYN), ctypes.addressof(program))
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
         )
