@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.known_metrics import unknown_metrics
+from tests.deploy.known_metrics import WAITING, known_metrics, unknown_metrics
 from tests.deploy.promtool import DEPLOY, RULES, Case, assert_fires, promtool
 
 RUNBOOK = DEPLOY / "runbook.md"
@@ -205,3 +205,4 @@ def test_the_runbook_has_each_alert_and_no_other() -> None:
 def test_the_rules_name_known_metrics_only() -> None:
     """Every metric in the rules is one that a server has, or one of the contract that is on its way."""
     assert unknown_metrics(RULES.read_text()) == set()
+    assert not set(WAITING) & known_metrics(), "no longer waited for"
