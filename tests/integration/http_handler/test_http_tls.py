@@ -19,7 +19,7 @@ from app.handlers.http.settings import HttpSettings
 from app.handlers.http.tls import TlsSettings, client_tls
 from ingest.delivery import FailureCause, Verdict
 from tests.support.deliveries.judge import FLOOD_BYTES
-from tests.support.dispatching import until
+from tests.support.dispatching import an_event, until
 from tests.support.http_handler import EVENT, failure
 from tests.support.proxies import verifying_nginx
 from tests.support.raw_receiver import Flood, raw_receiver
