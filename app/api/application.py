@@ -48,7 +48,7 @@ def create_api(
     api = FastAPI(title="Headrace", version=version("headrace"), docs_url=None, redoc_url=None, redirect_slashes=False)
     problems.install(api)
     api.add_middleware(Guard, rules=access, loopback=loopback)
-    api.include_router(events_router(database))
+    api.include_router(events_router(database, handlers.settings))
     api.include_router(sources_router(database, registry, source_states, open_gap, clock))
     api.include_router(handlers_router(database, handlers, lambda: readiness().handlers_failing))
     api.include_router(dead_letters_router(database, redrives))

@@ -48,7 +48,7 @@ def _document(api: FastAPI, webhooks: Sequence[tuple[str, str]]) -> dict[str, An
     schemas: dict[str, Any] = {}
     paths = {path: ingest_path(label) for path, label in webhooks} | document["paths"]
     document["paths"] = _without_definitions(paths, schemas)
-    for name in ("EventJson", "EventWithSightings"):
+    for name in ("EventJson", "EventInFull"):
         schemas[name]["oneOf"] = [{"required": ["data"]}, {"required": ["data_base64"]}]
     document["components"] = {"schemas": dict(sorted(schemas.items())), "securitySchemes": {"token": _TOKEN}}
     return document

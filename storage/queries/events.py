@@ -11,8 +11,11 @@ from msgspec import Struct, structs
 from sqlalchemy import ColumnElement, Connection, func, literal, select, true
 
 from ingest import event_json
+from ingest.event import Event
 from ingest.event_json import EventJson
 from ingest.times import Time
+from storage.queries import event_deliveries
+from storage.queries.event_deliveries import ConfiguredHandler, EventDelivery, deliveries_of
 from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.queries.times import as_time
 from storage.rows import event_of, to_micros
@@ -48,18 +51,21 @@ class Sighting(Struct, frozen=True, kw_only=True):
     received_at: Time
 
 
-class EventWithSightings(EventJson, frozen=True, kw_only=True):
-    """One event, and who else saw it."""
+class EventInFull(EventJson, frozen=True, kw_only=True):
+    """One event, who else saw it, and what became of it at each handler."""
 
     sightings: list[Sighting]
+    deliveries: list[EventDelivery]
 
 
-def _with_sightings(event: EventJson, seen: list[Sighting]) -> EventWithSightings:
-    return EventWithSightings(**structs.asdict(event), sightings=seen)
+def _in_full(event: EventJson, seen: list[Sighting], handed_on: list[EventDelivery]) -> EventInFull:
+    return EventInFull(**structs.asdict(event), sightings=seen, deliveries=handed_on)
 
 
-EXAMPLE = _with_sightings(
-    event_json.EXAMPLE, [Sighting(source="fleet", mode="webhook", received_at="2026-07-28T16:53:35.911Z")]
+EXAMPLE = _in_full(
+    event_json.EXAMPLE,
+    [Sighting(source="fleet", mode="webhook", received_at="2026-07-28T16:53:35.911Z")],
+    [event_deliveries.EXAMPLE],
 )
 
 
@@ -85,20 +91,29 @@ def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> 
     return keys.page(rows, span, key="position", read_to=_ceiling(read_to, span))
 
 
-def event_by_id(connection: Connection, id_: UUID) -> EventWithSightings | None:
-    """Return an event with its further arrivals in the order they were committed; None where there is no such event."""
+def stored_event(connection: Connection, id_: UUID) -> Event | None:
+    """Return an event; None where there is none of this id."""
     row = connection.execute(select(events).where(events.c.id == id_)).one_or_none()
-    if row is None:
+    return None if row is None else event_of(row)
+
+
+def event_by_id(connection: Connection, id_: UUID, configured: Sequence[ConfiguredHandler] = ()) -> EventInFull | None:
+    """Return an event with its further arrivals in the order they were committed; None where there is no such event.
+
+    And with what became of it at each handler that is configured or ever ran.
+    """
+    event = stored_event(connection, id_)
+    if event is None:
         return None
     further = (
         select(sightings.c.source, sightings.c.mode, sightings.c.received_at)
-        .where(sightings.c.position == row.position)
+        .where(sightings.c.position == event.position)
         .order_by(sightings.c.id)
     )
     seen = [
         Sighting(source=source, mode=mode, received_at=as_time(at)) for source, mode, at in connection.execute(further)
     ]
-    return _with_sightings(event_json.event_json(event_of(row)), seen)
+    return _in_full(event_json.event_json(event), seen, deliveries_of(connection, event, configured))
 
 
 def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:

@@ -12,7 +12,7 @@ from app.api import HandlersHere
 from app.handlers.log import LogSettings
 from ingest.settings.secret import Secret
 from storage.tables import cursors
-from tests.support.api import Rules, World, assert_problem
+from tests.support.api import Rules, World, an_event, assert_problem
 
 
 async def the_handler(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -78,6 +78,25 @@ async def test_an_open_circuit_is_a_handler_that_fails(world: World, client: htt
     assert (await the_handler(client))["state"] == "running"
     world.failing["alerts"] = "its code blocks"
     assert (await the_handler(client))["state"] == "failing"
+
+
+async def test_an_event_tells_what_became_of_it_at_each_handler(world: World, client: httpx.AsyncClient) -> None:
+    """By the filters of the configuration, and by what handlers left behind, with the attempts of what failed."""
+    await world.commit(an_event(), an_event(1), an_event(2))
+    await world.give_up(1)
+    settings = {"exclude": ["temp"], "from": "beginning"}
+    world.handlers = HandlersHere("me", {"alerts": LogSettings(), "rules": LogSettings.model_validate(settings)})
+    async with world.client() as here:
+        told = {}
+        for number in range(3):
+            answer = await here.get(f"/api/v1/events/{an_event(number).id}")
+            told[number] = [(each["handler"], each["state"]) for each in answer.json()["deliveries"]]
+    rules = ("rules", "unmatched")
+    assert told == {
+        0: [("alerts", "dead"), rules],
+        1: [("alerts", "delivered"), rules],
+        2: [("alerts", "waiting"), rules],
+    }
 
 
 async def set_row(world: World, **values: Any) -> None:
