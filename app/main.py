@@ -116,7 +116,7 @@ class Headrace:
             open_gap=self._coverage.open_gap,
             readiness=self._readiness,
             webhooks=[(path, label) for path, (label, _) in endpoints.items()],
-            handlers=HandlersHere(holder, settings.handlers),
+            handlers=HandlersHere(holder, settings.handlers, settings.folder),
             redrives=self._redrives,
             clock=utc_now,
         )

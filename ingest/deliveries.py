@@ -33,6 +33,13 @@ class Attempt(msgspec.Struct, frozen=True):
     error: str
 
 
+class Answer(NamedTuple):
+    """A receiver's answer to a delivery: its status, and how its text begins, 500 characters at most."""
+
+    status: int
+    text: str
+
+
 LAST_ATTEMPTS = 20
 CRASHED = "crashed"  # the cause of a dead letter on which the process died three times
 

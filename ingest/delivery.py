@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ingest.errors import DeadLetter, HeadraceError
 
-_ANSWER_CHARACTERS = 500
+ANSWER_CHARACTERS = 500
 _ERROR_CHARACTERS = 500
 
 
@@ -60,7 +60,7 @@ class DeliveryFailed(HeadraceError):
         self.verdict = verdict
         self.status = status
         self.retry_after = retry_after
-        self.answer = _kept(answer, _ANSWER_CHARACTERS)
+        self.answer = _kept(answer, ANSWER_CHARACTERS)
 
     @property
     def opens_circuit(self) -> bool:

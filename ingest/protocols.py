@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from ingest.coverage import Gap, Opened
-from ingest.deliveries import Circuit, HandlerLag, Parked, Pause, Seen
+from ingest.deliveries import Answer, Circuit, HandlerLag, Parked, Pause, Seen
 from ingest.event import Cause, Commit, Event, Origin, Outcome, Record
 from ingest.formats.message import Message
 from ingest.source_health import Condition, LastSeen
@@ -286,4 +286,13 @@ class Handler(Protocol):
 
     async def close(self) -> None:
         """Let go of what the handler holds open."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A Handler may be one too: its receiver answers, for whoever tries the handler out."""
+
+    async def answer(self, events: Sequence[Event]) -> Answer:
+        """Deliver, and return what the receiver answered. Raises as `deliver` does."""
         ...

@@ -1,4 +1,4 @@
-"""Parameters of a query, checked before the store is: positions, times, filters, pages."""
+"""Parameters and bodies, checked before the store is asked: positions, times, filters, pages, names of handlers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from ingest.delivery import FailureCause
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
@@ -19,6 +20,7 @@ from storage.queries.handlers import handler_exists
 from storage.queries.page import PageSpan
 
 MAX_POSITION = (1 << 63) - 1
+_MAX_BODY_BYTES = 1024 * 1024
 _PLUS_READ_AS_SPACE = re.compile(r"(?<=\d) (?=\d\d:?\d\d\Z)")
 
 
@@ -102,3 +104,13 @@ async def require_handler(database: Database, handler: str) -> None:
     """Raise HTTPException 404 where no handler of this name ever ran on the store."""
     if not await database.read(handler_exists, handler):
         raise HTTPException(404, "There is no handler of this name.")
+
+
+async def body_of(request: Request) -> bytes:
+    """Return a body of at most 1 MiB. Raises HTTPException 413 for a larger one."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raise HTTPException(413, "The body is larger than this takes.")
+    return bytes(body)

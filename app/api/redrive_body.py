@@ -11,13 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from app.api.parameters import body_of
 from ingest import event_json
 from ingest.delivery import FailureCause
 from ingest.settings.quantities import parse_rate
 from ingest.times import parse_rfc3339
 from storage.dead_letters import Chosen
-
-_MAX_BODY_BYTES = 1024 * 1024
 
 
 class Redrive(NamedTuple):
@@ -78,7 +77,7 @@ async def redrive_of(request: Request) -> Redrive:
     Raises HTTPException 400 for a body that names nothing (contract §5), 413 for one of more than 1 MiB, and
     RequestValidationError for any other fault.
     """
-    body = await _body_of(request)
+    body = await body_of(request)
     try:
         asked = _read(body if body.strip() else b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -95,15 +94,6 @@ async def redrive_of(request: Request) -> Redrive:
     except ValueError as error:
         raise _invalid(str(error)) from None
     return Redrive(Chosen(asked.ids, asked.cause, since, until), rate)
-
-
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise HTTPException(413, "The body is larger than this takes.")
-    return bytes(body)
 
 
 def _time(text: str | None) -> datetime | None:

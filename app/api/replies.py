@@ -86,7 +86,7 @@ _DETAILS = {
     401: "Give a token: Authorization: Bearer <token>.",
     403: "This takes an admin token.",
     404: "There is nothing of this name.",
-    409: "A redrive of this handler is going on in this server.",
+    409: "Another one is going on for this handler.",
     413: "The body is larger than this takes.",
     422: "Not usable: limit.",
     503: "The store cannot be reached now.",

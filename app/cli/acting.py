@@ -152,4 +152,25 @@ def resume(handler: HandlerName, config: Config = None, debug: Debug = False) ->
     resume_handler(settings_of(config), handler)
 
 
-COMMANDS = (dead, redrive, pause, resume)
+def test_handler(
+    handler: HandlerName,
+    id_: Annotated[
+        UUID | None, typer.Option("--id", metavar="ID", help="The id of a stored event; default: a sample.")
+    ] = None,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Deliver one event now, by the handler as it is configured, and print what it answered. Exit 1 where it failed.
+
+    A server need not run. No cursor and no dead letter changes.
+
+    \b
+    Example:
+      headrace test-handler alerts
+    """
+    from app.cli.trying import try_handler
+
+    try_handler(settings_of(config), handler, id_)
+
+
+COMMANDS = (dead, redrive, pause, resume, test_handler)

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
+from app.api import HandlersHere
+from app.handlers.log import LogSettings
 from ingest.metrics import Metrics
 from storage.engine import open_database
 from storage.migrate import migrate
@@ -26,9 +28,10 @@ ELSEWHERE = ("/ingest", "/hooks")  # stand in front of the application: their ow
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[World]:
-    """A server with events, a source and a dead letter."""
+    """A server with events, a source, a handler and a dead letter."""
     database = open_database(f"sqlite:///{tmp_path}/test.db")
-    world = World(database, Metrics(CollectorRegistry()), states=[a_status()])
+    handlers = HandlersHere("me", {"alerts": LogSettings()})
+    world = World(database, Metrics(CollectorRegistry()), states=[a_status()], handlers=handlers)
 
     async def fill() -> None:
         await migrate(database)

@@ -130,7 +130,8 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
     api = ["events", "events/{id}", "sources", "gaps", "rejects", "handlers", "handlers/{handler}/dead"]
     api.append("handlers/{handler}/dead/causes")
     expected = {
-        f"/api/v1/{path}" for path in [*api, *(f"handlers/{{handler}}/{act}" for act in ("redrive", "pause", "resume"))]
+        f"/api/v1/{path}"
+        for path in [*api, *(f"handlers/{{handler}}/{act}" for act in ("redrive", "pause", "resume", "test"))]
     }
     expected |= {"/livez", "/readyz", "/metrics", "/ingest/fleet", "/hooks/other"}
     assert set(document["paths"]) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -154,3 +155,29 @@ def test_a_handler_is_paused_and_resumed(capsys: pytest.CaptureFixture[str]) -> 
 
 
 _BECAUSE = "asked for by headrace pause"
+
+
+def test_a_handler_is_tried_with_a_sample_or_a_stored_event(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What took how long and what was answered is printed; where it failed the exit code is 1, and nothing changes."""
+    (tmp_path / "tried_by_hand.py").write_text("def on_event(event):\n    assert event.name != 'temperature', 'cold'\n")
+    Path("headrace.toml").write_text('[handlers.alerts]\ntype = "python"\ncall = "tried_by_hand:on_event"\n')
+    assert run(["test-handler", "alerts"]) == 0
+    assert re.fullmatch(r"[0-9a-f-]{36} \(a sample\): 0\.\d{3} s\nalerts took it\.\n", capsys.readouterr().out)
+    fill(event(1), dead=[dead_letter(1)])
+    before = asked(capsys, "handlers"), asked(capsys, "dead")
+    assert run(["test-handler", "alerts", "--id", str(id_of(1))]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{id_of(1)} (temperature): 0.")
+    assert captured.err.startswith("alerts did not take it (handler_error): AssertionError: cold")
+    assert (asked(capsys, "handlers"), asked(capsys, "dead")) == before
+
+
+def test_only_what_is_there_is_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    """A handler that is not configured is bad usage (2), an unknown event a fault (1)."""
+    fill(event(1))
+    Path("headrace.toml").write_text('[handlers.alerts]\ntype = "log"\n')
+    assert run(["test-handler", "rules"]) == 2
+    said = "handlers.rules: expected a handler of the configuration; there are alerts\n"
+    assert capsys.readouterr().err == said
+    assert run(["test-handler", "alerts", "--id", str(id_of(2))]) == 1
+    assert capsys.readouterr().err.startswith(f"there is no event {id_of(2)} in the store")

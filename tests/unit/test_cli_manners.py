@@ -13,7 +13,10 @@ from app.cli.options import time_of
 from storage.migrate import newest_revision
 
 READING = ("events", "gaps", "rejects", "sources", "handlers")
-COMMANDS = ("serve", "check", "migrate", "health", *READING, "dead", "redrive", "pause", "resume")
+COMMANDS = (
+    *("serve", "check", "migrate", "health", *READING),
+    *("dead", "redrive", "pause", "resume", "test-handler"),
+)
 SECRET = "wjy7-never-to-be-shown"
 
 

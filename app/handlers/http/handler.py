@@ -17,7 +17,8 @@ from app.handlers.http.connector import make_connector
 from app.handlers.http.requests import proxy_of, signature
 from app.handlers.http.settings import HttpSettings
 from app.handlers.http.tls import ClientTls
-from ingest.delivery import DeliveryFailed, FailureCause, Verdict
+from ingest.deliveries import Answer
+from ingest.delivery import ANSWER_CHARACTERS, DeliveryFailed, FailureCause, Verdict
 from ingest.event import Event
 from ingest.retry_after import parse_retry_after
 from ingest.settings.secret import MASK
@@ -44,6 +45,15 @@ class HttpHandler:
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """See protocols.Handler. Raises DeliveryFailed."""
+        await self._post(events)
+
+    async def answer(self, events: Sequence[Event]) -> Answer:
+        """See protocols.Answering."""
+        status, answer = await self._post(events)
+        return Answer(status, self._text(answer)[:ANSWER_CHARACTERS])
+
+    async def _post(self, events: Sequence[Event]) -> tuple[int, bytes]:
+        """Return the status of a delivery, and how the answer begins. Raises DeliveryFailed."""
         content = self._write(events)
         headers = self._headers(content)
         try:
@@ -61,6 +71,7 @@ class HttpHandler:
         answer = await _beginning(response, delivered=meaning is None)
         if meaning is not None:
             raise self._failure(response, meaning, answer)
+        return response.status, answer
 
     async def close(self) -> None:
         """See protocols.Handler."""
@@ -101,11 +112,12 @@ class HttpHandler:
         if status in MAY_ASK_TO_WAIT:
             now = datetime.fromtimestamp(self._clock(), UTC)
             wait = parse_retry_after(response.headers.get("Retry-After"), now)
-        text = self._masked(answer.decode("utf-8", "replace"))
+        text = self._text(answer)
         return DeliveryFailed(*meaning, f"answered {status}", status=status, retry_after=wait, answer=text)
 
-    def _masked(self, text: str) -> str:
+    def _text(self, answer: bytes) -> str:
         """Return an answer without what of our request it repeats that nobody else should see."""
+        text = answer.decode("utf-8", "replace")
         for secret in self._sent_secrets():
             if len(secret) >= _SECRET_CHARACTERS:
                 text = text.replace(secret, MASK)
