@@ -62,6 +62,10 @@ class Parked:
     cause: str | None = None
     history: tuple[Attempt, ...] = ()
 
+    def last_attempt_at(self) -> datetime | None:
+        """Return when it failed last; None where it was not tried."""
+        return self.history[-1].at if self.history else self.first_failed_at
+
     def history_with(self, attempt: Attempt) -> tuple[Attempt, ...]:
         """Return the history with one more attempt."""
         first, others = self.history[:1], self.history[1:]

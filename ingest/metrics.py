@@ -131,6 +131,10 @@ class Metrics:
             "headrace_handler_lag_seconds", "Age of the oldest of them", ["handler"], registry=registry
         )
         self.dead_letters = Gauge("headrace_handler_dead_letters", "Dead letters kept", ["handler"], registry=registry)
+        self.circuit_open = Gauge(
+            "headrace_handler_circuit_open", "1 while nothing but a probe is tried", ["handler"], registry=registry
+        )
+        self.paused = Gauge("headrace_handler_paused", "1 until somebody resumes it", ["handler"], registry=registry)
         self.skipped = LoopCounter(
             "headrace_handler_skipped",
             "Events that retention took before a paused handler had them",
@@ -193,7 +197,7 @@ class Metrics:
                 self.failures.labels(handler, cause)
             self.delivery_seconds.labels(handler)
             self.skipped.labels(handler)
-            for gauge in (self.lag_events, self.lag_seconds, self.dead_letters):
+            for gauge in (self.lag_events, self.lag_seconds, self.dead_letters, self.circuit_open, self.paused):
                 gauge.labels(handler)
 
     def counts(self, source: str, mode: str) -> dict[str, int]:

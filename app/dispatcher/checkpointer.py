@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from app.dispatcher.lanes import Lane
 from app.dispatcher.window import Window
@@ -17,6 +17,7 @@ _RENEW_SECONDS = LEASE_SECONDS / 3
 _SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours
 _BEHIND_EVENTS = 100
 _LOOK_SECONDS = 0.5
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _AHEAD_SECONDS = 0.2  # it looks through the whole window, and where saves are frequent the cursor moves on anyway
 
 
@@ -68,6 +69,12 @@ class Checkpointer:
             pairs = await self._cursor.due(now, limit, by_device=self._by_device, beyond=now + self._longest)
             self._window.retry(pairs)
         return len(pairs) == limit
+
+    async def fetch_first(self) -> None:
+        """Take the parked row that is due first into the window, also where that is not yet."""
+        async with self._one_at_a_time:
+            await self._save()
+            self._window.retry(await self._cursor.due(_NEVER, 1, by_device=self._by_device))
 
     async def refill(self, lane: Lane) -> None:
         """Take what is parked next in a device's lane into the window."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import structlog
 
-from ingest.deliveries import HandlerLag, Parked
+from ingest.deliveries import CircuitState, HandlerLag, Parked
 from ingest.delivery import FailureCause
 from ingest.event import Event
 from ingest.metrics import DELIVERY_OUTCOMES, Metrics
@@ -39,6 +39,8 @@ class HandlerMetrics:
         self._lag_events = metrics.lag_events.labels(handler)
         self._lag_seconds = metrics.lag_seconds.labels(handler)
         self._dead_letters = metrics.dead_letters.labels(handler)
+        self._circuit_open = metrics.circuit_open.labels(handler)
+        self._paused = metrics.paused.labels(handler)
         self.took = metrics.delivery_seconds.labels(handler).observe
         self.delivered = 0
         self._retried = 0
@@ -70,10 +72,13 @@ class HandlerMetrics:
         self._lag_events.set(lag.head - lag.position)
         self._lag_seconds.set(seconds)
         self._dead_letters.set(lag.dead)
+        self._circuit_open.set(lag.circuit.state is not CircuitState.CLOSED)
+        self._paused.set(lag.pause is not None)
 
     def stands_down(self) -> None:
         """Leave the gauges to whoever has the cursor now."""
-        for gauge in (self._lag_events, self._lag_seconds, self._dead_letters):
+        gauges = (self._lag_events, self._lag_seconds, self._dead_letters, self._circuit_open, self._paused)
+        for gauge in gauges:
             gauge.set(0)
 
 

@@ -47,6 +47,10 @@ class Lane:
         while line and len(batch) < most and not line[0].has_failed():
             batch.append(line.popleft())
 
+    def put_back(self, delivery: Delivery) -> None:
+        """Let what was taken from the queue be the next one again."""
+        self.queue.appendleft(delivery)
+
     def is_idle(self) -> bool:
         """Return whether there is nothing to do here, not even to look for parked rows."""
         return self.resting or (self.parked_to is None and not self.queue and not self.retries)
@@ -88,6 +92,7 @@ class Ready:
 
     What failed before is likely to fail again, maybe by its whole timeout; new events must not wait behind that.
     `in_batches`: one worker at a time fills a batch, and has all the lanes with new events until it is `filled`.
+    While it is held all lanes wait, but for one that is `let_through`.
     """
 
     def __init__(self, workers: int, *, in_batches: bool = False) -> None:
@@ -101,6 +106,41 @@ class Ready:
         self._filling: Lane | None = None  # the first lane of the batch that is being filled
         self._more = asyncio.Event()
         self._closed = False
+        self.held = False
+        self._let_through: Lane | None = None
+
+    def hold(self) -> None:
+        """Give out no lane until `go_on`."""
+        self.held = True
+        self._more.set()
+
+    def go_on(self) -> None:
+        """Give out lanes again."""
+        self.held = False
+        lane, self._let_through = self._let_through, None
+        if lane is not None:
+            self.put(lane)
+        for _ in range(min(len(self._idle), len(self._new) + len(self._parked))):
+            self._wake()
+
+    def let_through(self, lane: Lane) -> None:
+        """Give out a lane that waits nowhere, though all others are held."""
+        self._let_through = lane
+        self._wake()
+
+    def take_newest(self) -> Lane | None:
+        """Remove and return the lane with the newest event before which nothing of its device is undelivered."""
+        lane = max((lane for lane in self._new if not lane.is_held_back()), key=_first_new, default=None)
+        if lane is not None:
+            self._new.remove(lane)
+        return lane
+
+    def take_oldest_parked(self) -> Lane | None:
+        """Remove and return the lane with the oldest parked event that is in hand."""
+        lane = min((lane for lane in self._parked if lane.retries), key=_first_parked, default=None)
+        if lane is not None:
+            self._parked.remove(lane)
+        return lane
 
     def put(self, lane: Lane) -> None:
         """Put a lane last in its line."""
@@ -129,6 +169,8 @@ class Ready:
 
     def get_nowait(self) -> Lane | None:
         """As `get`, None where there is no lane that may be worked at."""
+        if self.held:
+            return self._take_let_through()
         if self._parked and len(self._trying_again) < self._share and (self._parked_next or not self._new):
             lane = self._parked.popleft()
             self._trying_again.add(lane)
@@ -150,6 +192,12 @@ class Ready:
                 return lane
             self.put(lane)  # something was parked in it since
         return None
+
+    def _take_let_through(self) -> Lane | None:
+        lane, self._let_through = self._let_through, None
+        if lane is not None and lane.is_held_back():
+            self._trying_again.add(lane)
+        return lane
 
     async def wait_for_new(self, seconds: float) -> None:
         """Return when there may be more for a batch, at the latest after so many seconds, or when closed."""
@@ -192,3 +240,11 @@ class Ready:
             if not idle.done():
                 idle.set_result(None)
                 return
+
+
+def _first_new(lane: Lane) -> int:
+    return lane.queue[0].position if lane.queue else 0
+
+
+def _first_parked(lane: Lane) -> int:
+    return lane.retries[0].position

@@ -13,10 +13,12 @@ import structlog
 
 from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.context import HandlerContext
+from app.dispatcher.gate import Gate
+from app.dispatcher.probes import Probes
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
 from app.handlers.filters import make_filter
-from ingest.deliveries import Seen
+from ingest.deliveries import CLOSED, Circuit, CircuitState, Seen
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.protocols import Cursor
 from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
@@ -58,6 +60,9 @@ class LeaseSession:
         self._checkpointer = Checkpointer(
             cursor, self._window, context.clock, asked_at=asked_at, by_device=by_device, longest=longest
         )
+        self._gate = Gate(settings, self._window, context.clock)
+        self._probes = Probes(self._gate, self._window, self._checkpointer)
+        self._shown = CLOSED
         self._workers: set[asyncio.Task[Any]] = set()
         self._wants = make_filter(context.settings)
 
@@ -67,17 +72,19 @@ class LeaseSession:
         Then what is in flight may finish, and the cursor is given back. Raises LeaseLost in an exception group if
         another process took the cursor, StoreRewound if the database was put back. A cancelled session is like a crash.
         """
+        await self._begin()
         try:
             async with asyncio.TaskGroup() as group:
-                steps = (self._read, self._retry, self._show, self._save)
-                reading, retrying, showing, saving = [group.create_task(self._forever(step)) for step in steps]
+                steps = (self._read, self._retry, self._show, self._probes.try_one)
+                taking_up = [group.create_task(self._forever(step)) for step in steps]
+                saving = group.create_task(self._forever(self._save))
                 for _ in range(self._context.settings.concurrency):
                     self._workers.add(group.create_task(self._keep_at_work()))
                 try:
                     await stopping.wait()
                 finally:
                     self._window.closed = True
-                for task in (reading, retrying, showing):
+                for task in taking_up:
                     task.cancel()
                 await self._drain()
                 for task in (saving, *self._workers):
@@ -85,9 +92,16 @@ class LeaseSession:
         except* AllLeftBehindError:
             log.error("calls_left_behind", handler=self._context.label, calls=self._context.left_behind.calls)
         finally:
+            self._gate.close()
             self._context.metrics.count()
             self._context.metrics.stands_down()
         await self._give_back()
+
+    async def _begin(self) -> None:
+        """Go on where the holder before left the circuit."""
+        lag = await self._cursor.lag()
+        self._shown = lag.circuit
+        self._gate.restore(lag.circuit)
 
     async def _drain(self) -> None:
         """Let the other workers finish what they have in hand, as long as a stop waits."""
@@ -100,7 +114,7 @@ class LeaseSession:
         """Have one worker at work, and another one when it does not come back from a call; raise what it raises."""
         behind = self._context.left_behind
         while not self._window.closed:
-            worker = Worker(self._context, self._window, self._checkpointer)
+            worker = Worker(self._context, self._window, self._checkpointer, self._gate)
             work = asyncio.create_task(worker.run())
             try:
                 await asyncio.wait((work, worker.gone), return_when=asyncio.FIRST_COMPLETED)
@@ -152,17 +166,31 @@ class LeaseSession:
             await self._context.feed.wait(after)
 
     async def _retry(self) -> None:
-        """Take up parked rows that are due, also those another process gave back."""
-        started = asyncio.get_running_loop().time()
-        more = await self._checkpointer.fetch_due(self._context.limits.retry_events)
-        took = asyncio.get_running_loop().time() - started
-        pause = max(_MORE_SECONDS if more else self._context.limits.round_seconds, 3 * took)
-        await asyncio.sleep(min(pause, _LONGEST_ROUND_SECONDS))
+        """Take up parked rows when they are due, and now and again those that another process gave back."""
+        time, limits, more = asyncio.get_running_loop().time, self._context.limits, False
+        started = time()
+        if not self._gate.stands_still:
+            more = await self._checkpointer.fetch_due(limits.retry_events)
+        took = time() - started
+        least = min(max(min(_MORE_SECONDS, limits.round_seconds), (3 if more else 10) * took), _LONGEST_ROUND_SECONDS)
+        most = least if more else min(max(least, limits.round_seconds), _LONGEST_ROUND_SECONDS)
+        await self._window.due.wait(least, most, self._context.clock)
 
     async def _show(self) -> None:
-        self._context.metrics.count()
-        self._context.metrics.show_lag(await self._cursor.lag(), self._context.clock())
-        await asyncio.sleep(self._context.limits.round_seconds)
+        context, gate = self._context, self._gate
+        context.metrics.count()
+        gate.changed.clear()
+        if gate.circuit != self._shown:
+            await self._show_circuit(gate.circuit)
+        context.metrics.show_lag(await self._cursor.lag(), context.clock())
+        await wait_at_most(gate.changed, context.limits.round_seconds)
+
+    async def _show_circuit(self, circuit: Circuit) -> None:
+        await self._cursor.show_circuit(circuit)
+        was, self._shown = self._shown, circuit
+        if CircuitState.CLOSED in {was.state, circuit.state} and was.state is not circuit.state:
+            say = log.info if circuit.state is CircuitState.CLOSED else log.error
+            say("circuit", handler=self._context.label, state=circuit.state.value, last_error=circuit.last_error)
 
     async def _save(self) -> None:
         await wait_at_most(self._window.plenty, self._context.limits.save_seconds)

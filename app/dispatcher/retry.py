@@ -25,32 +25,46 @@ class Retry:
         self._draw = random.uniform
 
     def park(
-        self, event: Event, before: Parked | None, failure: DeliveryFailed, attempt: Attempt, *, alone: bool = True
+        self,
+        event: Event,
+        before: Parked | None,
+        failure: DeliveryFailed,
+        attempt: Attempt,
+        *,
+        alone: bool = True,
+        stands_still: bool = False,
+        stood_still: timedelta = timedelta(),
     ) -> Parked:
         """Return the row of an event after an attempt that failed; `before` is its row until then.
 
         Where it was not `alone`, another event may be to blame: it is tried once more, whatever the failure says.
+        Where the handler `stands_still` now, it is first in line when that goes on. The time for which the handler
+        `stood_still` since the attempt before does not make it older.
         """
         now = attempt.at
         attempts = 1 if before is None else before.attempts + 1
-        first = now if before is None or before.first_failed_at is None else min(now, before.first_failed_at)
+        first = now
+        if before is not None and before.first_failed_at is not None:
+            first = min(now, before.first_failed_at + stood_still)
         ends = first + self._settings.max_age
         exhausted = now >= ends or (self._settings.attempts is not None and attempts >= self._settings.attempts)
-        dead = alone and (exhausted or failure.verdict is Verdict.DEAD)
+        dead = alone and (failure.verdict is Verdict.DEAD or (exhausted and not stands_still))
+        next_at = now if stands_still else min(now + self._delay(attempts, failure.retry_after or 0.0), ends)
         return Parked(
             position=event.position or 0,
             device=event.device,
             attempts=attempts,
             first_failed_at=first,
-            due_at=None if dead else min(now + self._delay(attempts), ends),
+            due_at=None if dead else next_at,
             error=text_of(failure),
             cause=attempt.cause,
             history=(attempt,) if before is None else before.history_with(attempt),
         )
 
-    def _delay(self, attempts: int) -> timedelta:
+    def _delay(self, attempts: int, retry_after: float) -> timedelta:
         least = self._backoff.seconds(attempts, self._draw)
-        return timedelta(seconds=self._draw(least, min(2 * least, self._longest)))
+        seconds = max(self._draw(least, 2 * least), retry_after)
+        return timedelta(seconds=min(seconds, self._longest))
 
 
 def attempt_of(failure: DeliveryFailed, now: datetime, seconds: float) -> Attempt:

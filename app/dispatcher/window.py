@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.dispatcher.context import DispatchLimits
+from app.dispatcher.due_times import DueTimes
 from app.dispatcher.lanes import Delivery, Key, Lane, Ready
 from app.dispatcher.left_out import LeftOut
 from ingest.deliveries import Parked
@@ -37,7 +38,7 @@ class Window:
     """The events between the cursor at `position` and what was read.
 
     `ready` holds the lanes that have something to deliver and none of the `workers` yet. `plenty` is set when there is
-    much to save. `had`: positions that were delivered before the cursor was acquired.
+    much to save. `due` has the times of what failed here. `had`: what was delivered before the cursor was acquired.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Window:
         self.ready = Ready(workers, in_batches=in_batches)
         self.plenty = asyncio.Event()
         self.closed = False
+        self.due = DueTimes()
         self._settled = 0
         self._room = asyncio.Event()
         self._limits = limits
@@ -127,6 +129,7 @@ class Window:
         """Park it as `row` says; unless that is a dead letter, its lane rests and all behind it waits."""
         self._count()
         if row.due_at is not None:
+            self.due.add(row.due_at)
             delivery.lane.hold_back(row.position)
             self.rest(delivery.lane)
         if delivery.row is None:
@@ -157,6 +160,16 @@ class Window:
             self.free(lane)
         else:
             self.ready.put(lane)
+
+    def hold(self) -> None:
+        """Deliver nothing, and pass nothing that was not tried, until `go_on`."""
+        self.ready.hold()
+
+    def go_on(self) -> None:
+        """Deliver again."""
+        self.ready.go_on()
+        self.due.hurry()
+        self._pass()
 
     def close(self) -> None:
         """Deliver nothing more than what is being delivered."""
@@ -234,6 +247,8 @@ class Window:
         lane = first.lane
         if first.settled:
             return True
+        if self.ready.held:
+            return False
         if not lane.queue or lane.queue[0] is not first:  # it is being delivered
             return self._is_held_up() and self._spill(first)
         if lane.parked_to is None:

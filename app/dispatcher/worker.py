@@ -10,10 +10,12 @@ import structlog
 from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.context import HandlerContext
 from app.dispatcher.deadline import GIVEN_UP_AFTER, Deadline
+from app.dispatcher.gate import Gate
 from app.dispatcher.lanes import Delivery, Lane
 from app.dispatcher.retry import Retry, attempt_of
 from app.dispatcher.window import Window
-from ingest.delivery import failure_of
+from ingest.deliveries import Attempt, Parked
+from ingest.delivery import DeliveryFailed, failure_of
 from ingest.errors import StoreUnavailable
 from ingest.retrying import is_cancelled
 
@@ -29,7 +31,7 @@ class Worker:
     to take this one's checkpointer. A thread cannot be stopped, nor a coroutine that swallows its cancellation.
     """
 
-    def __init__(self, context: HandlerContext, window: Window, checkpointer: Checkpointer) -> None:
+    def __init__(self, context: HandlerContext, window: Window, checkpointer: Checkpointer, gate: Gate) -> None:
         settings, loop = context.settings, asyncio.get_running_loop()
         self._label = context.label
         self._handler = context.handler
@@ -38,6 +40,7 @@ class Worker:
         self._clock = context.clock
         self._window = window
         self._checkpointer = checkpointer
+        self._gate = gate
         self._retry = Retry(settings.retry, context.random)
         self._timeout_seconds = settings.timeout.total_seconds()
         self._batch_events = settings.batch.events
@@ -55,6 +58,7 @@ class Worker:
                 await (self._drain if self._batch_events == 1 else self._drain_together)(lane, deadline)
                 if not self.gone.done():
                     self._window.ready.release(lane)
+                    self._gate.left(lane)
         finally:
             deadline.close()
 
@@ -66,6 +70,9 @@ class Worker:
         for _ in range(_IN_A_ROW):
             now = await self._leave()
             if self._is_over():
+                return
+            if self._gate.in_force and not self._gate.admits(lane):
+                self._window.leave(lane)
                 return
             delivery = lane.take()
             if delivery is not None:
@@ -79,18 +86,23 @@ class Worker:
 
     async def _drain_together(self, lane: Lane, deadline: Deadline) -> None:
         """Deliver a batch that begins with what a lane has first, or look for what is parked in it."""
-        now = await self._leave()
-        lanes, first = [lane], lane.take()
+        now, lanes = await self._leave(), [lane]
+        is_admitted = not self._gate.in_force or self._gate.admits(lane)
+        is_probe = self._window.ready.held
+        first = lane.take() if is_admitted else None
         if first is not None:
             batch = [first]
-            if not first.has_failed():
+            if not first.has_failed() and not is_probe:
                 lane.fill(batch, self._batch_events)
-            if first.row is None and await self._gather(batch, lanes):
-                now = await self._leave()
+                if first.row is None and await self._gather(batch, lanes):
+                    now = await self._leave()
             self._window.ready.filled(lane)
-            if not self._is_over():
+            if self._window.ready.held and not is_probe:
+                while batch:
+                    batch[-1].lane.put_back(batch.pop())
+            elif not self._is_over():
                 await self._deliver(batch, lanes, deadline, now)
-        elif not lane.is_idle():
+        elif is_admitted and not lane.is_idle():
             await self._refill(lane)
         self._window.ready.filled(lane)
         if not self._is_over():
@@ -128,6 +140,8 @@ class Worker:
 
     async def _deliver(self, batch: Sequence[Delivery], lanes: Sequence[Lane], deadline: Deadline, now: float) -> None:
         self._batch, self._lanes = batch, lanes
+        if self._gate.limit is not None:
+            self._gate.spend(len(batch))
         events = [batch[0].event] if len(batch) == 1 else [delivery.event for delivery in batch]
         error = await deadline.attempt(self._handler.deliver, events, now)
         if self.gone.done():  # what it came to was settled long ago
@@ -136,6 +150,8 @@ class Worker:
         self._metrics.took(seconds)
         if error is None:
             self._metrics.delivered += len(batch)
+            if self._gate.troubled:
+                self._gate.succeeded(lanes[0])
             if len(batch) == 1:
                 self._window.delivered(batch[0])
             else:
@@ -146,10 +162,24 @@ class Worker:
     def _fail(self, error: BaseException, seconds: float) -> None:
         failure, alone = failure_of(error), len(self._batch) == 1
         attempt = attempt_of(failure, self._clock(), seconds)
-        rows = [self._retry.park(each.event, each.row, failure, attempt, alone=alone) for each in self._batch]
+        self._gate.failed(self._lanes[0], failure)
+        rows = [self._park(each, failure, attempt, alone=alone) for each in self._batch]
         self._metrics.failed(failure.cause, rows, self._batch[0].event, error)
         for delivery, row in zip(self._batch, rows, strict=True):
             self._window.failed(delivery, row)
+
+    def _park(self, delivery: Delivery, failure: DeliveryFailed, attempt: Attempt, *, alone: bool) -> Parked:
+        before, gate = delivery.row, self._gate
+        stood_still = gate.open_since(None if before is None else before.last_attempt_at(), attempt.at)
+        return self._retry.park(
+            delivery.event,
+            before,
+            failure,
+            attempt,
+            alone=alone,
+            stands_still=gate.stands_still,
+            stood_still=stood_still,
+        )
 
     def _give_up(self) -> None:
         """Leave a call behind that does not end, and its lanes to others."""

@@ -6,15 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from ingest.protocols import Handler
 from ingest.settings.fields import STRICT, Texts
-from ingest.settings.quantities import Count, Duration, PositiveDuration
+from ingest.settings.quantities import Count, Duration, PositiveDuration, Rate, parse_count
 
 
 class RetrySettings(BaseModel):
-    """Back-off from `base` to `cap` with full jitter, until `max_age` or `attempts` (the first included)."""
+    """Back-off from `base` to `cap` with jitter upwards, until `max_age` or `attempts` (the first included)."""
 
     model_config = STRICT
 
@@ -40,8 +40,19 @@ class BatchSettings(BaseModel):
     wait: Duration = timedelta(seconds=1)
 
 
+class CircuitSettings(BaseModel):
+    """So many `failures` in a row open it (0: never); then one event is tried each `probe`, doubling to ten minutes."""
+
+    model_config = STRICT
+
+    failures: Annotated[int, BeforeValidator(parse_count), Field(ge=0)] = 10
+    probe: PositiveDuration = timedelta(seconds=30)
+
+
 class HandlerSettings(BaseModel):
     """One handler. Empty `names`, `products` or `devices` are all of them; `names` and `exclude` are prefixes.
+
+    `rate` bounds the events that are tried, of all replicas together: only one of them has the handler's cursor.
 
     A type of handler extends it: with `type: Literal["<its name>"]`, keys of its own, and `build`.
     """
@@ -57,8 +68,10 @@ class HandlerSettings(BaseModel):
     order: Literal["device", "none"] = "device"
     concurrency: Annotated[Count, Field(le=1000)] = 16
     timeout: PositiveDuration = timedelta(seconds=20)
+    rate: Rate | None = None
     batch: BatchSettings = BatchSettings()
     retry: RetrySettings = RetrySettings()
+    circuit: CircuitSettings = CircuitSettings()
     start: Literal["now", "beginning"] = Field(default="now", alias="from")
 
     def build(self, label: str, folder: Path) -> Handler:

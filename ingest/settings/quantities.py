@@ -1,4 +1,4 @@
-"""Durations ("20s") and sizes ("64KiB") as the configuration writes them, there and back."""
+"""Durations ("20s"), sizes ("64KiB") and rates ("100/s") as the configuration writes them, there and back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _DURATION_UNITS = {
     "ms": timedelta(milliseconds=1),
 }
 _SIZE_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
+_RATE_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_RATE = re.compile(r"([0-9]{1,9}) ?/ ?(s|m|h)")
 _QUANTITY = re.compile(r"([0-9]{1,15}) ?([A-Za-z]*)")
-_RATE = re.compile(r"([0-9]{1,9}) ?/ ?s")
 _FOREVER = "forever"
 MAX_DURATION = timedelta(days=36500)
 
@@ -78,11 +79,19 @@ def format_size(size: int) -> str:
 
 
 def parse_rate(value: Any) -> float:
-    """Return how many a second a text such as "50/s" names. Raises ValueError."""
+    """Return how many in a second a text such as "100/s", "30/m" or "10/h" means. Raises ValueError."""
+    if isinstance(value, float):
+        return value
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
-        raise ValueError('expected a rate above zero such as "50/s"')
-    return float(match[1])
+        raise ValueError('expected a rate above zero such as "100/s", "30/m" or "10/h"')
+    return int(match[1]) / _RATE_SECONDS[match[2]]
+
+
+def format_rate(rate: float) -> str:
+    """Return a rate by the shortest time in which it is a whole number."""
+    found = ((round(rate * seconds), seconds, name) for name, seconds in _RATE_SECONDS.items())
+    return next((f"{count}/{name}" for count, seconds, name in found if count / seconds == rate), f"{rate:g}/s")
 
 
 def parse_count(value: Any) -> Any:
@@ -95,5 +104,6 @@ def parse_count(value: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(parse_positive_duration), PlainSerializer(format_duration)]
 Retention = Annotated[timedelta | None, BeforeValidator(parse_retention), PlainSerializer(format_retention)]
+Rate = Annotated[float, BeforeValidator(parse_rate), PlainSerializer(format_rate)]
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1)]

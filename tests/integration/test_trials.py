@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from app.api import HandlersHere
-from app.handlers.http import HttpSettings
+from app.handlers.http.settings import HttpSettings
 from app.handlers.log import LogSettings
 from app.handlers.python import PythonSettings
 from app.settings import HandlerSettings

@@ -133,9 +133,13 @@ class Stage:
     def dispatcher(
         self, handler: Handler, *, pace: DispatchLimits = HURRY, begin: str = "beginning", **settings: Any
     ) -> Dispatcher:
-        """A dispatcher of another process, so to say: it has a connection to cursors of its own."""
+        """A dispatcher of another process, so to say: it has a connection to cursors of its own.
+
+        Without a circuit, unless the test wants one: what fails is tried again.
+        """
+        values = {"type": "log", "from": begin, "circuit": {"failures": 0}} | settings
         return Dispatcher(
-            {"h": (handler, SETTINGS.validate_python({"type": "log", "from": begin} | settings))},
+            {"h": (handler, SETTINGS.validate_python(values))},
             self.feed,
             SqlCursors(self.database, self.rewinds),
             self.metrics,
