@@ -1,4 +1,4 @@
-"""The README is followed to the letter: its commands run, its configuration is valid, its handler handles."""
+"""README and docs/modes.md are followed to the letter: commands run, configuration is valid, the handler handles."""
 
 from __future__ import annotations
 
@@ -13,21 +13,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.documents import CHECKOUT, block, blocks
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-README = (CHECKOUT / "README.md").read_text()
+README = "README.md"
+MODES = "docs/modes.md"
+LINK = re.compile(r"\]\(([^)]+)\)")
 ADDRESS = "http://127.0.0.1:8000"
-
-
-def blocks(language: str) -> list[str]:
-    """The code blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
-def block(language: str, holds: str) -> str:
-    """The first code block of a language that holds a text."""
-    return next(code for code in blocks(language) if holds in code)
 
 
 def shell(command: str, server: Server) -> str:
@@ -56,12 +48,31 @@ def read(server: Server, path: str) -> Any:
 @pytest.mark.parametrize("language", ["sh", "toml", "python"])
 def test_the_readme_has_such_examples(language: str) -> None:
     """The tests below would be empty if the README lost its examples."""
-    assert blocks(language)
+    assert blocks(README, language)
+
+
+@pytest.mark.parametrize("page", [README, *(f"docs/{path.name}" for path in sorted((CHECKOUT / "docs").glob("*.md")))])
+def test_links_lead_somewhere(page: str) -> None:
+    """Each page, and each heading of it, that is linked to is there."""
+    text = (CHECKOUT / page).read_text()
+    links = [link for link in LINK.findall(text) if not link.startswith("http")]
+    assert links
+    for link in links:
+        path, _, heading = link.partition("#")
+        target = (CHECKOUT / page).parent / path if path else CHECKOUT / page
+        assert target.exists(), link
+        assert not heading or heading in anchors(target.read_text()), link
+
+
+def anchors(text: str) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_each_documented_body_is_taken(tmp_path: Path) -> None:
     """Every curl of the README is answered 204, and what it posted can be read back as the README says."""
-    examples = block("sh", "the same event again")
+    examples = block(README, "sh", "the same event again")
     with Server(tmp_path, "") as server:
         answers = re.findall(r"HTTP/1\.1 (\d+)", shell(examples, server))
 
@@ -69,15 +80,15 @@ def test_each_documented_body_is_taken(tmp_path: Path) -> None:
         counts = read(server, "/api/v1/sources")["sources"][0]["counts"]
         assert (counts["stored"], counts["duplicate"], counts["rejected"]) == (6, 1, 1)
 
-        reading = shell(block("sh", "headrace events  "), server)
+        reading = shell(block(README, "sh", "headrace events  "), server)
         assert "temperature" in reading
         assert "missing_name" in reading
 
 
 def test_the_documented_configuration_and_handler_work(tmp_path: Path) -> None:
     """The small file and its python handler, copied out of the README, deliver an event."""
-    (tmp_path / "fleet_rules.py").write_text(block("python", "on_event"))
-    config = block("toml", "[handlers.rules]").replace("${HOOK_SECRET}", "a-secret-of-the-test")
+    (tmp_path / "fleet_rules.py").write_text(block(README, "python", "on_event"))
+    config = block(README, "toml", "[handlers.rules]").replace("${HOOK_SECRET}", "a-secret-of-the-test")
     with Server(tmp_path, config) as server:
         body = b'{"event":"temperature","data":"21.5","published_at":"2026-07-28T16:53:05.616Z","coreid":"d1"}'
         headers = {"X-Particle-Key": "a-secret-of-the-test"}
@@ -92,7 +103,7 @@ def test_the_documented_configuration_and_handler_work(tmp_path: Path) -> None:
 
 def test_the_generic_example_takes_a_github_event(tmp_path: Path) -> None:
     """The README's table for GitHub identifies a delivery by its header: sent twice, it is one event."""
-    config = block("toml", "[sources.github]").replace("${GITHUB_SECRET}", "It's a Secret to Everybody")
+    config = block(README, "toml", "[sources.github]").replace("${GITHUB_SECRET}", "It's a Secret to Everybody")
     signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"  # GitHub's own example
     with Server(tmp_path, config) as server:
         headers = {"X-Hub-Signature-256": signature, "X-GitHub-Event": "push", "X-GitHub-Delivery": "72d3162e"}
@@ -102,9 +113,9 @@ def test_the_generic_example_takes_a_github_event(tmp_path: Path) -> None:
 
 
 def test_the_push_example_is_a_valid_configuration(tmp_path: Path) -> None:
-    """What the README says for pushes is taken by `headrace check`, which shows whose tokens are let in."""
+    """What the page says for pushes is taken by `headrace check`, which shows whose tokens are let in."""
     config = tmp_path / "headrace.toml"
-    config.write_text(block("toml", "google-oidc"))
+    config.write_text(block(MODES, "toml", "google-oidc"))
     command = [sys.executable, "-m", "app.cli", "check", "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
@@ -113,7 +124,7 @@ def test_the_push_example_is_a_valid_configuration(tmp_path: Path) -> None:
 
 def test_the_console_template_gives_an_event(tmp_path: Path) -> None:
     """Particle's template, filled in by the cloud, is decoded with its attributes."""
-    template = next(code for code in blocks("") if "PARTICLE_EVENT_NAME" in code)
+    template = next(code for code in blocks(README, "") if "PARTICLE_EVENT_NAME" in code)
     values = {
         "PARTICLE_EVENT_ID": "e-1",
         "PARTICLE_EVENT_NAME": "temperature",
