@@ -117,7 +117,7 @@ def _signature(keyed: HMAC, signed: bytes) -> str:
 def _keyed(secret: str) -> HMAC | None:
     """Return a signature that waits for its message: OpenSSL takes 12 µs of a delivery's 110 to begin one from a key."""
     key = webhook_key(secret)
-    return HMAC(key, digestmod="sha256") if key else None
+    """Return a signature that waits for its message: to begin one from a key takes OpenSSL 12 µs."""
 
 
 def proxy_of(url: URL) -> URL | None:
