@@ -22,7 +22,8 @@ class Gate:
     """Asked before a delivery begins while it is `in_force`, and told how it ended while it is `troubled`.
 
     While it is shut the window's lanes are held: nothing is taken, so nothing is parked or grows older.
-    `circuit` is the state for others to see; `changed` is set with it. `resumed` is set when a pause is over.
+    `circuit` is the state for others to see, `pause_because` why the receiver wants a pause that is to be written into
+    the store; `changed` is set with either. `resumed` is set when a pause is over.
     """
 
     def __init__(self, settings: HandlerSettings, window: Window, clock: Callable[[], datetime]) -> None:
@@ -62,11 +63,16 @@ class Gate:
             self._update()
 
     def obey(self, pause: Pause | None) -> None:
-        """Follow what the store says of a pause; whatever was asked for here is written there by now."""
-        if self._paused and pause is None:
+        """Follow what the store says of a pause. It stays in force here when it is over: others begin anew then."""
+        if pause is None and self._paused:
             self.resumed.set()
-        self._paused, self.pause_because = pause is not None, None
-        self._update()
+        elif pause is not None:
+            self._paused = True
+            self._update()
+
+    def pause_written(self) -> None:
+        """Note that the pause which the receiver wanted is in the store."""
+        self._paused, self.pause_because = True, None
 
     def admits(self, lane: Lane) -> bool:
         """Return whether the next delivery of a lane may begin now."""

@@ -67,7 +67,7 @@ class LeaseSession:
         self._wants = make_filter(context.settings)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set, or all calls that may be left behind are.
+        """Work until `stopping` is set, a pause is over, or all calls that may be left behind are.
 
         Then what is in flight may finish, and the cursor is given back. Raises LeaseLost in an exception group if
         another process took the cursor, StoreRewound if the database was put back. A cancelled session is like a crash.
@@ -81,7 +81,7 @@ class LeaseSession:
                 for _ in range(self._context.settings.concurrency):
                     self._workers.add(group.create_task(self._keep_at_work()))
                 try:
-                    await stopping.wait()
+                    await self._wait_until_over(stopping)
                 finally:
                     self._window.closed = True
                 for task in taking_up:
@@ -98,10 +98,20 @@ class LeaseSession:
         await self._give_back()
 
     async def _begin(self) -> None:
-        """Go on where the holder before left the circuit."""
+        """Go on with the circuit and the pause that are in the store."""
         lag = await self._cursor.lag()
         self._shown = lag.circuit
         self._gate.restore(lag.circuit)
+        self._gate.obey(lag.pause)
+
+    async def _wait_until_over(self, stopping: asyncio.Event) -> None:
+        """Wait for the end. After a pause the work begins anew at the cursor: retention may have taken what is here."""
+        ends = [asyncio.ensure_future(event.wait()) for event in (stopping, self._gate.resumed)]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in ends:
+                each.cancel()
 
     async def _drain(self) -> None:
         """Let the other workers finish what they have in hand, as long as a stop waits."""
@@ -182,8 +192,17 @@ class LeaseSession:
         gate.changed.clear()
         if gate.circuit != self._shown:
             await self._show_circuit(gate.circuit)
-        context.metrics.show_lag(await self._cursor.lag(), context.clock())
+        if gate.pause_because is not None:
+            await self._pause(gate.pause_because)
+        lag = await self._cursor.lag()
+        gate.obey(lag.pause)
+        context.metrics.show_lag(lag, context.clock())
         await wait_at_most(gate.changed, context.limits.round_seconds)
+
+    async def _pause(self, because: str) -> None:
+        await self._context.cursors.pause(self._context.label, because)
+        self._gate.pause_written()
+        log.error("paused", handler=self._context.label, because=because, consequence="until somebody resumes it")
 
     async def _show_circuit(self, circuit: Circuit) -> None:
         await self._cursor.show_circuit(circuit)

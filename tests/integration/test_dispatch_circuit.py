@@ -3,84 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from app.dispatcher import DispatchLimits
 from ingest.deliveries import CircuitState
-from ingest.delivery import DeliveryFailed, FailureCause, Verdict
+from ingest.delivery import Verdict
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from storage.tables import deliveries
-from tests.support.dispatching import (
-    NOON,
-    Recorder,
-    Stage,
-    an_event,
-    balanced,
-    running,
-    staged,
-)
-from tests.support.on_the_loop import OnTheLoop
+from tests.support.dispatching import Recorder, an_event, balanced, running
+from tests.support.receiver import PACE, Receiver, on_stage, parked_rows, refused
 from tests.support.virtual_time import in_virtual_time, virtual_loop
 
-PACE = DispatchLimits()
 BATCHES = pytest.mark.parametrize("batch", [1, 4], ids=["singly", "in batches"])
-
-
-def loop_clock(speed: float = 1.0) -> Callable[[], datetime]:
-    """The time of day that goes with the loop's, or so many times as fast."""
-    loop = virtual_loop()
-    began = loop.time()
-    return lambda: NOON + timedelta(seconds=(loop.time() - began) * speed)
-
-
-@asynccontextmanager
-async def on_stage(folder: Path, speed: float = 1.0) -> AsyncIterator[Stage]:
-    """An empty store in virtual time."""
-    async with staged(OnTheLoop(folder / "test.db"), loop_clock(speed)) as stage:
-        yield stage
-
-
-def refused(verdict: Verdict, status: int = 500, retry_after: float | None = None) -> DeliveryFailed:
-    """What a receiver's answer is raised as."""
-    causes = {Verdict.OPEN: FailureCause.UNAUTHORIZED, Verdict.PAUSE: FailureCause.GONE, Verdict.DEAD: "refused"}
-    cause = FailureCause(causes.get(verdict, FailureCause.SERVER_ERROR))
-    return DeliveryFailed(cause, verdict, f"answered {status}", status=status, retry_after=retry_after)
-
-
-class Receiver:
-    """A receiver that can be away; it remembers what it was asked to take, and when."""
-
-    def __init__(self, failure: Callable[[], BaseException] = lambda: refused(Verdict.RETRY)) -> None:
-        self.away = True
-        self.bad: set[int] = set()
-        self.asked: list[tuple[float, int]] = []
-        self._failure = failure
-        self.handler = Recorder(self.take)
-
-    def take(self, event: Event) -> None:
-        """Take it or not."""
-        self.asked.append((virtual_loop().time(), event.position or 0))
-        if self.away or event.position in self.bad:
-            raise self._failure()
-
-    def calls(self) -> list[int]:
-        """The positions it was asked to take since it was asked last."""
-        asked, self.asked = self.asked, []
-        return [position for _, position in asked]
-
-
-async def rows(stage: Stage) -> list[Any]:
-    """The parked rows."""
-    statement = select(deliveries).order_by(deliveries.c.position)
-    return list(await stage.database.read(lambda connection: connection.execute(statement).all()))
 
 
 @BATCHES
@@ -103,7 +39,7 @@ def test_while_a_circuit_is_open_nothing_but_a_probe_is_tried(tmp_path: Path, ba
                 await asyncio.sleep(29)
                 tried = set(receiver.calls())
                 assert 3 <= len(tried) <= 4 * batch
-                parked = await rows(stage)
+                parked = await parked_rows(stage)
                 assert {row.position for row in parked} <= tried
                 found = await balanced(stage)
                 assert found.position < 20
@@ -113,7 +49,7 @@ def test_while_a_circuit_is_open_nothing_but_a_probe_is_tried(tmp_path: Path, ba
 
                 await asyncio.sleep(30 + 60 + 120)
                 assert len(receiver.calls()) == 3
-                assert {row.position for row in await rows(stage)} <= tried | set(receiver.handler.tried)
+                assert {row.position for row in await parked_rows(stage)} <= tried | set(receiver.handler.tried)
                 await balanced(stage)
 
                 receiver.away = False
@@ -135,18 +71,20 @@ async def test_a_receiver_that_is_away_for_ten_days_costs_no_event(tmp_path: Pat
         receiver = Receiver()
         await stage.commit([an_event(number, f"d{number % 9}") for number in range(100)])
         settings: dict[str, Any] = {"retry": {"max_age": "3d"}, "circuit": {}}
-        for days in (4, 6):
-            async with running(stage.dispatcher(receiver.handler, pace=PACE, **settings)):
-                await asyncio.sleep(days * 86400 / speed)
-                assert (await balanced(stage)).dead == 0
-                if days == 6:
-                    assert len(receiver.asked) < 60
-                    receiver.away = False
-                    receiver.bad = {receiver.handler.tried[0]}
-                    await asyncio.sleep(700)
-                    receiver.bad.clear()
-                    await asyncio.sleep(1300)
-                    found = await balanced(stage)
+        async with running(stage.dispatcher(receiver.handler, pace=PACE, **settings)):
+            await asyncio.sleep(4 * 86400 / speed)
+            assert (await balanced(stage)).dead == 0
+        async with running(stage.dispatcher(receiver.handler, pace=PACE, **settings)):
+            await asyncio.sleep(6 * 86400 / speed)
+            assert len(receiver.asked) < 60
+            receiver.away, receiver.bad = False, {receiver.handler.tried[0]}
+            while not receiver.handler.delivered:  # noqa: ASYNC110 - for the next probe
+                await asyncio.sleep(1)
+            await asyncio.sleep(1)
+            assert receiver.bad <= set(receiver.calls()[-100:]), "it has failed once more"
+            receiver.bad.clear()
+            while (found := await balanced(stage)).position < 100 or found.waiting:  # noqa: ASYNC110 - rows
+                await asyncio.sleep(1)
         assert (found.position, found.waiting, found.dead) == (100, 0, 0)
         for device in range(9):
             assert receiver.handler.of(f"d{device}") == list(range(device + 1, 101, 9))
@@ -203,11 +141,11 @@ async def test_what_is_refused_opens_no_circuit_and_closes_one(tmp_path: Path) -
             found = await balanced(stage)
             assert (found.dead, found.circuit.state) == (30, CircuitState.CLOSED)
 
-            receiver._failure = lambda: refused(Verdict.OPEN, 404)
+            receiver.failure = lambda: refused(Verdict.OPEN, 404)
             await stage.commit([an_event(number, f"d{number}") for number in range(30, 60)])
             await asyncio.sleep(5)
             assert (await balanced(stage)).circuit.state is CircuitState.OPEN
-            receiver._failure = DeadLetter
+            receiver.failure = DeadLetter
             await asyncio.sleep(30)
             found = await balanced(stage)
             assert (found.dead, found.circuit.state) == (60, CircuitState.CLOSED)
@@ -227,7 +165,7 @@ def test_a_receiver_that_asks_to_wait_is_left_alone(tmp_path: Path, batch: int) 
                 await asyncio.sleep(119)
                 assert len(receiver.calls()) <= batch
                 await balanced(stage)
-                receiver._failure = lambda: refused(Verdict.RETRY, 429, retry_after=86400)
+                receiver.failure = lambda: refused(Verdict.RETRY, 429, retry_after=86400)
                 await asyncio.sleep(10)
                 receiver.calls()
                 await asyncio.sleep(280)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from ingest.settings.quantities import (
     MAX_DURATION,
     format_duration,
+    format_rate,
     format_retention,
     format_size,
     parse_duration,
+    parse_rate,
     parse_retention,
     parse_size,
 )
@@ -78,3 +80,17 @@ def test_other_sizes_are_refused(value: object) -> None:
 def test_sizes_round_trip(size: int) -> None:
     """What is shown can be written back and means the same."""
     assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(("text", "rate"), [("100/s", 100.0), ("1/s", 1.0), ("30/m", 0.5), ("10/h", 10 / 3600)])
+def test_documented_rates(text: str, rate: float) -> None:
+    """So many in a second, a minute or an hour, shown again as written."""
+    assert parse_rate(text) == rate
+    assert format_rate(rate) == text
+
+
+@pytest.mark.parametrize("value", ["", "0/s", "100", 100, "-1/s", "1.5/s", "5/d", "5/seconds", "/s", True, None])
+def test_other_rates_are_refused(value: object) -> None:
+    """A bare number has no unit, and nothing is no rate."""
+    with pytest.raises(ValueError, match="expected a rate above zero such as"):
+        parse_rate(value)
