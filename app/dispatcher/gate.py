@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from app.dispatcher.circuit import CircuitBreaker
-from app.dispatcher.lanes import Lane
+from app.dispatcher.lanes import Delivery, Lane
 from app.dispatcher.rate_limit import RateLimit
+from app.dispatcher.suspects import Suspects
 from app.dispatcher.window import Window
 from ingest.deliveries import CLOSED, Circuit, CircuitState, Pause
 from ingest.delivery import DeliveryFailed, Verdict, text_of
@@ -29,12 +30,13 @@ class Gate:
     def __init__(self, settings: HandlerSettings, window: Window, clock: Callable[[], datetime]) -> None:
         self.in_force = False
         self.troubled = False
-        self.limit = None if settings.rate is None else RateLimit(settings.rate)
         self.circuit = CLOSED
         self.changed = asyncio.Event()
         self.resumed = asyncio.Event()
         self.pause_because: str | None = None
+        self.suspects: Suspects | None = None
         self._breaker = CircuitBreaker(settings.circuit.failures, settings.circuit.probe.total_seconds())
+        self._limit = None if settings.rate is None else RateLimit(settings.rate)
         self._cap_seconds = settings.retry.cap.total_seconds()
         self._window = window
         self._clock = clock
@@ -74,6 +76,11 @@ class Gate:
         """Note that the pause which the receiver wanted is in the store."""
         self._paused, self.pause_because = True, None
 
+    def watch(self, suspects: Suspects | None) -> None:
+        """Have each event marked before its delivery begins, or no longer."""
+        self.suspects = suspects
+        self._update()
+
     def admits(self, lane: Lane) -> bool:
         """Return whether the next delivery of a lane may begin now."""
         if lane is self._probe and self._probe_may_begin:
@@ -82,10 +89,15 @@ class Gate:
         self._update()
         return not self._window.ready.held
 
-    def spend(self, count: int) -> None:
-        """Count events whose delivery begins."""
-        if self.limit is not None:
-            self.limit.spend(count, self._loop.time())
+    async def begin(self, batch: Sequence[Delivery]) -> DeliveryFailed | None:
+        """Count and mark what was admitted; return why its delivery must not begin, if so. Raises as Suspects.begin."""
+        if self._limit is not None:
+            self._limit.spend(len(batch), self._loop.time())
+        return None if self.suspects is None else await self.suspects.begin(batch[0])
+
+    def is_single(self) -> bool:
+        """Return whether events are tried one by one now."""
+        return self._window.ready.held or self.suspects is not None
 
     def succeeded(self, lane: Lane) -> None:
         """Note that something was delivered: the receiver is there."""
@@ -148,10 +160,10 @@ class Gate:
     def _update(self) -> None:
         """Hold the lanes, or let them go on, by all that is known now."""
         now = self._loop.time()
-        opens_at = max(self._not_before, self.limit.opens_at(now) if self.limit else 0.0)
+        opens_at = max(self._not_before, self._limit.opens_at(now) if self._limit else 0.0)
         is_shut = self.stands_still or opens_at > now
         self._show(self._breaker.state)
-        self.in_force = is_shut or self.limit is not None
+        self.in_force = is_shut or self._limit is not None or self.suspects is not None
         self.troubled = self._breaker.is_open or self._breaker.in_a_row > 0
         self._news.set()
         if is_shut and not self._window.ready.held:

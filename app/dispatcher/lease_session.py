@@ -15,6 +15,7 @@ from app.dispatcher.checkpointer import Checkpointer
 from app.dispatcher.context import HandlerContext
 from app.dispatcher.gate import Gate
 from app.dispatcher.probes import Probes
+from app.dispatcher.suspects import Suspects
 from app.dispatcher.window import Window
 from app.dispatcher.worker import Worker
 from app.handlers.filters import make_filter
@@ -27,6 +28,7 @@ _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
 LAST_SAVE_SECONDS = 3.0
 STORE_AWAY = Backoff(first=0.2, longest=5.0)
+_LOOK_SECONDS = 0.1
 _CLINGING_SECONDS = 1.0  # for code that does not let itself be cancelled
 
 log = structlog.get_logger(__name__)
@@ -78,8 +80,7 @@ class LeaseSession:
                 steps = (self._read, self._retry, self._show, self._probes.try_one)
                 taking_up = [group.create_task(self._forever(step)) for step in steps]
                 saving = group.create_task(self._forever(self._save))
-                for _ in range(self._context.settings.concurrency):
-                    self._workers.add(group.create_task(self._keep_at_work()))
+                taking_up.append(group.create_task(self._employ(group)))
                 try:
                     await self._wait_until_over(stopping)
                 finally:
@@ -98,11 +99,29 @@ class LeaseSession:
         await self._give_back()
 
     async def _begin(self) -> None:
-        """Go on with the circuit and the pause that are in the store."""
+        """Go on with the circuit and the pause that are in the store, and look for what ended the last process."""
+        context, deaths = self._context, self._cursor.deaths
+        if deaths is not None and context.settings.runs_apart:
+            log.warning(
+                "events_tried_singly", handler=context.label, because="the process died", deaths=sum(deaths.values())
+            )
+            self._gate.watch(Suspects(self._cursor, deaths, context.limits, context.random.uniform))
         lag = await self._cursor.lag()
         self._shown = lag.circuit
         self._gate.restore(lag.circuit)
         self._gate.obey(lag.pause)
+
+    async def _employ(self, group: asyncio.TaskGroup) -> None:
+        """Start the workers; a single one until all that may have ended the last process has been tried."""
+        suspects = self._gate.suspects
+        if suspects is not None:
+            self._workers.add(group.create_task(self._keep_at_work()))
+            while not suspects.are_through(self._window):  # noqa: ASYNC110 - reading, fetching and delivering end it
+                await asyncio.sleep(_LOOK_SECONDS)
+            self._gate.watch(None)
+            await suspects.end()
+        for _ in range(self._context.settings.concurrency - len(self._workers)):
+            self._workers.add(group.create_task(self._keep_at_work()))
 
     async def _wait_until_over(self, stopping: asyncio.Event) -> None:
         """Wait for the end. After a pause the work begins anew at the cursor: retention may have taken what is here."""
@@ -173,6 +192,8 @@ class LeaseSession:
             self._window.admit(events, self._wants)
             self._checkpointer.seen = Seen(events[-1].position or after, events[-1].id)
         else:
+            if self._gate.suspects is not None:
+                self._gate.suspects.caught_up = True
             await self._context.feed.wait(after)
 
     async def _retry(self) -> None:
@@ -181,6 +202,8 @@ class LeaseSession:
         started = time()
         if not self._gate.stands_still:
             more = await self._checkpointer.fetch_due(limits.retry_events)
+            if self._gate.suspects is not None and not more:
+                self._gate.suspects.all_fetched = True
         took = time() - started
         least = min(max(min(_MORE_SECONDS, limits.round_seconds), (3 if more else 10) * took), _LONGEST_ROUND_SECONDS)
         most = least if more else min(max(least, limits.round_seconds), _LONGEST_ROUND_SECONDS)
@@ -219,6 +242,8 @@ class LeaseSession:
         try:
             async with asyncio.timeout(LAST_SAVE_SECONDS):
                 await self._checkpointer.save()
+                if self._gate.suspects is not None:
+                    await self._gate.suspects.end()
                 await self._cursor.release()
         except (StoreUnavailable, LeaseLost, StoreRewound, TimeoutError) as error:
             log.warning("cursor_not_saved", handler=self._context.label, error=str(error), consequence="redelivery")

@@ -142,6 +142,10 @@ class Window:
             self._held.discard(row.position)
             self._rows[row.position] = row
 
+    def has_parked_in_hand(self) -> bool:
+        """Return whether a parked event is being delivered, or waits for a worker."""
+        return bool(self._held)
+
     def rest(self, lane: Lane) -> None:
         """Leave a lane alone until its first parked row is due; the rows will be fetched again."""
         lane.resting = True

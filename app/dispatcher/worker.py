@@ -71,12 +71,16 @@ class Worker:
             now = await self._leave()
             if self._is_over():
                 return
-            if self._gate.in_force and not self._gate.admits(lane):
+            in_force = self._gate.in_force
+            if in_force and not self._gate.admits(lane):
                 self._window.leave(lane)
                 return
             delivery = lane.take()
             if delivery is not None:
-                await self._deliver((delivery,), (lane,), deadline, now)
+                if in_force:
+                    await self._deliver_in_force((delivery,), (lane,), deadline)
+                else:
+                    await self._deliver((delivery,), (lane,), deadline, now)
             elif lane.is_idle():
                 self._window.free(lane)
                 return
@@ -87,27 +91,32 @@ class Worker:
     async def _drain_together(self, lane: Lane, deadline: Deadline) -> None:
         """Deliver a batch that begins with what a lane has first, or look for what is parked in it."""
         now, lanes = await self._leave(), [lane]
-        is_admitted = not self._gate.in_force or self._gate.admits(lane)
-        is_probe = self._window.ready.held
-        first = lane.take() if is_admitted else None
-        if first is not None:
-            batch = [first]
-            if not first.has_failed() and not is_probe:
-                lane.fill(batch, self._batch_events)
-                if first.row is None and await self._gather(batch, lanes):
-                    now = await self._leave()
-            self._window.ready.filled(lane)
-            if self._window.ready.held and not is_probe:
-                while batch:
-                    batch[-1].lane.put_back(batch.pop())
-            elif not self._is_over():
-                await self._deliver(batch, lanes, deadline, now)
-        elif is_admitted and not lane.is_idle():
+        if self._gate.in_force and not self._gate.admits(lane):
+            pass
+        elif (first := lane.take()) is not None:
+            await self._deliver_together(first, lanes, deadline, now)
+        elif not lane.is_idle():
             await self._refill(lane)
         self._window.ready.filled(lane)
         if not self._is_over():
             for each in lanes:
                 self._window.leave(each)
+
+    async def _deliver_together(self, first: Delivery, lanes: list[Lane], deadline: Deadline, now: float) -> None:
+        """Fill a batch behind its first event, and deliver it unless lanes are held by then."""
+        batch, is_single, lane = [first], self._gate.is_single(), lanes[0]
+        if not first.has_failed() and not is_single:
+            lane.fill(batch, self._batch_events)
+            if first.row is None and await self._gather(batch, lanes):
+                now = await self._leave()
+        self._window.ready.filled(lane)
+        if self._window.ready.held and not is_single:
+            while batch:
+                batch[-1].lane.put_back(batch.pop())
+        elif self._gate.in_force:
+            await self._deliver_in_force(batch, lanes, deadline)
+        elif not self._is_over():
+            await self._deliver(batch, lanes, deadline, now)
 
     async def _gather(self, batch: list[Delivery], lanes: list[Lane]) -> bool:
         """Fill a batch of new events from other lanes too, and wait a while for more; return whether it waited."""
@@ -138,10 +147,20 @@ class Worker:
             now = self._time()
         return now
 
+    async def _deliver_in_force(self, batch: Sequence[Delivery], lanes: Sequence[Lane], deadline: Deadline) -> None:
+        """Deliver what the gate has admitted while it is in force."""
+        refusal = await self._gate.begin(batch)
+        now = await self._leave()
+        if self._is_over():
+            return
+        if refusal is None:
+            await self._deliver(batch, lanes, deadline, now)
+        else:
+            self._batch, self._lanes = batch, lanes
+            self._fail(refusal, 0.0)
+
     async def _deliver(self, batch: Sequence[Delivery], lanes: Sequence[Lane], deadline: Deadline, now: float) -> None:
         self._batch, self._lanes = batch, lanes
-        if self._gate.limit is not None:
-            self._gate.spend(len(batch))
         events = [batch[0].event] if len(batch) == 1 else [delivery.event for delivery in batch]
         error = await deadline.attempt(self._handler.deliver, events, now)
         if self.gone.done():  # what it came to was settled long ago

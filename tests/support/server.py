@@ -77,6 +77,11 @@ class Server:
 
     def start(self) -> None:
         """Start, and return when /readyz says so."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start, and return at once."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command("serve", "--host", "127.0.0.1", "--port", str(self.port)),
@@ -86,7 +91,7 @@ class Server:
                 env=self._environment,
                 start_new_session=True,
             )
-        self.wait_ready()
+        return self._process
 
     def wait_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when /readyz answers 200. Raises AssertionError after `seconds`, or if the process ended."""
