@@ -111,8 +111,7 @@ def test_a_process_that_is_killed_repeats_what_was_in_flight(tmp_path: Path) -> 
 
 def dead(folder: Path) -> list[dict[str, object]]:
     """The handler's dead letters."""
-    (found,) = document(folder, "dead", "rules")
-    return list(found["dead"])
+    return list(document(folder, "dead", "rules")["dead"])
 
 
 def saved_ahead(folder: Path) -> int:
