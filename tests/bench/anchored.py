@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.bench.beside import Beside
 from tests.bench.cost import Measured, cost
+from tests.bench.deliveries import Deliveries
 from tests.bench.hooks import BARE, DIRECT, EMPTY, LEAST_OF_EMPTY, NAIVE, PROXIED, WAYS, Hooks, anchors, headrace_on
 from tests.bench.load import Loader
 from tests.bench.measures import Measures
@@ -34,6 +36,7 @@ class Anchored:
         self._folder = folder
         self._sizes = sizes
         self._stores = stores
+        self._loader = loader
         self._hooks = Hooks(folder, loader, sizes)
         self._measures = Measures(folder, sizes, loader, stores)
 
@@ -50,6 +53,8 @@ class Anchored:
         yield self._memory()
         for kind in KINDS:
             yield from self._dispatch(kind)
+        for deliveries in (Deliveries, Beside):
+            yield from deliveries(self._folder, self._sizes, self._loader, self._stores).figures()
         yield from Streams(self._folder, self._sizes).figures(lambda: self._store_alone(SQLITE, 100))
         with Pulls(self._folder, self._sizes) as pulls:
             yield from pulls.figures()

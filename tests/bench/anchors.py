@@ -1,13 +1,14 @@
 """What Headrace is measured against, in the same run: `python -m tests.bench.anchors NAME PORT FOLDER` serves one.
 
 `bare` answers 204 from ASGI, `empty` is a FastAPI route that only reads the body, `naive` is the code one would write
-first: a model, a session, a commit per request, with the same durability (WAL, synchronous=FULL).
+first: a model, a session, a commit per request, with the same durability (WAL, synchronous=FULL). `counting` and
+`hanging` receive deliveries.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,28 @@ async def bare(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None
         pass
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
+
+
+def counting() -> ASGIApplication:
+    """As `bare`, and a GET tells how many POSTs have come: what deliveries are counted by."""
+    count = 0
+
+    async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        nonlocal count
+        if scope["method"] == "POST":
+            await bare(scope, receive, send)
+            count += 1
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(count).encode()})
+
+    return application
+
+
+async def hanging(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    """Never answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def empty() -> FastAPI:
@@ -84,8 +107,11 @@ def naive(folder: Path) -> FastAPI:
     return app
 
 
+ASGIApplication = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 ANCHORS: dict[str, Callable[[Path], Any]] = {
     "bare": lambda _: bare,
+    "counting": lambda _: counting(),
+    "hanging": lambda _: hanging,
     "empty": lambda _: empty(),
     "naive": naive,
 }

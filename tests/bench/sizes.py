@@ -10,7 +10,7 @@ class Sizes:
     """How much is measured: `rounds` of `seconds`; events for dispatch, memory and the bare store.
 
     `streamed` events come by one stream, which is watched for `quiet_seconds` when nothing comes; `pulled` messages
-    come from a subscription.
+    come from a subscription; `delivered` go to a receiver, `parked` wait for theirs.
     """
 
     rounds: int
@@ -21,6 +21,8 @@ class Sizes:
     streamed: int
     quiet_seconds: float
     pulled: int
+    delivered: int
+    parked: int
 
 
 FULL = Sizes(
@@ -32,6 +34,8 @@ FULL = Sizes(
     streamed=200_000,
     quiet_seconds=20.0,
     pulled=20_000,
+    delivered=20_000,
+    parked=100_000,
 )
 QUICK = Sizes(
     rounds=1,
@@ -42,4 +46,6 @@ QUICK = Sizes(
     streamed=20_000,
     quiet_seconds=2.0,
     pulled=4_000,
+    delivered=4_000,
+    parked=10_000,
 )

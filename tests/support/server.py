@@ -37,7 +37,7 @@ class Server:
         self.config = folder / "headrace.toml"
         self.config.write_text(config)
         self.https = https
-        self._environment = _environment() | dict(environment or {})
+        self.environment = _environment() | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Server:
         done = subprocess.run(
             self._command("migrate"),
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             check=False,
             timeout=60,
@@ -88,7 +88,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
             )
         return self._process
