@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -60,6 +61,16 @@ def test_a_stopped_server_is_left_out(running: Cluster) -> None:
     running.servers[1].start()
     running.verify(report.run, ledger)
     assert set(report.answers) == {"204"}, report
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("running", ["haproxy"], indirect=True)
+def test_haproxy_looks_at_readyz(running: Cluster) -> None:
+    """A server that drains is left out because its readyz is 503, while it still answers."""
+    running.servers[1].terminate()
+    log = (running.folder / "haproxy" / "balancer.log").read_text()
+    assert re.search(r"headrace/headrace-2 is DOWN, reason: Layer7 wrong status, code: 503", log), log
+    running.servers[1].start()
 
 
 def test_what_the_balancer_itself_does(running: Cluster) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.chaos.test_full_disk import can_mount, small_disk
 from tests.deploy.night import Night, an_event, night, posting
+from tests.support.required import missing
 
 
 class Fault(NamedTuple):
@@ -143,7 +144,7 @@ def test_an_alert_of_a_running_deployment(tmp_path: Path) -> None:
 def test_the_night_drill(tmp_path: Path) -> None:
     """Ten faults one after another."""
     if not can_mount(tmp_path):
-        pytest.skip("this user may not mount the small disk")
+        missing("this user may not mount the small disk")
     with small_disk(tmp_path / "disk") as disk, night(tmp_path, disk) as at:
         for fault in FAULTS:
             print(f"{fault.alert}: {(fault.make.__doc__ or '').strip()}")
