@@ -55,6 +55,7 @@ void loop();
 extern unsigned long number;
 
 int main() {
+    std::ios::sync_with_stdio(false);  // so that what is buffered is seen to be there
     setup();
     std::string line;
     while (true) {
