@@ -12,7 +12,7 @@ import pytest
 
 from tests.deploy.promtool import DEPLOY
 
-DOCUMENTS = [DEPLOY / "README.md", DEPLOY / "runbook.md"]
+DOCUMENTS = [DEPLOY / "README.md", DEPLOY / "runbook.md", DEPLOY.parent / "docs/delivery.md"]
 _CODE = re.compile(r"```sh\n(.*?)```|`([^`]+)`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#]+)\)")
 

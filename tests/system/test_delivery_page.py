@@ -109,13 +109,14 @@ def delivered(server: Server) -> float:
     return float(found[1])
 
 
-def test_the_documented_handler_is_a_valid_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [PAGE, "README.md"])
+def test_the_documented_handler_is_a_valid_configuration(tmp_path: Path, page: str) -> None:
     """`headrace check` takes it, with certificates where it says that they are."""
     certificate, key = make_certificate(tmp_path)
     shutil.copy(certificate, tmp_path / "ca.pem")
     shutil.move(certificate, tmp_path / "client.pem")
     shutil.move(key, tmp_path / "client.key")
-    (tmp_path / "headrace.toml").write_text(block(PAGE, "toml", "[handlers.alerts]"))
+    (tmp_path / "headrace.toml").write_text(block(page, "toml", "[handlers.alerts]"))
     command = [sys.executable, "-m", "app.cli", "check"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(ALERTS_TOKEN="t"), capture_output=True, text=True, check=False
