@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import aiohttp
 import uvloop
 
-from app.handlers.http_bodies import cloudevents
-from app.handlers.http_requests import signature
+from app.handlers.http.bodies import cloudevents
+from app.handlers.http.requests import signature
 from ingest.event import Event, Origin
 from ingest.formats.particle import ParticleFormat
 from tests.bench.cost import Measured
