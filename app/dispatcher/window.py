@@ -251,11 +251,9 @@ class Window:
         lane = first.lane
         if first.settled:
             return True
-        if self.ready.held:
-            return False
         if not lane.queue or lane.queue[0] is not first:  # it is being delivered
             return self._is_held_up() and self._spill(first)
-        if lane.parked_to is None:
+        if lane.parked_to is None or self.ready.held:
             return False
         lane.queue.popleft()
         lane.hold_back(first.position)  # a refill that read before this must not let the queue flow again
@@ -272,7 +270,7 @@ class Window:
 
     def _is_held_up(self) -> bool:
         """Return whether the window is full, mostly of settled events: all could go on but for a slow delivery."""
-        return 2 * self._ahead_settled > len(self._ahead) and self.is_full()
+        return 2 * self._ahead_settled > len(self._ahead) and self.is_full() and not self.ready.held
 
     def is_full(self) -> bool:
         """Return whether nothing more is read until something is settled and saved."""

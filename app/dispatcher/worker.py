@@ -58,7 +58,8 @@ class Worker:
                 await (self._drain if self._batch_events == 1 else self._drain_together)(lane, deadline)
                 if not self.gone.done():
                     self._window.ready.release(lane)
-                    self._gate.left(lane)
+                    if self._gate.in_force:
+                        self._gate.left(lane)
         finally:
             deadline.close()
 
