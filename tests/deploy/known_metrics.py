@@ -12,8 +12,6 @@ from ingest.metrics import Metrics
 WAITING = {
     "headrace_balance_difference_events": "the hourly light verify",
     "headrace_events_lost_total": "the Auditor, which follows sequence numbers",
-    "headrace_handler_circuit_open": "the state of handlers",
-    "headrace_handler_paused": "the state of handlers",
 }
 _NAME = re.compile(r"(?<![:\w])headrace_\w+")
 

@@ -55,11 +55,15 @@ type = "python"
 call = "night_rules:on_event"
 timeout = "5m"
 from = "beginning"
+[handlers.alerts]
+type = "http"
+url = "http://127.0.0.1:{receiver}/"
+circuit = {{ failures = 5, probe = "1s" }}
 """
 
 
 class Upstream:
-    """An event stream that says nothing but that it is there; it can refuse the token, or be gone."""
+    """An event stream that says nothing but that it is there, and a receiver; it can refuse the token, or be gone."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -84,6 +88,11 @@ class Upstream:
                     while self.connection in upstream._open:
                         self.wfile.write(b":ok\n\n")
                         time.sleep(0.5)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(204)
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -115,19 +124,21 @@ class Night:
     folder: Path
     server: Server
     upstream: Upstream
+    receiver: Upstream
     prometheus: Prometheus
     store_file: Path
     sending: threading.Event
 
     def confirm(self, alert: str) -> str:
         """Return what the first command of the runbook prints."""
-        return self._run(first_command(alert))
+        return self.run(first_command(alert))
 
     def mend(self, alert: str, beginning: str) -> None:
         """Run the command of the runbook that begins so."""
-        self._run(command_that_mends(alert, beginning))
+        self.run(command_that_mends(alert, beginning))
 
-    def _run(self, command: str) -> str:
+    def run(self, command: str) -> str:
+        """Run a command as an operator does, with the variables of the runbook; all that it printed."""
         known = {
             "URL": self.server.url,
             "READ_TOKEN": READ_TOKEN,
@@ -144,11 +155,18 @@ class Night:
 def night(folder: Path, disk: Path | None = None) -> Iterator[Night]:
     """A deployment under a steady load in which nothing is wrong. `disk`: where its SQLite file is."""
     store = (disk or folder) / "night.db"
-    upstream, sending = Upstream(), threading.Event()
+    upstream, receiver, sending = Upstream(), Upstream(), threading.Event()
     upstream.start()
+    receiver.start()
     (folder / "stream.token").write_text("first")
     (folder / "night_rules.py").write_text(_HANDLER)
-    config = _CONFIG.format(read=READ_TOKEN, hook=HOOK_SECRET, store=f"sqlite:///{store}", upstream=upstream.port)
+    config = _CONFIG.format(
+        read=READ_TOKEN,
+        hook=HOOK_SECRET,
+        store=f"sqlite:///{store}",
+        upstream=upstream.port,
+        receiver=receiver.port,
+    )
     rules = shortened(
         folder,
         seconds_a_minute=0.3,
@@ -164,12 +182,13 @@ def night(folder: Path, disk: Path | None = None) -> Iterator[Night]:
             numbers = itertools.count()
             sending.set()
             with posting(server, lambda: events.body(next(numbers)), _LOAD_PER_SECOND, while_set=sending):
-                made = Night(folder, server, upstream, prometheus, store, sending)
+                made = Night(folder, server, upstream, receiver, prometheus, store, sending)
                 wait_until(lambda: bool(prometheus.query("up == 1")), 30, prometheus.log_tail)
                 prometheus.expect_calm()
                 yield made
     finally:
         upstream.stop()
+        receiver.stop()
 
 
 @contextmanager

@@ -94,6 +94,22 @@ def broken_handler(at: Night) -> Iterator[None]:
 
 
 @contextmanager
+def receiver_gone(at: Night) -> Iterator[None]:
+    """A handler's receiver is away."""
+    at.receiver.stop()
+    yield
+    at.receiver.start()
+
+
+@contextmanager
+def paused_handler(at: Night) -> Iterator[None]:
+    """Somebody pauses a handler; it is resumed as the runbook says."""
+    at.run("headrace pause rules")
+    yield
+    at.mend("HeadraceHandlerPaused", "headrace resume")
+
+
+@contextmanager
 def full_disk(at: Night) -> Iterator[None]:
     """Something else fills the disk of the store."""
     ballast = at.store_file.parent / "ballast"
@@ -121,6 +137,8 @@ FAULTS = [
     Fault("HeadraceSourceDown", upstream_gone, r'"source":"stream".*refused'),
     Fault("HeadraceHandlerLagging", slow_handler, r"rules +running"),
     BROKEN_HANDLER,
+    Fault("HeadraceHandlerCircuitOpen", receiver_gone, r"alerts +\S.*(open|connection)"),
+    Fault("HeadraceHandlerPaused", paused_handler, r"rules +paused"),
     Fault("HeadraceStoreNearlyFull", full_disk, r"(7|8|9)\d%"),
     Fault("HeadraceMetricsMissing", dead_server, "nothing answers /livez"),
 ]
@@ -142,7 +160,7 @@ def test_an_alert_of_a_running_deployment(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 def test_the_night_drill(tmp_path: Path) -> None:
-    """Ten faults one after another."""
+    """Twelve faults one after another."""
     if not can_mount(tmp_path):
         missing("this user may not mount the small disk")
     with small_disk(tmp_path / "disk") as disk, night(tmp_path, disk) as at:
