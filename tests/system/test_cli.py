@@ -109,8 +109,8 @@ def hook(number: int) -> bytes:
 
 
 # What a newcomer cannot see move: nothing here is refused by the store or fails to reach it; the stream has one
-# connection, is tidy, mostly faster than the webhook, and has only two kinds of trouble, the first after 20 s; the handlers
-# are Python, of which one raises, and nobody pauses them.
+# connection, is tidy, mostly faster than the webhook, and has only two kinds of trouble, the first after 20 s; the
+# handlers are Python, of which one raises, and nobody pauses them.
 STILL = re.compile(
     r"redundant|refused_by_store|bad_id|too_large|deferred|unidentified|steady.*(retried|dead)|code=\"(200|[^2])|auth_"
     r"|failures_total.*(steady|cause=\"(?!handler_error|dead_letter))|_skipped_"
