@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Delete, Select, Update, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Delete, Select, Update, delete, func, or_, select, update
 
 from storage.engine import Database, Work
 from storage.rows import to_micros
 from storage.tables import cursors, deliveries, events
 from storage.transactions import transaction
 
-STEP_ROWS = 500
+STEP_ROWS = 100
 _STEPS_A_SECOND = 5  # with a rate
 _AT_ONCE = 0  # due by anybody's clock
 
@@ -64,15 +64,14 @@ def give_back(connection: Connection, handler: str, chosen: Chosen = ALL, limit:
     They have all their attempts before them again, and keep what is known of those that were. A running server notices
     within five seconds.
     """
-    positions = _positions(connection, handler, chosen, limit)
     again = update(deliveries).values(due_at=_AT_ONCE, attempts=0, first_failed_at=None)
-    return _each(connection, again, handler, positions)
+    return _change(connection, again, handler, chosen, limit)
 
 
 @transaction
 def remove(connection: Connection, handler: str, chosen: Chosen = ALL, limit: int = STEP_ROWS) -> int:
     """Delete at most `limit` of the chosen dead letters; return how many. Their events go when they are old enough."""
-    gone = _each(connection, delete(deliveries), handler, _positions(connection, handler, chosen, limit))
+    gone = _change(connection, delete(deliveries), handler, chosen, limit)
     count_deleted = update(cursors).where(cursors.c.handler == handler).values(deleted=cursors.c.deleted + gone)
     connection.execute(count_deleted)
     return gone
@@ -86,7 +85,10 @@ def count(connection: Connection, handler: str, chosen: Chosen = ALL) -> int:
 
 def _dead(handler: str, chosen: Chosen, *what: Any) -> Select[Any]:
     """Select of the chosen dead letters."""
-    conditions = [deliveries.c.handler == handler, deliveries.c.due_at.is_(None)]
+    due_at: ColumnElement[int | None] = deliveries.c.due_at
+    if chosen.positions is not None:  # they are what to look up; the index of due_at leads through all dead letters
+        due_at = due_at + 0
+    conditions = [deliveries.c.handler == handler, due_at.is_(None)]
     if chosen.cause is not None:
         conditions.append(deliveries.c.cause == chosen.cause)
     if chosen.since is not None:
@@ -101,14 +103,22 @@ def _dead(handler: str, chosen: Chosen, *what: Any) -> Select[Any]:
     return select(*what).where(*conditions)
 
 
-def _positions(connection: Connection, handler: str, chosen: Chosen, limit: int | None = None) -> list[int]:
-    """Return where the chosen dead letters are, the first ones."""
+def _positions(connection: Connection, handler: str, chosen: Chosen) -> list[int]:
+    """Return where the chosen dead letters are."""
     key = deliveries.c.position
-    return list(connection.execute(_dead(handler, chosen, key).order_by(key).limit(limit)).scalars())
+    return list(connection.execute(_dead(handler, chosen, key).order_by(key)).scalars())
 
 
-def _each(connection: Connection, statement: Update | Delete, handler: str, positions: Sequence[int]) -> int:
-    """Change the rows of dead letters at these positions; return how many there were."""
-    dead = (deliveries.c.handler == handler, deliveries.c.due_at.is_(None))
-    chunks = (positions[start : start + STEP_ROWS] for start in range(0, len(positions), STEP_ROWS))
-    return sum(connection.execute(statement.where(*dead, deliveries.c.position.in_(some))).rowcount for some in chunks)
+def _change(connection: Connection, statement: Update | Delete, handler: str, chosen: Chosen, limit: int) -> int:
+    """Change the rows of the first of the chosen dead letters; return how many.
+
+    They are locked as they are looked up, so the change itself need not look at due_at, whose indexes lead through all
+    that a handler has parked.
+    """
+    key = deliveries.c.position
+    first = _dead(handler, chosen, key).order_by(key).limit(limit).with_for_update()
+    positions = connection.execute(first).scalars().all()
+    for start in range(0, len(positions), STEP_ROWS):
+        some = positions[start : start + STEP_ROWS]
+        connection.execute(statement.where(deliveries.c.handler == handler, key.in_(some)))
+    return len(positions)

@@ -17,7 +17,7 @@ from tests.support.dispatching import NOON, Clock, Stage, an_event, staged
 from tests.support.fresh import ALL
 
 STORES = ALL
-COUNT = 1200
+COUNT = 240
 
 
 def dead(position: int, failed_at: timedelta = timedelta()) -> Parked:
@@ -59,8 +59,8 @@ async def test_an_interrupted_redrive_is_run_again(stage: Stage) -> None:
         given_back = await due(stage)
         await cursor.advance(COUNT, [dead(given_back[0], timedelta(hours=2))], given_back[1:-1])
     counts += [count async for count in dead_letters.each_step(stage.database, dead_letters.give_back, "h", chosen)]
-    assert counts == [500, 500, 200]
-    assert len(await due(stage)) == 200 + 1, "of the second step the last one waits still"
+    assert counts == [100, 100, 40]
+    assert len(await due(stage)) == 40 + 1, "of the second step the last one waits still"
 
 
 async def test_two_redrives_at_once_share_the_work(stage: Stage) -> None:
@@ -81,4 +81,4 @@ async def test_a_rate_makes_steps_of_a_fifth_of_it(stage: Stage) -> None:
     steps = dead_letters.each_step(stage.database, dead_letters.give_back, "h", some, 50.0)
     assert [count async for count in steps] == [10, 10, 10]
     steps = dead_letters.each_step(stage.database, dead_letters.give_back, "h", dead_letters.ALL, 1e6)
-    assert [count async for count in steps] == [500, 500, 170]
+    assert [count async for count in steps] == [100, 100, 10]
