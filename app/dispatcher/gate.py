@@ -24,7 +24,7 @@ class Gate:
 
     While it is shut the window's lanes are held: nothing is taken, so nothing is parked or grows older.
     `circuit` is the state for others to see, `pause_because` why the receiver wants a pause that is to be written into
-    the store; `changed` is set with either. `resumed` is set when a pause is over.
+    the store; `changed` is set with either. A pause that `is_pause_over` stays in force here.
     """
 
     def __init__(self, settings: HandlerSettings, window: Window, clock: Callable[[], datetime]) -> None:
@@ -32,7 +32,7 @@ class Gate:
         self.troubled = False
         self.circuit = CLOSED
         self.changed = asyncio.Event()
-        self.resumed = asyncio.Event()
+        self.is_pause_over = False
         self.pause_because: str | None = None
         self.suspects: Suspects | None = None
         self._breaker = CircuitBreaker(settings.circuit.failures, settings.circuit.probe.total_seconds())
@@ -65,9 +65,9 @@ class Gate:
             self._update()
 
     def obey(self, pause: Pause | None) -> None:
-        """Follow what the store says of a pause. It stays in force here when it is over: others begin anew then."""
+        """Follow what the store says of a pause."""
         if pause is None and self._paused:
-            self.resumed.set()
+            self.is_pause_over = True
         elif pause is not None:
             self._paused = True
             self._update()

@@ -38,6 +38,10 @@ class AllLeftBehindError(Exception):
     """As many calls as may be were left behind."""
 
 
+class PauseOverError(Exception):
+    """The handler was paused, and somebody has resumed it."""
+
+
 class LeaseSession:
     """Delivers what follows `cursor`, in front of which the devices of `waiting` have parked events.
 
@@ -82,7 +86,7 @@ class LeaseSession:
                 saving = group.create_task(self._forever(self._save))
                 taking_up.append(group.create_task(self._employ(group)))
                 try:
-                    await self._wait_until_over(stopping)
+                    await stopping.wait()
                 finally:
                     self._window.closed = True
                 for task in taking_up:
@@ -90,6 +94,8 @@ class LeaseSession:
                 await self._drain()
                 for task in (saving, *self._workers):
                     task.cancel()
+        except* PauseOverError:
+            log.info("resumed", handler=self._context.label)
         except* AllLeftBehindError:
             log.error("calls_left_behind", handler=self._context.label, calls=self._context.left_behind.calls)
         finally:
@@ -122,15 +128,6 @@ class LeaseSession:
             await suspects.end()
         for _ in range(self._context.settings.concurrency - len(self._workers)):
             self._workers.add(group.create_task(self._keep_at_work()))
-
-    async def _wait_until_over(self, stopping: asyncio.Event) -> None:
-        """Wait for the end. After a pause the work begins anew at the cursor: retention may have taken what is here."""
-        ends = [asyncio.ensure_future(event.wait()) for event in (stopping, self._gate.resumed)]
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in ends:
-                each.cancel()
 
     async def _drain(self) -> None:
         """Let the other workers finish what they have in hand, as long as a stop waits."""
@@ -220,6 +217,9 @@ class LeaseSession:
         lag = await self._cursor.lag()
         gate.obey(lag.pause)
         context.metrics.show_lag(lag, context.clock())
+        if gate.is_pause_over:  # the work begins anew at the cursor: retention may have taken what is here
+            await self._drain()
+            raise PauseOverError
         await wait_at_most(gate.changed, context.limits.round_seconds)
 
     async def _pause(self, because: str) -> None:

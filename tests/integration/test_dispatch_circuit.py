@@ -124,6 +124,7 @@ async def test_a_receiver_that_is_set_up_wrong_opens_the_circuit_at_once(tmp_pat
         async with running(stage.dispatcher(receiver.handler, pace=PACE, circuit={}, retry=retry)):
             await asyncio.sleep(25)
             assert receiver.calls() == [1]
+            assert [row.position for row in await parked_rows(stage)] == [1], "what waits behind it was not tried"
             receiver.away = False
             await asyncio.sleep(7)
             assert receiver.handler.positions == [1, 2, 3, 4, 5]

@@ -58,3 +58,37 @@ async def test_what_is_parked_while_rows_are_read_is_not_overtaken() -> None:
     assert lane.take() is None, "event 4 would be delivered before event 3"
     rows = window.checkpoint().rows
     assert {at for at, kept in rows.items() if kept is not None} >= {3}
+
+
+def test_what_was_left_out_is_told_with_the_save_that_passes_it() -> None:
+    """Unmatched events and holes count when the cursor passes them, once, also where the first save fails."""
+    window = Window(0, (), DispatchLimits(), by_device=True, workers=2)
+    events = [committed(at, f"d{at}") for at in (1, 3, 4, 5, 8)]
+    window.admit(events, lambda event: event.position in {3, 5})
+    three, five = taken(next_lane(window)), taken(next_lane(window))
+
+    first = window.checkpoint()
+    assert (first.position, first.unmatched, first.skipped) == (2, 1, 1)
+    window.delivered(three)
+    window.give_back(first)
+    second = window.checkpoint()
+    assert (second.position, second.unmatched, second.skipped) == (4, 2, 1)
+    window.delivered(five)
+    window.admit([committed(at, "x") for at in (9, 12)], lambda _event: False)
+    last = window.checkpoint()
+    assert (last.position, last.unmatched, last.skipped) == (12, 3, 4)
+
+
+def test_what_was_delivered_before_is_neither_delivered_nor_left_out() -> None:
+    """It counts as delivered, also where its event is gone; until it is passed it is told with each save."""
+    window = Window(0, (), DispatchLimits(), by_device=True, workers=2, had=[2, 3, 6])
+    assert window.delivered_ahead() == [2, 3, 6]
+    window.admit([committed(at, f"d{at}") for at in (1, 2, 4, 5, 6)])
+    one, four = taken(next_lane(window)), taken(next_lane(window))
+    assert (one.position, four.position) == (1, 4)
+
+    window.delivered(four)
+    assert window.delivered_ahead() == [2, 3, 4, 6]
+    window.delivered(one)
+    assert window.checkpoint() == (4, {}, 0, 0)
+    assert window.delivered_ahead() == [6]
