@@ -57,8 +57,10 @@ class Gate:
         return self._breaker.is_open or self._paused or self.pause_because is not None
 
     def restore(self, circuit: Circuit) -> None:
-        """Begin with the circuit that an earlier holder of the cursor left open, and with a probe at once."""
-        if circuit.state is not CircuitState.CLOSED and self._breaker.failures:
+        """Begin with the circuit as the cursor's last holder left it; where that was open, with a probe at once."""
+        if circuit.state is CircuitState.CLOSED:
+            self.circuit = circuit
+        elif self._breaker.failures:
             self._opened_at = circuit.since
             self._breaker = self._breaker.opened(self._loop.time())
             self.circuit = Circuit(CircuitState.OPEN, circuit.since, circuit.last_error)
