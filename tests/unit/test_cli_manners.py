@@ -184,12 +184,15 @@ def test_check_shows_what_would_run(capsys: pytest.CaptureFixture[str], monkeypa
     configure(
         f'[access]\nread_tokens = ["{SECRET}-r"]\n[store]\nurl = "postgresql://ann:{SECRET}@db/events"\n'
         '[sources.fleet.webhook]\nauth = { type = "header", name = "X-Key", secrets = ["${HOOK_SECRET}"] }\n'
+        '[handlers.all]\ntype = "log"\nnames = ["a/"]\nexclude = ["a/b", "a/c"]\nproducts = ["p"]\ndevices = ["d7"]\n'
     )
     assert run(["check"]) == 0
     captured = capsys.readouterr()
     rows = dict(line.split(maxsplit=1) for line in captured.out.splitlines())
     assert rows["sources.fleet.webhook.path"] == "/ingest/fleet"
     assert rows["store.url"] == "postgresql://ann:********@db/events"
+    filters = {name: rows[f"handlers.all.{name}"] for name in ("names", "exclude", "products", "devices")}
+    assert filters == {"names": "a/", "exclude": "a/b, a/c", "products": "p", "devices": "d7"}
     assert SECRET not in captured.out + captured.err
 
 
