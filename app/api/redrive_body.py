@@ -42,7 +42,11 @@ _PROPERTIES = {
     "since": {**_TIME, "description": "failed first at or after it (RFC 3339)"},
     "until": {**_TIME, "description": "failed first before it (RFC 3339)"},
     "all": {"const": True, "description": "all of the handler's; goes with nothing but a rate"},
-    "rate": {"type": "string", "pattern": "^0*[1-9][0-9]{0,8}/s$", "description": "at most so many a second"},
+    "rate": {
+        "type": "string",
+        "pattern": "^[1-9][0-9]{0,8}/[smh]$",
+        "description": "at most so many: 50/s, 30/m or 10/h",
+    },
 }
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "all": {"all": True},

@@ -91,7 +91,8 @@ def redrive(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of the handler's dead letters.")] = False,
     rate: Annotated[
-        float | None, typer.Option(parser=rate_of, metavar="N/s", help="At most so many a second. Default: no limit.")
+        float | None,
+        typer.Option(parser=rate_of, metavar="RATE", help="At most so many: 50/s, 30/m, 10/h. Default: no limit."),
     ] = None,
     config: Config = None,
     debug: Debug = False,
