@@ -174,6 +174,6 @@ async def test_the_documentation_is_readable_without_the_internet(chromium: str,
     async with serving(world) as url:
         dom = await dom_of(chromium, f"{url}/docs", tmp_path / "profile")
 
-    assert dom.count("<details") == 15
+    assert dom.count("<details") == 19
     for shown in ("/ingest/fleet", "/api/v1/events/{id}", "published before this time", "e00fce682e79a004f1e69a2b"):
         assert shown in dom

@@ -11,6 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
@@ -49,16 +50,41 @@ def fewer_than(count: int, server: Server) -> Callable[[], bool]:
     return lambda: dead(server) < count
 
 
+def post(url: str, document: Any, **headers: str) -> Any:
+    """The status and the document of an answer."""
+    request = urllib.request.Request(url, json.dumps(document).encode(), headers, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status, json.loads(answer.read() or b"null")
+
+
+def give_up(server: Server, folder: Path) -> None:
+    """Let a handler give up all events, and be mended then."""
+    events = [{"event": "alarm", "data": str(number), "coreid": "dev"} for number in range(LETTERS)]
+    assert post(f"{server.url}/ingest/default", events) == (204, None)
+    wait_until(lambda: dead(server) == LETTERS, PATIENCE_SECONDS, "not all are dead letters")
+    (folder / "mended").touch()
+
+
+def test_a_stop_ends_what_goes_on_in_the_server(tmp_path: Path) -> None:
+    """A redrive with a rate does not hold up a stop; what it left is dead still."""
+    (tmp_path / "rules.py").write_text(RULES)
+    with Server(tmp_path, WITH_RULES) as server:
+        give_up(server, tmp_path)
+        token = {"Authorization": f"Bearer {(tmp_path / 'headrace.token').read_text().strip()}"}
+        begun = post(f"{server.url}/api/v1/handlers/rules/redrive", {"all": True, "rate": "5/s"}, **token)
+        assert begun == (202, {"to_redrive": LETTERS, "seconds": LETTERS / 5})
+        wait_until(fewer_than(LETTERS, server), PATIENCE_SECONDS, "nothing is redriven")
+        assert server.terminate() == 0
+        server.start()
+        assert 0 < dead(server) < LETTERS
+
+
 def test_nothing_is_delivered_twice(tmp_path: Path) -> None:
     """Interrupted twice it says what it did and exits 130; the third run does the rest, and each is delivered once."""
     (tmp_path / "rules.py").write_text(RULES)
     delivered = tmp_path / "delivered"
     with Server(tmp_path, WITH_RULES) as server:
-        events = [{"event": "alarm", "data": str(number), "coreid": "dev"} for number in range(LETTERS)]
-        request = urllib.request.Request(f"{server.url}/ingest/default", json.dumps(events).encode(), method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
-        wait_until(lambda: dead(server) == LETTERS, PATIENCE_SECONDS, "not all are dead letters")
-        (tmp_path / "mended").touch()
+        give_up(server, tmp_path)
         for _ in range(2):
             left = dead(server)
             with redrive(tmp_path, "10/s") as process:

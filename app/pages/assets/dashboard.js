@@ -74,7 +74,8 @@ function handlerCells(handler) {
   const count = (key, alarm) => ({ text: number.format(handler[key]), class: alarm && handler[key] ? "number alarm" : "number" });
   return [
     { text: handler.handler, class: "key" },
-    { text: handler.state, state: handler.state, title: handler.holder ? `held by ${handler.holder}` : "" },
+    { text: handler.circuit === "closed" ? handler.state : `${handler.state}, circuit ${handler.circuit}`, state: handler.state,
+      title: handler.paused_because ?? handler.last_error ?? (handler.holder ? `held by ${handler.holder}` : "") },
     count("lag_events"), { text: span(handler.lag_seconds), class: "number" }, count("retries"), count("dead", true),
   ];
 }
