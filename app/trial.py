@@ -7,6 +7,8 @@ process is made for it too: what that code keeps for its loop stays whole, and i
 from __future__ import annotations
 
 import asyncio
+import copyreg
+import io
 import os
 import pickle
 import signal
@@ -26,6 +28,7 @@ from ingest.errors import ConfigurationError
 from ingest.event import Event
 from ingest.identity import random_id
 from ingest.protocols import Answering, Handler
+from ingest.settings.secret import Secret
 from ingest.times import instant_of
 
 _GRACE_SECONDS = 1.0  # beyond the handler's timeout, for what does not end when it is told to
@@ -123,7 +126,7 @@ async def try_apart(of: TrialOf) -> Trial:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _PROGRAM, stdin=pipe, stdout=pipe)
     try:
         async with asyncio.timeout(of.settings.timeout.total_seconds() + _START_SECONDS):
-            written, _ = await process.communicate(pickle.dumps(of))
+            written, _ = await process.communicate(_pickled(of))
     except TimeoutError:
         return _failed(of, time.monotonic() - began, TimeoutError("its process did not end"))
     finally:
@@ -151,6 +154,15 @@ def main() -> None:
     sys.stdout.flush()
     os.write(answers, msgspec.json.encode(reply))
     os._exit(0)  # whatever threads that code has left
+
+
+def _pickled(of: TrialOf) -> bytes:
+    """Return what the process is to try. Secrets that are read from files travel as they are now."""
+    written = io.BytesIO()
+    pickler = pickle.Pickler(written)
+    pickler.dispatch_table = copyreg.dispatch_table | {Secret: lambda secret: (Secret, (secret.value(),))}
+    pickler.dump(of)
+    return written.getvalue()
 
 
 async def _deliver(of: TrialOf) -> Trial:

@@ -17,6 +17,7 @@ from app.handlers.http.settings import HttpSettings
 from app.handlers.log import LogSettings
 from app.handlers.python import PythonSettings
 from app.settings import HandlerSettings
+from app.trial import TrialOf, try_apart
 from ingest.settings.secret import Secret
 from storage.tables import crash_marks, cursors, deliveries
 from tests.support.api import EVENT, Rules, World, an_event, assert_problem
@@ -170,3 +171,11 @@ async def test_a_handler_that_cannot_be_made_says_why(world: World, tmp_path: Pa
     async with world.client(authorization="Bearer made") as client:
         problem = assert_problem(await client.post("/api/v1/handlers/alerts/test", timeout=60), 422)
     assert problem["detail"].startswith("handlers.alerts.call: tried_out")
+
+
+async def test_a_process_knows_the_secrets_of_files(receiver: RawReceiver, tmp_path: Path) -> None:
+    """A secret that is read again when its file changes is sent as it is now."""
+    settings = HttpSettings(url=receiver.url, headers={"X-Key": Secret(lambda: "of a file")})
+    told = await try_apart(TrialOf("alerts", settings, tmp_path, an_event()))
+    assert told.delivered, told.error
+    assert receiver.received[0].headers["x-key"] == "of a file"
