@@ -6,14 +6,15 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.bench.cost import Measured, cost, measured, median
 from tests.bench.deliveries import CONCURRENCY, HANDLER, count
-from tests.bench.load import Loader
+from tests.bench.load import Loader, Sent
 from tests.bench.sizes import Sizes
 from tests.bench.stores import SQLITE, Stores
 from tests.bench.subjects import anchor, headrace
@@ -40,9 +41,9 @@ url = "{url}/events"
 
 
 class Live(NamedTuple):
-    """Events per second: committed, and delivered meanwhile."""
+    """Events committed, with what each took of a core, and how many a second were delivered meanwhile."""
 
-    ingested: float
+    ingested: Measured
     delivered: float
 
 
@@ -67,9 +68,10 @@ class Beside:
         found = all_in_turns(subjects, self._sizes.rounds)
         alone = found.pop("alone")
         for name, turns in found.items():
-            for number, what in enumerate(("ingested", "delivered")):
-                ours, theirs = (statistics.median(turn[number] for turn in each) for each in (turns, alone))
-                yield rate(f"live events {what} beside {name}, {SQLITE}", ours, "alone", theirs, LEAST_BESIDE)
+            what, (ours, sent), (theirs, sent_alone) = f"live events beside {name}", _medians(turns), _medians(alone)
+            yield rate(f"{what}, ingested", ours.per_second, "alone", theirs.per_second, LEAST_BESIDE)
+            yield rate(f"{what}, delivered", sent, "alone", sent_alone, LEAST_BESIDE)
+            yield cost(what, ours, "alone", theirs)
 
     def live(self, *, parked: int = 0, hanging: int = 0) -> Live:
         """Measure both rates, as fast as events are taken."""
@@ -91,15 +93,19 @@ class Beside:
             with headrace(folder, url, handler=handlers) as server:
                 self._send(server.url, _WARM_SECONDS)
                 before, began = count(receiver), time.monotonic()
-                ingested = self._send(server.url, self._sizes.seconds)
+                ingested = measured(server.pid, lambda: self._send(server.url, self._sizes.seconds))
                 return Live(ingested, (count(receiver) - before) / (time.monotonic() - began))
 
-    def _send(self, url: str, seconds: float) -> float:
+    def _send(self, url: str, seconds: float) -> Sent:
         report = self._loader.send(url, seconds=seconds, batch=_BATCH, connections=_CONNECTIONS)
-        return report.events_per_second
+        return Sent(report.answers["204"] * _BATCH, report.seconds)
 
 
 def _park(url: str) -> None:
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
         for statement in _PARK:
             connection.execute(statement)
+
+
+def _medians(turns: Sequence[Live]) -> Live:
+    return Live(median([turn.ingested for turn in turns]), statistics.median(turn.delivered for turn in turns))
