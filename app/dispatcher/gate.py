@@ -95,6 +95,7 @@ class Gate:
         """Count and mark what was admitted; return why its delivery must not begin, if so. Raises as Suspects.begin."""
         if self._limit is not None:
             self._limit.spend(len(batch), self._loop.time())
+            self._update()
         return None if self.suspects is None else await self.suspects.begin(batch[0])
 
     def is_single(self) -> bool:

@@ -108,6 +108,7 @@ class Ready:
         self._closed = False
         self.held = False
         self._let_through: Lane | None = None
+        self._taken_in_vain: list[Lane] = []
 
     def hold(self) -> None:
         """Give out no lane until `go_on`."""
@@ -117,6 +118,7 @@ class Ready:
     def go_on(self) -> None:
         """Give out lanes again."""
         self.held = False
+        self._restore()
         lane, self._let_through = self._let_through, None
         if lane is not None:
             self.put(lane)
@@ -130,6 +132,7 @@ class Ready:
 
     def take_newest(self) -> Lane | None:
         """Remove and return the lane with the newest event before which nothing of its device is undelivered."""
+        self._restore()
         lane = max((lane for lane in self._new if not lane.is_held_back()), key=_first_new, default=None)
         if lane is not None:
             self._new.remove(lane)
@@ -137,10 +140,20 @@ class Ready:
 
     def take_oldest_parked(self) -> Lane | None:
         """Remove and return the lane with the oldest parked event that is in hand."""
+        self._restore()
         lane = min((lane for lane in self._parked if lane.retries), key=_first_parked, default=None)
         if lane is not None:
             self._parked.remove(lane)
         return lane
+
+    def put_back(self, lane: Lane) -> None:
+        """Put a lane back where it was in its line: it was taken just before all were held."""
+        self._taken_in_vain.append(lane)
+
+    def _restore(self) -> None:
+        while self._taken_in_vain:
+            lane = self._taken_in_vain.pop()
+            (self._parked if lane.is_held_back() else self._new).appendleft(lane)
 
     def put(self, lane: Lane) -> None:
         """Put a lane last in its line."""

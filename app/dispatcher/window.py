@@ -175,6 +175,13 @@ class Window:
         self.due.hurry()
         self._pass()
 
+    def put_back(self, lane: Lane) -> None:
+        """Let a lane be the next one again, when lanes are given out."""
+        if lane.is_idle():
+            self.free(lane)
+        else:
+            self.ready.put_back(lane)
+
     def close(self) -> None:
         """Deliver nothing more than what is being delivered."""
         self.closed = True

@@ -74,7 +74,7 @@ class Worker:
                 return
             in_force = self._gate.in_force
             if in_force and not self._gate.admits(lane):
-                self._window.leave(lane)
+                self._window.put_back(lane)
                 return
             delivery = lane.take()
             if delivery is not None:
@@ -93,8 +93,10 @@ class Worker:
         """Deliver a batch that begins with what a lane has first, or look for what is parked in it."""
         now, lanes = await self._leave(), [lane]
         if self._gate.in_force and not self._gate.admits(lane):
-            pass
-        elif (first := lane.take()) is not None:
+            self._window.ready.filled(lane)
+            self._window.put_back(lane)
+            return
+        if (first := lane.take()) is not None:
             await self._deliver_together(first, lanes, deadline, now)
         elif not lane.is_idle():
             await self._refill(lane)

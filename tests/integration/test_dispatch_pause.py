@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import update
 
 from ingest.delivery import Verdict
+from ingest.event import Event
 from storage import pauses
 from storage.retention import Retention
 from storage.tables import cursors
 from tests.support.dispatching import Recorder, Stage, an_event, balanced, running
 from tests.support.receiver import PACE, Receiver, on_stage, parked_rows, refused
-from tests.support.virtual_time import in_virtual_time, virtual_loop
+from tests.support.virtual_time import in_virtual_time
 
 OBEYED_SECONDS = 5
 
@@ -170,14 +171,19 @@ def test_a_rate_is_kept(tmp_path: Path, batch: int, share: float) -> None:
 async def test_a_slow_rate_does_not_stop_the_cursor_behind_a_failing_device(tmp_path: Path) -> None:
     """Between two deliveries of a second each, what waits behind a failed event is passed as ever."""
     async with on_stage(tmp_path) as stage:
-        receiver = Receiver()
-        receiver.away, receiver.bad = False, {1}
+
+        async def behave(event: Event) -> None:
+            await asyncio.sleep(0.3)
+            if event.position == 1:
+                raise ValueError
+
+        handler = Recorder(behave)
         mixed = [an_event(number, "bad" if number % 2 else f"d{number}") for number in range(1, 41)]
         await stage.commit(mixed)
-        began = virtual_loop().time()
-        async with running(stage.dispatcher(receiver.handler, pace=PACE, rate="1/s", retry={"base": "10m"})):
-            await asyncio.sleep(30)
-            found = await balanced(stage)
-        assert virtual_loop().time() - began < 40
-        assert found.position == 40
-        assert len(receiver.handler.positions) == 20
+        async with running(stage.dispatcher(handler, pace=PACE, rate="1/s", retry={"base": "10m"})):
+            await asyncio.sleep(10)
+            assert handler.tried == sorted(handler.tried), "the first in line is tried first"
+            assert (await balanced(stage)).position >= 15
+            await asyncio.sleep(20)
+            assert (await balanced(stage)).position == 40
+        assert len(handler.positions) == 20
