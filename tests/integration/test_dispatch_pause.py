@@ -58,6 +58,24 @@ async def test_a_pause_is_obeyed_and_costs_nothing(tmp_path: Path) -> None:
 
 
 @in_virtual_time
+async def test_a_batch_that_is_being_filled_is_not_delivered_in_a_pause(tmp_path: Path) -> None:
+    """Its events are put back where they were, and arrive in order when the handler is resumed."""
+    async with on_stage(tmp_path) as stage:
+        handler = Recorder()
+        batch = {"events": 10, "wait": "20s"}
+        async with running(stage.dispatcher(handler, pace=PACE, batch=batch)):
+            await stage.commit([an_event(number, f"d{number % 2}") for number in range(6)])
+            await asyncio.sleep(1)
+            await pause(stage)
+            await asyncio.sleep(60)
+            assert handler.tried == []
+            await resume(stage)
+            await asyncio.sleep(60)
+            assert (await balanced(stage)).position == 6
+    assert (handler.of("d0"), handler.of("d1")) == ([1, 3, 5], [2, 4, 6])
+
+
+@in_virtual_time
 async def test_a_receiver_that_wants_no_more_pauses_its_handler(tmp_path: Path) -> None:
     """The event stays first in line without dying, also for the next process, until somebody resumes it."""
     async with on_stage(tmp_path) as stage:
