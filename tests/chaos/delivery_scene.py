@@ -28,11 +28,8 @@ ATTEMPTS = 8
 TIMEOUT_SECONDS = 3.0
 PROBE_SECONDS = 0.2
 PATIENCE_SECONDS = 300.0
-# The dispatcher of today has no circuit, does not obey a pause, and does not tell the cursor what was unmatched, what
-# it settled ahead of it, or how its attempts went. These parts are judged from the moment when it does.
-HAS_CIRCUIT = False
-_CIRCUIT = f'circuit = {{ failures = 10, probe = "{PROBE_SECONDS * 1000:.0f}ms" }}' if HAS_CIRCUIT else ""
-_UNSAVED_SECONDS = 2.5 if HAS_CIRCUIT else 60.0
+_CIRCUIT = f'circuit = {{ failures = 10, probe = "{PROBE_SECONDS * 1000:.0f}ms" }}'
+_UNSAVED_SECONDS = 2.5
 _CONFIG = """
 [handlers.{name}]
 type = "http"
@@ -46,6 +43,7 @@ timeout = "{timeout:.0f}s"
 retry = {{ base = "10ms", cap = "500ms", attempts = {attempts} }}
 {circuit}
 """
+_STARTED = datetime(2026, 11, 1, tzinfo=UTC)  # the ids of the events, and with them the faults, are of this time
 _LOOK = f"SELECT paused_at, circuit, circuit_since FROM cursors WHERE handler = '{HANDLER}'"  # noqa: S608 - our name
 _RESUME = f"UPDATE cursors SET paused_at = NULL, paused_because = NULL WHERE handler = '{HANDLER}'"  # noqa: S608
 _LEFT = (
@@ -130,7 +128,6 @@ def run(store: str, seed: int, size: Size, folder: Path) -> None:
             deaths=deaths,
             unsaved=_UNSAVED_SECONDS,
             open=watch.open,
-            tallied=HAS_CIRCUIT,
         )
         found = faults(receiver.journal.read(), account, rules)
         assert not found, "\n".join(found)
@@ -151,7 +148,7 @@ def config(receiver: RunningReceiver, size: Size) -> str:
 
 
 def _load(server: Server, size: Size, folder: Path) -> Load:
-    return full_speed(server, folder, count=size.events, devices=size.devices, rate=size.rate)
+    return full_speed(server, folder, count=size.events, devices=size.devices, rate=size.rate, started=_STARTED)
 
 
 def _kill(kills: Sequence[int], receiver: RunningReceiver, server: Server) -> Iterator[float]:

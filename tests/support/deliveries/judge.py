@@ -28,8 +28,7 @@ class Rules:
     `devices`: whose events the handler wants. `deaths`: when the server was killed; what had been answered in the
     `unsaved` seconds before may come again.
     `open`: when the circuit was seen open all the time. A probe comes at most each `probe` seconds, and what was in
-    flight when it opened has `timeout` seconds to end. `attempts`: how many an event has. `tallied`: the tally tells
-    what was unmatched, and rows have a history.
+    flight when it opened has `timeout` seconds to end. `attempts`: how many an event has.
     """
 
     devices: Set[str]
@@ -39,7 +38,6 @@ class Rules:
     deaths: Sequence[float] = ()
     unsaved: float = 2.0
     open: Sequence[tuple[float, float]] = ()
-    tallied: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +110,11 @@ def _dead_letters(case: Case) -> Iterator[str]:
         if not row.dead:
             continue
         seen = case.of_event.get(ids[row.position], ()) if row.position in ids else ()
-        if not row.attempts or (case.rules.tallied and not row.history):
+        if not row.attempts or not row.history:
             yield f"dead without an attempt: {row}"
         if seen and seen[-1].answer in TAKEN:
             yield f"dead, though its last delivery was taken: {row}"
-        if case.rules.tallied and len(row.history) != min(row.attempts, _KEPT):
+        if len(row.history) != min(row.attempts, _KEPT):
             yield f"a history that is not of its attempts: {row}"
         if row.attempts < case.rules.attempts and not _refused(seen):
             yield f"dead before it had {case.rules.attempts} attempts: {row}"
@@ -178,7 +176,7 @@ def _wrong_sums(case: Case) -> Iterator[str]:
         yield f"passed {passed} is not the sum of {tally} and {len(rows)} rows"
     events = [each for each in case.account.events if tally.first < each.position <= tally.position]
     unmatched = sum(each.id not in case.wanted for each in events)
-    if case.rules.tallied and tally.unmatched != unmatched:
+    if tally.unmatched != unmatched:
         yield f"tallied {tally.unmatched} as unmatched, but {unmatched} are"
     if strange := [row.position for row in rows if row.position not in _positions(case)]:
         yield f"rows of events that are not wanted: {_some(strange)}"
