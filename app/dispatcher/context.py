@@ -20,7 +20,8 @@ class DispatchLimits:
     `window_events` and `window_bytes` (of data) may be read ahead of the cursor, `read_events` at a time. The cursor
     is saved after `save_seconds` or `save_events`, whichever comes first. Every `round_seconds` parked rows that are
     due are fetched, at most `retry_events`, and gauges refreshed. A stop waits `drain_seconds` for what is in flight.
-    Every `look_seconds` it is seen whether a handler's own event loop answers.
+    Every `look_seconds` it is seen whether a handler's own event loop answers. After a pause of up to
+    `remembered_seconds` the work goes on with what is in hand.
     """
 
     window_events: int = 2_000
@@ -32,6 +33,7 @@ class DispatchLimits:
     retry_events: int = 500
     drain_seconds: float = 8.0
     look_seconds: float = 0.5
+    remembered_seconds: float = 3600.0
 
 
 @dataclass(slots=True)

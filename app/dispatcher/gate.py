@@ -24,10 +24,13 @@ class Gate:
 
     While it is shut the window's lanes are held: nothing is taken, so nothing is parked or grows older.
     `circuit` is the state for others to see, `pause_because` why the receiver wants a pause that is to be written into
-    the store; `changed` is set with either. A pause that `is_pause_over` stays in force here.
+    the store; `changed` is set with either. A pause of more than `remembered_seconds` that `is_pause_over` stays in
+    force here: retention may have taken what is in the window.
     """
 
-    def __init__(self, settings: HandlerSettings, window: Window, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: HandlerSettings, window: Window, clock: Callable[[], datetime], remembered_seconds: float
+    ) -> None:
         self.in_force = False
         self.troubled = False
         self.circuit = CLOSED
@@ -40,9 +43,11 @@ class Gate:
         self._cap_seconds = settings.retry.cap.total_seconds()
         self._window = window
         self._clock = clock
+        self._remembered_seconds = remembered_seconds
         self._loop = asyncio.get_running_loop()
         self._not_before = 0.0
         self._paused = False
+        self._paused_at = 0.0
         self._probe: Lane | None = None
         self._probe_may_begin = False
         self._timer: asyncio.TimerHandle | None = None
@@ -68,15 +73,19 @@ class Gate:
 
     def obey(self, pause: Pause | None) -> None:
         """Follow what the store says of a pause."""
-        if pause is None and self._paused:
-            self.is_pause_over = True
-        elif pause is not None:
-            self._paused = True
+        if pause is not None:
+            if not self._paused:
+                self._paused, self._paused_at = True, self._loop.time()
             self._update()
+        elif self._paused and self._loop.time() - self._paused_at < self._remembered_seconds:
+            self._paused = False
+            self._update()
+        elif self._paused:
+            self.is_pause_over = True
 
     def pause_written(self) -> None:
         """Note that the pause which the receiver wanted is in the store."""
-        self._paused, self.pause_because = True, None
+        self._paused, self._paused_at, self.pause_because = True, self._loop.time(), None
 
     def watch(self, suspects: Suspects | None) -> None:
         """Have each event marked before its delivery begins, or no longer."""

@@ -66,7 +66,7 @@ class LeaseSession:
         self._checkpointer = Checkpointer(
             cursor, self._window, context.clock, asked_at=asked_at, by_device=by_device, longest=longest
         )
-        self._gate = Gate(settings, self._window, context.clock)
+        self._gate = Gate(settings, self._window, context.clock, context.limits.remembered_seconds)
         self._probes = Probes(self._gate, self._window, self._checkpointer)
         self._shown = CLOSED
         self._workers: set[asyncio.Task[Any]] = set()

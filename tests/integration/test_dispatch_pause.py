@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -123,12 +124,42 @@ async def test_a_lease_that_is_lost_in_a_pause_leaves_the_pause(tmp_path: Path) 
 
 
 @in_virtual_time
+async def test_what_was_given_up_ahead_of_the_cursor_stays_so_after_a_pause(tmp_path: Path) -> None:
+    """A dead letter behind an event that a pause held back is not delivered again, after later ones of its device."""
+    release, wants = asyncio.Event(), False
+
+    async def take(event: Event) -> None:
+        if event.position == 1:
+            await release.wait()
+        if event.position == 3:
+            raise refused(Verdict.DEAD, 400)
+        if event.position == 4 and not wants:
+            raise refused(Verdict.PAUSE, 410)
+
+    async with on_stage(tmp_path) as stage:
+        handler = Recorder(take)
+        await stage.commit([an_event(number, device) for number, device in enumerate(("d0", "d0", "d1", "d1"))])
+        async with running(stage.dispatcher(handler, pace=PACE, concurrency=2, retry={"base": "1s"})):
+            await asyncio.sleep(OBEYED_SECONDS)
+            release.set()
+            await asyncio.sleep(OBEYED_SECONDS)
+            assert handler.tried == [1, 3, 4]
+            wants = True
+            await resume(stage)
+            await asyncio.sleep(60)
+            found = await balanced(stage)
+    assert (sorted(handler.tried), handler.positions) == ([1, 2, 3, 4, 4], [1, 2, 4])
+    assert (found.position, found.dead) == (4, 1)
+
+
+@in_virtual_time
 async def test_what_retention_took_in_a_pause_is_not_delivered_after_it(tmp_path: Path) -> None:
     """Neither what was read nor what was parked before: it is counted as skipped or deleted, and the rest arrives."""
     async with on_stage(tmp_path) as stage:
         receiver = Receiver()
         await stage.commit([an_event(1, "parked")])
-        async with running(stage.dispatcher(receiver.handler, pace=PACE, retry={"base": "10m"})):
+        pace = replace(PACE, remembered_seconds=30.0)
+        async with running(stage.dispatcher(receiver.handler, pace=pace, retry={"base": "10m"})):
             await asyncio.sleep(2)
             await pause(stage)
             await asyncio.sleep(OBEYED_SECONDS)
