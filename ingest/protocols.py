@@ -241,8 +241,8 @@ class Cursor(Protocol):
         """
         ...
 
-    async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
-        """Return the first parked rows of a device that are not dead, in order of position, due or not."""
+    async def behind(self, devices: Sequence[str], limit: int) -> Mapping[str, Sequence[tuple[Parked, Event]]]:
+        """Return at most `limit` first parked rows of each device that are not dead, by position, due or not."""
         ...
 
     async def waiting_devices(self) -> Sequence[str]:

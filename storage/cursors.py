@@ -206,9 +206,9 @@ class SqlCursor:
         """See protocols.Cursor."""
         return await self._database.read(deliveries.due, self._handler, now, limit, by_device=by_device, beyond=beyond)
 
-    async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
+    async def behind(self, devices: Sequence[str], limit: int) -> Mapping[str, Sequence[tuple[Parked, Event]]]:
         """See protocols.Cursor."""
-        return await self._database.read(deliveries.behind, self._handler, device, limit)
+        return await self._database.read(deliveries.behind, self._handler, devices, limit)
 
     async def waiting_devices(self) -> Sequence[str]:
         """See protocols.Cursor."""

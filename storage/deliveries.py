@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, func, or_, select
+from sqlalchemy import CompoundSelect, Connection, Select, delete, func, or_, select, union_all
 
 from ingest.deliveries import Attempt, Circuit, CircuitState, HandlerLag, Parked, Passed
 from ingest.event import Event
@@ -74,10 +74,17 @@ def due(
     )
 
 
-def behind(connection: Connection, handler: str, device: str, limit: int) -> list[tuple[Parked, Event]]:
+def behind(
+    connection: Connection, handler: str, devices: Sequence[str], limit: int
+) -> dict[str, list[tuple[Parked, Event]]]:
     """See protocols.Cursor.behind."""
-    statement = _parked(handler).where(deliveries.c.device == device, deliveries.c.due_at.is_not(None))
-    return _pairs(connection, statement.limit(limit))
+    found: dict[str, list[tuple[Parked, Event]]] = {device: [] for device in devices}
+    alive = _parked(handler).where(deliveries.c.due_at.is_not(None)).limit(limit)
+    each = [select(alive.where(deliveries.c.device == device).subquery()) for device in found]
+    pairs = _pairs(connection, each[0] if len(each) == 1 else union_all(*each))
+    for parked, event in sorted(pairs, key=lambda pair: pair[0].position):
+        found[str(parked.device)].append((parked, event))
+    return found
 
 
 def waiting_devices(connection: Connection, handler: str) -> list[str]:
@@ -128,7 +135,7 @@ def _parked(handler: str) -> Select[Any]:
     )
 
 
-def _pairs(connection: Connection, statement: Select[Any]) -> list[tuple[Parked, Event]]:
+def _pairs(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[tuple[Parked, Event]]:
     return [(_parked_of(row[:_PARKED]), event_of(row[_PARKED:])) for row in connection.execute(statement)]
 
 

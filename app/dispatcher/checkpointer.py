@@ -16,6 +16,7 @@ from storage.runs import Run, runs_of
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _SURE_SECONDS = LEASE_SECONDS * 0.8  # an answer took a while, and the database's clock may run faster than ours
 _BEHIND_EVENTS = 100
+_LANES_TOGETHER = 32
 _LOOK_SECONDS = 0.5
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _AHEAD_SECONDS = 0.2  # it looks through the whole window, and where saves are frequent the cursor moves on anyway
@@ -55,6 +56,7 @@ class Checkpointer:
         self._looked_ahead_at = asked_at
         # What is just being saved must not be read as it was before: it would be delivered once more.
         self._one_at_a_time = asyncio.Lock()
+        self._asking: list[Lane] = []
 
     async def save(self) -> None:
         """Save how far the window is, and renew the lease in time where there is nothing to save."""
@@ -77,12 +79,17 @@ class Checkpointer:
             self._window.retry(await self._cursor.due(_NEVER, 1, by_device=self._by_device))
 
     async def refill(self, lane: Lane) -> None:
-        """Take what is parked next in a device's lane into the window."""
+        """Take what is parked next in a device's lane into the window; lanes that ask at one time are read together."""
+        self._asking.append(lane)
         async with self._one_at_a_time:
-            await self._save()
-            pairs = await self._cursor.behind(str(lane.key), _BEHIND_EVENTS)
-            now = self._clock()
-            self._window.refill(lane, pairs, now, self._cursor.position, beyond=now + self._longest)
+            if lane not in self._asking:
+                return
+            lanes, self._asking = self._asking[:_LANES_TOGETHER], self._asking[_LANES_TOGETHER:]
+            try:
+                await self._refill(lanes)
+            except BaseException:  # the others ask for themselves
+                self._asking += [other for other in lanes if other is not lane]
+                raise
 
     def is_sure(self, now: float) -> bool:
         """Return whether nobody else can hold the cursor yet, at loop time `now`."""
@@ -93,6 +100,14 @@ class Checkpointer:
         while not self._window.closed and not self.is_sure(self._time()):
             self._saved.clear()
             await wait_at_most(self._saved, _LOOK_SECONDS)
+
+    async def _refill(self, lanes: Sequence[Lane]) -> None:
+        await self._save()
+        found = await self._cursor.behind([str(lane.key) for lane in lanes], _BEHIND_EVENTS)
+        now = self._clock()
+        for lane in lanes:
+            pairs = found[str(lane.key)]
+            self._window.refill(lane, pairs, now, self._cursor.position, beyond=now + self._longest)
 
     async def _save(self) -> None:
         asked = self._time()

@@ -117,9 +117,9 @@ class HomeCursor:
         """See protocols.Cursor."""
         return await _at(self._home, self._cursor.due(now, limit, by_device=by_device, beyond=beyond))
 
-    async def behind(self, device: str, limit: int) -> Sequence[tuple[Parked, Event]]:
+    async def behind(self, devices: Sequence[str], limit: int) -> Mapping[str, Sequence[tuple[Parked, Event]]]:
         """See protocols.Cursor."""
-        return await _at(self._home, self._cursor.behind(device, limit))
+        return await _at(self._home, self._cursor.behind(devices, limit))
 
     async def waiting_devices(self) -> Sequence[str]:
         """See protocols.Cursor."""

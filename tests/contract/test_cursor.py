@@ -314,7 +314,12 @@ async def test_what_is_behind_comes_in_order(stage: Stage) -> None:
     cursor = await taken(stage)
     await cursor.advance(6, [parked(1, due_at=None), parked(2, "d2"), parked(4, due_at=LATER), parked(5), parked(6)])
 
-    assert [row.position for row, _ in await cursor.behind("d1", 2)] == [4, 5]
+    found = await cursor.behind(["d1", "d2", "none"], 2)
+    assert {device: [row.position for row, _ in rows] for device, rows in found.items()} == {
+        "d1": [4, 5],
+        "d2": [2],
+        "none": [],
+    }
     assert sorted(await cursor.waiting_devices()) == ["d1", "d2"]
 
 
