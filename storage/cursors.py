@@ -10,24 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, or_, select, true, update
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Connection, bindparam, exists, select, update
 
-from ingest.deliveries import CRASHED, LEASE_SECONDS, Circuit, HandlerLag, Parked, Pause, Seen
+from ingest.deliveries import CRASHED, Circuit, HandlerLag, Parked, Seen
 from ingest.errors import LeaseLost, StoreRewound
 from ingest.event import Event
-from storage import bulk, crash_marks, deliveries, pauses
+from storage import crash_marks, deliveries, leases, pauses
 from storage.clock import database_now
 from storage.engine import Database
-from storage.pauses import pause_of
+from storage.leases import Leased
 from storage.rewinds import Rewinds
 from storage.rows import to_micros
 from storage.runs import Run, positions_of, read_runs, write_runs
 from storage.tables import cursors, events, head
 from storage.transactions import transaction
 
-_LEASE = LEASE_SECONDS * 1_000_000
-_NEW_CURSOR = ("handler", "position", "epoch", "first_position")
 _HEAD = select(head.c.position)
 # A database that was put back is told by where the cursor is, by where it ends, or by what was stored there since.
 _ADVANCE = (
@@ -48,11 +45,6 @@ _ADVANCE = (
         ahead=bindparam("beyond"),
     )
 )
-_RELEASE = (
-    update(cursors)
-    .where(cursors.c.handler == bindparam("whose"), cursors.c.epoch == bindparam("held"))
-    .values(holder=None, expires_at=None)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +64,6 @@ class _Move:
     delivered: int
     skipped: int
     ahead: str | None
-
-
-class Leased(NamedTuple):
-    """The row of a cursor as it was acquired; where the store ends; the marks of a holder that died, if one did."""
-
-    epoch: int
-    position: int
-    head: int
-    unmatched: int
-    delivered: int
-    skipped: int
-    ahead: str | None
-    pause: Pause | None
-    deaths: Mapping[int, int] | None
 
 
 class _Refused(NamedTuple):
@@ -116,7 +94,7 @@ class SqlCursors:
         by_force = self._database.dialect == "sqlite" and not known
         latest = self._rewinds.floor if known and self._rewinds.number else None
         mark = self._rewinds.mark()
-        leased = await self._database.write(_acquire, handler, holder, begin, by_force, latest)
+        leased = await self._database.write(leases.acquire, handler, holder, begin, by_force, latest)
         if leased is None:
             return None
         self._taken.add(handler)
@@ -224,56 +202,12 @@ class SqlCursor:
 
     async def release(self) -> None:
         """See protocols.Cursor."""
-        await self._database.write(_release, self._handler, self._epoch)
-
-
-@transaction
-def _acquire(
-    connection: Connection, handler: str, holder: str, begin: str, by_force: bool, latest: int | None
-) -> Leased | None:
-    """Take the lease; return what the row says, or None where another has it.
-
-    A cursor beyond the head, which a database that was put back may have, is moved there. `latest`: where a cursor that
-    is not there begins at the latest.
-    """
-    last = connection.execute(_HEAD).scalar_one()
-    begin_at = 0 if begin == "beginning" else last if latest is None else min(last, latest)
-    new = (handler, begin_at, 0, begin_at)
-    bulk.insert(connection, cursors, _NEW_CURSOR, [new], "ON CONFLICT (handler) DO NOTHING")
-    now = database_now(connection)
-    whose = cursors.c.handler == handler
-    before = connection.execute(select(cursors.c.holder, cursors.c.epoch).where(whose)).one()
-    ours = (
-        update(cursors)
-        .where(whose, cursors.c.epoch == before.epoch, true() if by_force else _free(holder, now))
-        .values(holder=holder, epoch=cursors.c.epoch + 1, expires_at=now + _LEASE)
-        .returning(*cursors.columns)
-    )
-    row = connection.execute(ours).one_or_none()
-    if row is None:
-        return None
-    last = connection.execute(_HEAD).scalar_one()  # again: the one before may have moved on while we waited for it
-    if row.position > last:
-        back = row.position - last
-        first = cursors.c.first_position - back
-        connection.execute(update(cursors).where(whose).values(position=last, first_position=first, ahead=None))
-    has_died = before.holder not in (None, holder)
-    return Leased(
-        row.epoch,
-        row.position,
-        last,
-        row.unmatched,
-        row.delivered,
-        row.skipped,
-        row.ahead,
-        pause_of(row),
-        crash_marks.take_up(connection, handler) if has_died else None,
-    )
+        await self._database.write(leases.release, self._handler, self._epoch)
 
 
 @transaction
 def _mark(connection: Connection, handler: str, epoch: int, position: int | None) -> None:
-    _require_held(connection, handler, epoch)
+    leases.require_held(connection, handler, epoch)
     crash_marks.mark(connection, handler, position)
 
 
@@ -286,22 +220,6 @@ def _show_circuit(connection: Connection, handler: str, epoch: int, circuit: Cir
         raise LeaseLost(f"the cursor of {handler} is held by another process")
 
 
-def _require_held(connection: Connection, handler: str, epoch: int) -> None:
-    """Raise LeaseLost where the lease is not of this epoch; lock the row until the transaction ends."""
-    held = (cursors.c.handler == handler, cursors.c.epoch == epoch)
-    if connection.execute(update(cursors).where(*held).values(epoch=epoch)).rowcount != 1:
-        raise LeaseLost(f"the cursor of {handler} is held by another process")
-
-
-def _free(holder: str, now: int) -> ColumnElement[bool]:
-    """Return whether nobody has the cursor: also where its lease ends later than any that was made by now can.
-
-    The database's clock was ahead then. A margin of another lease is for a clock that is set back a little.
-    """
-    ends = cursors.c.expires_at
-    return or_(cursors.c.holder.is_(None), cursors.c.holder == holder, ends < now, ends > now + 2 * _LEASE)
-
-
 @transaction
 def _advance(
     connection: Connection, move: _Move, parked: Sequence[Parked], delivered: Sequence[int]
@@ -309,7 +227,7 @@ def _advance(
     """Save. The fence comes first: its row lock makes whoever wants to take over wait, and its miss undoes nothing."""
     read_to, read_id = move.seen or (move.to, None)
     row = {"whose": move.whose, "held": move.held, "saved": move.saved, "tried": move.tried, "to": move.to}
-    row |= {"read_to": read_to, "read_id": read_id, "until": database_now(connection) + _LEASE}
+    row |= {"read_to": read_to, "read_id": read_id, "until": database_now(connection) + leases.LEASE}
     row |= {"left_out": move.unmatched, "had": move.delivered, "taken": move.skipped, "beyond": move.ahead}
     if connection.execute(_ADVANCE, row).rowcount != 1:
         return _refused(connection, move)
@@ -329,8 +247,3 @@ def _refused(connection: Connection, move: _Move) -> _Refused:
     return _Refused(
         last, f"{move.whose} was at {move.saved} and has read to {read_to}; its cursor is at {row.position} of {last}"
     )
-
-
-@transaction
-def _release(connection: Connection, handler: str, epoch: int) -> None:
-    connection.execute(_RELEASE, {"whose": handler, "held": epoch})

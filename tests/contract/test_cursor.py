@@ -12,10 +12,11 @@ from sqlalchemy import select, update
 from ingest.deliveries import LEASE_SECONDS, Parked, Seen
 from ingest.errors import LeaseLost, StoreRewound, StoreUnavailable
 from storage.clock import database_now
-from storage.cursors import Leased, SqlCursor, SqlCursors
+from storage.cursors import SqlCursor, SqlCursors
 from storage.dead_letters import ALL as ALL_DEAD
 from storage.dead_letters import Chosen, each_step, give_back
 from storage.engine import Database, DataRefused, Work, open_database
+from storage.leases import Leased
 from storage.rewinds import Rewinds
 from storage.tables import cursors as cursors_table
 from storage.tables import deliveries
