@@ -87,8 +87,8 @@ class Checkpointer:
             lanes, self._asking = self._asking[:_LANES_TOGETHER], self._asking[_LANES_TOGETHER:]
             try:
                 await self._refill(lanes)
-            except BaseException:  # the others ask for themselves
-                self._asking += [other for other in lanes if other is not lane]
+            except BaseException:  # the others ask for themselves, in the order in which they wait
+                self._asking[:0] = [other for other in lanes if other is not lane]
                 raise
 
     def is_sure(self, now: float) -> bool:
