@@ -11,6 +11,9 @@ from app.dispatcher.handler_metrics import HandlerMetrics
 from app.dispatcher.time_slice import TimeSlice
 from app.settings import HandlerSettings
 from ingest.protocols import Cursors, Feed, Handler
+from ingest.retrying import Backoff
+
+STORE_AWAY = Backoff(first=0.2, longest=5.0)
 
 
 @dataclass(frozen=True, slots=True)

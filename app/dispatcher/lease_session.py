@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from app.dispatcher.checkpointer import Checkpointer
-from app.dispatcher.context import HandlerContext
+from app.dispatcher.context import STORE_AWAY, HandlerContext
 from app.dispatcher.gate import Gate
 from app.dispatcher.probes import Probes
 from app.dispatcher.suspects import Suspects
@@ -22,12 +22,11 @@ from app.handlers.filters import make_filter
 from ingest.deliveries import CLOSED, Circuit, CircuitState, Seen
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.protocols import Cursor
-from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
+from ingest.retrying import Pauses, is_cancelled, wait_at_most
 
 _MORE_SECONDS = 0.05
 _LONGEST_ROUND_SECONDS = 4.0  # a redrive by another process is to be noticed within five
 LAST_SAVE_SECONDS = 3.0
-STORE_AWAY = Backoff(first=0.2, longest=5.0)
 _LOOK_SECONDS = 0.1
 _CLINGING_SECONDS = 1.0  # for code that does not let itself be cancelled
 

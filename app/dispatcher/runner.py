@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from app.dispatcher.context import HandlerContext
-from app.dispatcher.lease_session import STORE_AWAY, LeaseSession
+from app.dispatcher.context import STORE_AWAY, HandlerContext
+from app.dispatcher.lease_session import LeaseSession
 from ingest.errors import LeaseLost, StoreFault, StoreRewound, StoreUnavailable
 from ingest.retrying import Backoff, Pauses, is_cancelled, wait_at_most
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from app.dispatcher.context import DispatchLimits
+from app.dispatcher.context import STORE_AWAY, DispatchLimits
 from app.dispatcher.lanes import Delivery
 from app.dispatcher.window import Window
 from ingest.delivery import DeliveryFailed, FailureCause, Verdict
 from ingest.errors import StoreFault, StoreUnavailable
 from ingest.protocols import Cursor
-from ingest.retrying import Backoff, Pauses
+from ingest.retrying import Pauses
 
 DEATHS = 3  # of the process while one event was marked: it is not tried any more
-_STORE_AWAY = Backoff(first=0.2, longest=5.0)
 
 
 class Suspects:
@@ -62,7 +61,7 @@ class Suspects:
         await self._mark(None)
 
     async def _mark(self, position: int | None) -> None:
-        pauses = Pauses(_STORE_AWAY, self._draw)
+        pauses = Pauses(STORE_AWAY, self._draw)
         while True:
             try:
                 await self._cursor.mark(position)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.deploy.promtool import DEPLOY
-from tests.support.proxies import listens
-from tests.support.required import missing
-from tests.support.server import free_port, wait_until
+from tests.support.proxies import program, serving
+from tests.support.server import free_port
 
-_STOP_SECONDS = 10.0
 # What a distribution's own nginx.conf brings, as far as ours relies on it.
 _NGINX_MAIN = """
 daemon off;
@@ -30,11 +26,6 @@ http {{
     include {folder}/headrace.conf;
 }}
 """
-
-
-def program(name: str) -> str:
-    """Return where a program is; Debian keeps these where only root looks. Skips the test where it is missing."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin") or missing(f"{name} is missing")
 
 
 def nginx_command(folder: Path, port: int, servers: Sequence[int]) -> Sequence[str]:
@@ -72,19 +63,7 @@ def balancing(name: str, folder: Path, servers: Sequence[int]) -> Iterator[int]:
     folder.chmod(0o755)  # nginx's workers are another user
     port = free_port()
     command = BALANCERS[name](folder, port, servers)
-    with (folder / "balancer.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: process.poll() is not None or listens(port), 20, f"{name} does not listen")
-        assert process.poll() is None, (folder / "balancer.log").read_text()
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    yield from serving(command, folder / "balancer", port)
 
 
 def _addressed(text: str, servers: Sequence[int]) -> str:

@@ -74,13 +74,6 @@ class Interrupted:
             raise StoreUnavailable("cut")
 
 
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), real_time) as stage:
-        yield stage
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     """An empty store on each database."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,7 +11,6 @@ from sqlalchemy import delete, select
 
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from storage.engine import open_database
 from storage.runs import positions_of, read_runs
 from storage.tables import cursors, deliveries, events
 from tests.support.dispatching import (
@@ -26,19 +23,10 @@ from tests.support.dispatching import (
     balanced,
     lag,
     passed,
-    real_time,
     running,
-    staged,
     until,
 )
 from tests.support.server import PATIENCE_SECONDS
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), real_time) as stage:
-        yield stage
 
 
 async def crashed(task: asyncio.Task[None]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -15,18 +13,10 @@ from app.handlers.python import AsyncHandler, ThreadHandler
 from ingest.errors import DeadLetter
 from ingest.event import Event
 from storage import deliveries as rows
-from storage.engine import open_database
-from tests.support.dispatching import Recorder, Stage, an_event, running, staged, until
+from tests.support.dispatching import Recorder, Stage, an_event, running, until
 
 AT_ONCE = {"base": "1ms", "cap": "5ms"}
 LONG = "1h"
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), lambda: datetime.now(UTC)) as stage:
-        yield stage
 
 
 async def settled(stage: Stage, position: int, dead: int = 0) -> None:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from ingest.event import Event
-from storage.engine import open_database
 from storage.tables import crash_marks, deliveries
-from tests.support.dispatching import Recorder, Stage, an_event, balanced, passed, real_time, running, staged
+from tests.support.dispatching import Recorder, Stage, an_event, balanced, passed, running
 
 OWN_CODE: dict[str, Any] = {"type": "python", "call": "rules:on_event", "retry": {"base": "1ms", "cap": "5ms"}}
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), real_time) as stage:
-        yield stage
 
 
 async def marks(stage: Stage) -> dict[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,10 @@ from tests.support.dispatching import (
     an_event,
     lag,
     passed,
-    real_time,
     running,
     staged,
     until,
 )
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), real_time) as stage:
-        yield stage
 
 
 async def test_without_order_a_failure_holds_nothing_back(stage: Stage) -> None:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from app.dispatcher import DispatchLimits
 from ingest.event import Event
-from storage.engine import open_database
 from tests.support.dispatching import (
     Recorder,
     Stage,
     an_event,
     passed,
-    real_time,
     running,
-    staged,
 )
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), real_time) as stage:
-        yield stage
 
 
 async def test_stopping_lets_what_is_in_flight_finish(stage: Stage) -> None:

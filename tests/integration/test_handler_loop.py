@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -20,22 +18,14 @@ from app.dispatcher import Dispatcher
 from app.handlers.python import AsyncHandler
 from ingest.event import Event
 from storage import deliveries as rows
-from storage.engine import open_database
 from storage.tables import cursors, deliveries
-from tests.support.dispatching import HURRY, SETTINGS, Recorder, Stage, an_event, running, staged, until
+from tests.support.dispatching import HURRY, SETTINGS, Recorder, Stage, an_event, running, until
 
 PYTHON: dict[str, Any] = {"type": "python", "call": "rules:on_event", "retry": {"base": "1ms", "cap": "5ms"}}
 
 
 class OwnError(BaseException):
     """What no handler is expected to raise."""
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), lambda: datetime.now(UTC)) as stage:
-        yield stage
 
 
 def task() -> asyncio.Task[Any]:

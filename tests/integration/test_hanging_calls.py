@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,9 +15,8 @@ from structlog.testing import capture_logs
 from app.handlers.python import AsyncHandler, ThreadHandler
 from ingest.event import Event
 from ingest.protocols import Handler
-from storage.engine import open_database
 from storage.tables import deliveries
-from tests.support.dispatching import Stage, an_event, running, staged, until
+from tests.support.dispatching import Stage, an_event, running, until
 from tests.support.server import PATIENCE_SECONDS
 
 HASTY: dict[str, Any] = {
@@ -29,13 +26,6 @@ HASTY: dict[str, Any] = {
     "concurrency": 2,
 }
 Hang = Callable[[Event, threading.Event], None]
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """An empty store on SQLite, by the real time."""
-    async with staged(open_database(f"sqlite:///{tmp_path}/test.db"), lambda: datetime.now(UTC)) as stage:
-        yield stage
 
 
 @pytest.fixture

@@ -100,14 +100,14 @@ backend headrace
 def nginx(folder: Path, upstream: int, *, patience_seconds: int = 10) -> Iterator[int]:
     """The port of an nginx with keep-alive connections to the upstream port."""
     config = _configured(folder / "nginx.conf", _NGINX, upstream, patience_seconds)
-    yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
+    yield from serving([program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
 
 
 @contextmanager
 def plain_nginx(folder: Path, upstream: int) -> Iterator[int]:
     """The port of an nginx that was told nothing but where the upstream is."""
     config = _configured(folder / "nginx.conf", _PLAIN, upstream, 10)
-    yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
+    yield from serving([program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
 
 
 @contextmanager
@@ -117,14 +117,14 @@ def verifying_nginx(folder: Path) -> Iterator[int]:
     `folder` has certificate.pem and key.pem of its own, and clients.pem, which are those that it believes.
     """
     config = _configured(folder / "nginx.conf", _VERIFYING, 0, 10)
-    yield from _running([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
+    yield from serving([program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config[0])], *config)
 
 
 @contextmanager
 def haproxy(folder: Path, upstream: int, *, patience_seconds: int = 10) -> Iterator[int]:
     """The port of a HAProxy that lets all clients use any connection to the upstream port."""
     config = _configured(folder / "haproxy.cfg", _HAPROXY, upstream, patience_seconds)
-    yield from _running([_program("haproxy"), "-db", "-f", str(config[0])], *config)
+    yield from serving([program("haproxy"), "-db", "-f", str(config[0])], *config)
 
 
 def listens(port: int) -> bool:
@@ -133,8 +133,8 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _program(name: str) -> str:
-    """Its path; Debian keeps them where only root looks."""
+def program(name: str) -> str:
+    """Return where a program is; Debian keeps these where only root looks. Skips the test where it is missing."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin") or missing(f"{name} is missing")
 
 
@@ -144,7 +144,8 @@ def _configured(path: Path, text: str, upstream: int, patience_seconds: int) -> 
     return path, port
 
 
-def _running(command: Sequence[str], config: Path, port: int) -> Iterator[int]:
+def serving(command: Sequence[str], config: Path, port: int) -> Iterator[int]:
+    """Run a proxy, whose log is beside `config`; yield its port when it listens, and end it."""
     log = config.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
