@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos.scene import full_speed, server_on, store_of
+from tests.chaos.scene import PATH, full_speed, server_on, store_of
 from tests.support.deliveries.account import Account, ask, read_account
 from tests.support.deliveries.answers import weather
 from tests.support.deliveries.journal import Connected, Delivered, Refused, kinds
@@ -30,6 +32,8 @@ PROBE_SECONDS = 0.2
 PATIENCE_SECONDS = 300.0
 _CIRCUIT = f'circuit = {{ failures = 10, probe = "{PROBE_SECONDS * 1000:.0f}ms" }}'
 _UNSAVED_SECONDS = 2.5
+_FRESH_EVENTS = 20
+_FRESH_EVERY_SECONDS = 5.0
 _CONFIG = """
 [handlers.{name}]
 type = "http"
@@ -117,7 +121,7 @@ def run(store: str, seed: int, size: Size, folder: Path) -> None:
         with watch.looking(), _load(server, size, folder) as load:
             deaths = list(_kill(kills, receiver, server))
             load.finish(PATIENCE_SECONDS)
-            _wait(lambda: _is_settled(url), receiver, server)
+            _settle(url, receiver, server, size)
         account = read_account(url, HANDLER)
         print(f"\n{store}, seed {seed}: {_tell(receiver, account, watch)}")
         rules = Rules(
@@ -165,6 +169,32 @@ def _wait(condition: Callable[[], bool], receiver: RunningReceiver, server: Serv
         return f"it does not go on after {len(receiver.journal.deliveries())} deliveries\n{server.log_tail()}"
 
     wait_until(condition, PATIENCE_SECONDS, failure, every=0.05)
+
+
+def _settle(url: str, receiver: RunningReceiver, server: Server, size: Size) -> None:
+    """Wait until nothing is left, while devices go on to publish now and then.
+
+    Where all that is left fails, the circuit stays open until something else is delivered.
+    """
+    fresh = Numbered("fresh", _STARTED, size.devices)
+    numbers = itertools.count(step=_FRESH_EVENTS)
+    published_at = 0.0
+
+    def is_settled() -> bool:
+        nonlocal published_at
+        if _is_settled(url):
+            return True
+        if time.monotonic() > published_at + _FRESH_EVERY_SECONDS:
+            published_at = time.monotonic()
+            _post(server, fresh.batch(next(numbers), _FRESH_EVENTS))
+        return False
+
+    _wait(is_settled, receiver, server)
+
+
+def _post(server: Server, body: bytes) -> None:
+    with urllib.request.urlopen(urllib.request.Request(server.url + PATH, body), timeout=20) as answer:
+        assert answer.status == 204
 
 
 def _is_settled(url: str) -> bool:
