@@ -96,6 +96,7 @@ class Ready:
     """
 
     def __init__(self, workers: int, *, in_batches: bool = False) -> None:
+        self._workers = workers
         self._share = max(1, workers // 2)
         self._new: deque[Lane] = deque()
         self._parked: deque[Lane] = deque()
@@ -109,6 +110,10 @@ class Ready:
         self.held = False
         self._let_through: Lane | None = None
         self._taken_in_vain: list[Lane] = []
+
+    def is_short(self) -> bool:
+        """Return whether fewer lanes with new events wait than there are workers."""
+        return len(self._new) < self._workers
 
     def hold(self) -> None:
         """Give out no lane until `go_on`."""

@@ -276,8 +276,9 @@ class Window:
         return True
 
     def _is_held_up(self) -> bool:
-        """Return whether the window is full, mostly of settled events: all could go on but for a slow delivery."""
-        return 2 * self._ahead_settled > len(self._ahead) and self.is_full() and not self.ready.held
+        """Return whether a slow delivery holds up the rest: the window is full of settled events, and work runs out."""
+        is_full = 2 * self._ahead_settled > len(self._ahead) and self.is_full()
+        return is_full and not self.ready.held and self.ready.is_short()
 
     def is_full(self) -> bool:
         """Return whether nothing more is read until something is settled and saved."""

@@ -92,3 +92,20 @@ def test_what_was_delivered_before_is_neither_delivered_nor_left_out() -> None:
     window.delivered(one)
     assert window.checkpoint() == (4, {}, 0, 0)
     assert window.delivered_ahead() == [6]
+
+
+def test_a_slow_delivery_is_parked_only_where_it_holds_up_the_rest() -> None:
+    """While other lanes wait for a worker nothing is lost by a full window, also where one lane was drained ahead."""
+    window = Window(0, (), DispatchLimits(window_events=6, read_events=1), by_device=True, workers=2)
+    window.admit([committed(at, device) for at, device in enumerate("saaaaaabcd", 1)])
+    slow, drained = next_lane(window), next_lane(window)
+    taken(slow)
+    while (delivery := drained.take()) is not None:
+        window.delivered(delivery)
+    assert window.is_full()
+    assert window.checkpoint().rows == {}
+
+    for _ in "bcd":
+        window.delivered(taken(next_lane(window)))
+    saved = window.checkpoint()
+    assert (saved.position, list(saved.rows)) == (10, [1])
