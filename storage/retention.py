@@ -150,7 +150,7 @@ def _step_of_events(connection: Connection, after: int, before: int, now: int, h
     )
     if not positions:
         return step
-    skipped = skips.note(connection, handlers, positions, now)
+    skipped = skips.note(connection, handlers, positions)
     connection.execute(delete(sightings).where(sightings.c.position.in_(positions)))
     skips.delete_parked(connection, positions)
     gone = delete(events).where(key.in_(positions)).returning(events.c.source, events.c.mode)

@@ -8,23 +8,24 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, delete, select, update
 
 from storage import bulk
+from storage.clock import database_now
 from storage.tables import cursors, deliveries, skipped
 
 _COLUMNS = ("handler", "first_position", "last_position", "events", "at")
 
 
-def note(connection: Connection, handlers: Sequence[str], positions: Sequence[int], now: int) -> Mapping[str, int]:
+def note(connection: Connection, handlers: Sequence[str], positions: Sequence[int]) -> Mapping[str, int]:
     """Write down which of the events that are about to go a handler has not had; return how many each loses."""
     counts = {}
-    for handler, position in connection.execute(
-        select(cursors.c.handler, cursors.c.position).where(cursors.c.handler.in_(handlers))
+    for handler, position, paused_at in connection.execute(
+        select(cursors.c.handler, cursors.c.position, cursors.c.paused_at).where(cursors.c.handler.in_(handlers))
     ).all():
         parked = select(deliveries.c.position).where(
             deliveries.c.handler == handler, deliveries.c.position.in_(positions), deliveries.c.due_at.is_not(None)
         )
         taken = sorted([*connection.execute(parked).scalars(), *(at for at in positions if at > position)])
         if taken:
-            _add(connection, handler, taken, now)
+            _add(connection, handler, taken, paused_at)
             counts[handler] = len(taken)
     return counts
 
@@ -37,11 +38,12 @@ def delete_parked(connection: Connection, positions: Sequence[int]) -> None:
         connection.execute(update(cursors).where(whose).values(deleted=cursors.c.deleted + count))
 
 
-def _add(connection: Connection, handler: str, taken: Sequence[int], now: int) -> None:
-    """Extend the handler's last row where this follows it, or begin another one."""
-    whose = skipped.c.handler == handler
+def _add(connection: Connection, handler: str, taken: Sequence[int], paused_at: int | None) -> None:
+    """Extend the row that was begun in the same pause where this follows it, or begin another one."""
+    whose, now = skipped.c.handler == handler, database_now(connection)
     last = connection.execute(select(skipped).where(whose).order_by(skipped.c.first_position.desc())).first()
-    if last is not None and last.last_position < taken[0]:
+    is_same_pause = last is not None and paused_at is not None and last.at >= paused_at
+    if last is not None and is_same_pause and last.last_position < taken[0]:
         row = update(skipped).where(whose, skipped.c.first_position == last.first_position)
         more = {"last_position": taken[-1], "events": skipped.c.events + len(taken), "at": now}
         connection.execute(row.values(more))

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from ingest.deliveries import Attempt, Circuit, CircuitState, HandlerLag, Parked
 from ingest.errors import LeaseLost
-from storage import dead_letters, pauses
+from storage import dead_letters, pauses, skips
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import open_database
 from storage.retention import Retention
@@ -180,6 +180,26 @@ async def test_what_retention_takes_from_a_paused_handler_has_a_row(stage: Stage
     await cursor.advance(10, skipped=7)
     lag = await balanced(cursor, stage)
     assert (lag.passed.skipped, lag.passed.deleted) == (7, 1)
+
+
+async def test_each_pause_has_a_row_of_its_own_for_what_it_cost(stage: Stage) -> None:
+    """Steps of one pause are one row, and what was delivered between two pauses is in none."""
+    cursor = await acquired(stage)
+
+    async def take(first: int, last: int) -> None:
+        gone = range(first, last + 1)
+        await stage.database.write(lambda connection: skips.note(connection, ["h"], gone) and None)
+
+    await stage.database.write(pauses.pause, "h", "by hand")
+    await take(1, 2)
+    await take(3, 4)
+    await stage.database.write(pauses.resume, "h")
+    await cursor.advance(6, skipped=4)
+    await stage.database.write(pauses.pause, "h", "by hand")
+    await take(7, 8)
+
+    rows = await stage.database.read(lambda connection: connection.execute(select(skipped)).all())
+    assert [(row.first_position, row.last_position, row.events) for row in rows] == [(1, 4, 4), (7, 8, 2)]
 
 
 def test_runs_are_read_as_they_were_written() -> None:
