@@ -12,6 +12,7 @@ from ingest.times import EPOCH
 
 # A device; or the position of an event for which no order is promised, alone in its lane.
 Key = str | int
+_NOTHING: deque[Delivery] = deque()
 
 
 class Lane:
@@ -43,9 +44,17 @@ class Lane:
 
     def fill(self, batch: list[Delivery], most: int) -> None:
         """Add what follows what was taken here, up to `most` in the batch; what failed before is delivered alone."""
-        line = () if self.resting else self.retries or (self.queue if self.parked_to is None else ())
+        line = self._line()
         while line and len(batch) < most and not line[0].has_failed():
             batch.append(line.popleft())
+
+    def first(self) -> Delivery | None:
+        """Return what `take` would remove."""
+        line = self._line()
+        return line[0] if line else None
+
+    def _line(self) -> deque[Delivery]:
+        return _NOTHING if self.resting else self.retries or (self.queue if self.parked_to is None else _NOTHING)
 
     def put_back(self, delivery: Delivery) -> None:
         """Let what was taken from the queue be the next one again."""
@@ -136,20 +145,22 @@ class Ready:
         self._wake()
 
     def take_newest(self) -> Lane | None:
-        """Remove and return the lane with the newest event before which nothing of its device is undelivered."""
+        """Remove and return the lane that begins with the newest event, a failed one only where there is no other."""
         self._restore()
-        lane = max((lane for lane in self._new if not lane.is_held_back()), key=_first_new, default=None)
-        if lane is not None:
-            self._new.remove(lane)
-        return lane
+        firsts = [first for lane in (*self._new, *self._parked) if (first := lane.first()) is not None]
+        return self._take(max(firsts, key=lambda first: (not first.has_failed(), first.position), default=None))
 
     def take_oldest_parked(self) -> Lane | None:
         """Remove and return the lane with the oldest parked event that is in hand."""
         self._restore()
-        lane = min((lane for lane in self._parked if lane.retries), key=_first_parked, default=None)
-        if lane is not None:
-            self._parked.remove(lane)
-        return lane
+        firsts = [first for lane in self._parked if (first := lane.first()) is not None]
+        return self._take(min(firsts, key=lambda first: first.position, default=None))
+
+    def _take(self, first: Delivery | None) -> Lane | None:
+        if first is None:
+            return None
+        (self._parked if first.lane in self._parked else self._new).remove(first.lane)
+        return first.lane
 
     def put_back(self, lane: Lane) -> None:
         """Put a lane back where it was in its line: it was taken just before all were held."""
@@ -258,11 +269,3 @@ class Ready:
             if not idle.done():
                 idle.set_result(None)
                 return
-
-
-def _first_new(lane: Lane) -> int:
-    return lane.queue[0].position if lane.queue else 0
-
-
-def _first_parked(lane: Lane) -> int:
-    return lane.retries[0].position

@@ -13,9 +13,10 @@ _NOTHING_SECONDS = 0.5  # until it is looked again for something to try
 
 
 class Probes:
-    """By turns the newest event before which nothing of its device is undelivered, and the one that failed first.
+    """By turns the newest event before which nothing of its device is undelivered, and the oldest that is parked.
 
-    So no bad event keeps the circuit open while others would be taken.
+    So bad events do not keep the circuit open while others would be taken. One that fails as a probe is out of hand
+    until it is read from the store again, so that the others come before it.
     """
 
     def __init__(self, gate: Gate, window: Window, checkpointer: Checkpointer) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from ingest.deliveries import CircuitState
+from ingest.deliveries import CircuitState, Parked
 from ingest.delivery import Verdict
 from ingest.errors import DeadLetter
 from ingest.event import Event
-from tests.support.dispatching import Recorder, an_event, balanced, running
+from storage.cursors import SqlCursors
+from tests.support.dispatching import NOON, Recorder, an_event, balanced, running
 from tests.support.receiver import PACE, Receiver, on_stage, parked_rows, refused
 from tests.support.virtual_time import in_virtual_time, virtual_loop
 
@@ -220,3 +221,28 @@ async def test_what_waits_behind_a_failed_event_goes_on_at_once(tmp_path: Path) 
     assert positions == (1, 1, 2, 3)
     assert at[1] - at[0] <= 0.1
     assert at[2] - at[1] <= 0.05
+
+
+@in_virtual_time
+async def test_bad_events_that_are_first_of_many_devices_do_not_keep_a_circuit_open(tmp_path: Path) -> None:
+    """Where all that is left is parked, probes go to what has not failed too, though older events have."""
+    async with on_stage(tmp_path) as stage:
+        receiver = Receiver()
+        receiver.bad = set(range(1, 41))
+        await stage.commit([an_event(number, f"bad{number}") for number in range(40)])
+        await stage.commit([an_event(number, f"d{number % 5}") for number in range(40, 60)])
+        settings: dict[str, Any] = {"circuit": {"failures": 2, "probe": "30s"}, "retry": {"base": "1s"}}
+        cursor = await SqlCursors(stage.database).acquire("h", holder="before", begin="beginning")
+        assert cursor is not None
+        rows = [
+            Parked(at, f"bad{at - 1}" if at <= 40 else f"d{(at - 1) % 5}", 0, None, NOON, "") for at in range(1, 61)
+        ]
+        await cursor.advance(60, rows)
+        await cursor.release()
+        async with running(stage.dispatcher(receiver.handler, pace=PACE, **settings)):
+            await asyncio.sleep(20)
+            assert (await balanced(stage)).circuit.state is CircuitState.OPEN
+            receiver.away = False
+            receiver.calls()
+            await asyncio.sleep(30 + 60)
+            assert set(receiver.calls()) - receiver.bad, "two probes, and one of them was taken"
