@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version
 from random import Random
 from typing import Protocol, cast
@@ -24,7 +24,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from app.access import ingest_forbids
 from app.api import HandlersHere, Readiness, create_api
 from app.dispatcher import Dispatcher
+from app.duties import Duties
 from app.redriving import BackgroundRedrives
+from app.replicas import make_replica
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
 from app.stopping import stop_on_signals
@@ -39,7 +41,6 @@ from ingest.retrying import wait_at_most
 from ingest.sources import modes
 from ingest.sources.mode import SourceParts
 from ingest.supervisor import Supervised, Supervisor
-from storage.coverage import SqlCoverage
 from storage.cursors import SqlCursors
 from storage.engine import Database, open_database
 from storage.feed import SqlFeed
@@ -47,10 +48,9 @@ from storage.gaps import open_gaps
 from storage.health import WatchedStore
 from storage.migrate import migrate, require_newest
 from storage.read_apart import ReadApart
-from storage.retention import Retention
 from storage.rewinds import Rewinds
+from storage.served_file import served_alone
 from storage.store import SqlStore
-from storage.store_gauges import StoreGauges
 
 # How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
 _PATIENCE_SECONDS = 5.0
@@ -78,7 +78,8 @@ class Headrace:
         self._read_apart = ReadApart(database, readers)
         self._draining = False
         self._stop = asyncio.Event()
-        holder = secrets.token_hex(8)
+        self._replica = make_replica(database, settings.store.url.value())
+        leases = self._replica.leases
         self._at_once = asyncio.Event()
         metrics = make_metrics()
         rewinds = Rewinds(metrics.store_rewinds.inc)
@@ -96,13 +97,13 @@ class Headrace:
         self._dispatcher = Dispatcher(
             {label: (handler.build(label, settings.folder), handler) for label, handler in settings.handlers.items()},
             feed,
-            SqlCursors(database, rewinds),
+            SqlCursors(database, rewinds, leases),
             metrics,
-            holder=holder,
+            holder=leases.holder,
             clock=utc_now,
             random=Random(),  # noqa: S311 - jitter is no secret
         )
-        self._coverage = CountedCoverage(SqlCoverage(database), metrics)
+        self._coverage = CountedCoverage(self._replica.coverage, metrics)
         sources = self._make_sources(metrics)
         self._redrives = BackgroundRedrives(self._read_apart)
         self._supervisor = Supervisor(sources, metrics, utc_now)
@@ -116,7 +117,7 @@ class Headrace:
             open_gap=self._coverage.open_gap,
             readiness=self._readiness,
             webhooks=[(path, label) for path, (label, _) in endpoints.items()],
-            handlers=HandlersHere(holder, settings.handlers, settings.folder),
+            handlers=HandlersHere(leases.holder, settings.handlers, settings.folder),
             redrives=self._redrives,
             clock=utc_now,
         )
@@ -126,8 +127,7 @@ class Headrace:
         if certificate := self._server.certificate:
             metrics.certificate_expires.set_function(certificate.expiry_seconds)
         metrics.ready.set_function(lambda: float(self._readiness().ready))
-        self._retention = self._make_retention(metrics)
-        self._store_gauges = StoreGauges(database, self._retention, metrics)
+        self._duties = Duties(settings, database, leases, metrics, self._coverage, utc_now)
 
     def _make_sources(self, metrics: Metrics) -> list[Supervised]:
         """A source for each label and mode, in the order of the configuration."""
@@ -136,6 +136,8 @@ class Headrace:
             intake=lambda origin: SourceIntake(self._inbox, metrics, origin.source, origin.mode),
             metrics=metrics,
             coverage=self._coverage,
+            leases=self._replica.leases,
+            opens=self._replica.opens,
             clock=utc_now,
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
             inbox_bytes=settings.store.inbox_bytes,
@@ -148,21 +150,9 @@ class Headrace:
             for mode in sorted(source.modes, key=list(modes()).index):
                 origin = Origin(source.product, label, mode)
                 format_ = make_format(source.format, origin, source.ignore, fields)
-                metrics.declare_coverage(label, origin.mode)
+                self._coverage.declare(label, origin.mode)
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources
-
-    def _make_retention(self, metrics: Metrics) -> Retention | None:
-        keep: timedelta | None = self._settings.store.retention
-        if keep is None:
-            return None
-        return Retention(
-            self._database,
-            keep,
-            tuple(self._settings.handlers),
-            utc_now,
-            count_skipped=lambda handler, count: metrics.skipped.labels(handler).inc(count),
-        )
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once` skips the drain delay."""
@@ -174,12 +164,11 @@ class Headrace:
         """Serve on a bound socket until `stop`; companions run beside it until the sources take no more."""
         await self._take_up_gaps()
         async with asyncio.TaskGroup() as tasks:
+            leasing = tasks.create_task(self._replica.leases.run())
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
             attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._store.run())]
-            attending.append(tasks.create_task(self._store_gauges.run()))
-            if self._retention is not None:
-                attending.append(tasks.create_task(self._retention.run()))
+            attending.append(tasks.create_task(self._duties.run()))
             serving = tasks.create_task(self._server.serve(sockets=[listening]))
             accompanying = [tasks.create_task(companion.run()) for companion in companions]
             log.info("ready", address="{}:{}".format(*listening.getsockname()[:2]), version=version("headrace"))
@@ -187,6 +176,7 @@ class Headrace:
             await self._stop.wait()
             self._draining = True
             self._server.close_after_answers()
+            await self._replica.leave()
             await self._drain_delay()
             await self._server.refuse(listening, _LAST_REQUESTS_SECONDS)
             await self._supervisor.pause()
@@ -199,15 +189,15 @@ class Headrace:
             await _cancelled(attending)
             self._dispatcher.stop()
             await dispatching
+            await _cancelled([leasing])
+        await self._replica.close()
         await self._read_apart.close()
         await self._database.close()
         log.info("stopped")
 
     async def _take_up_gaps(self) -> None:
         """Show the gaps that an earlier process began, until the sources listen again."""
-        for (source, mode), gap in (await self._database.read(open_gaps)).items():
-            if source in self._settings.sources:
-                self._coverage.take_up(source, mode, gap)
+        self._coverage.follow((await self._database.read(open_gaps)).items())
 
     async def _drain_delay(self) -> None:
         """Give load balancers time to see that readyz fails; a second signal or SIGINT cuts it short."""
@@ -271,8 +261,10 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     cannot be used.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    with _listen(settings.server.host, settings.server.port) as listening:
+    with ExitStack() as served:
+        listening = served.enter_context(_listen(settings.server.host, settings.server.port))
         url = settings.store.url.value()
+        served.enter_context(served_alone(url))
         await prepare_store(url)
         headrace = Headrace(
             settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -23,11 +23,23 @@ class CountedCoverage:
         self._metrics = metrics
         self._origins: dict[int, Origin] = {}
         self._open: dict[tuple[str, str], Gap] = {}
+        self._configured: list[tuple[str, str]] = []
+        self._shown = True
 
-    def take_up(self, source: str, mode: Mode, gap: Gap) -> None:
-        """Show a gap that lasts, which an earlier process began, and counted."""
-        self._open[source, mode] = gap
-        self._metrics.gap_open.labels(source, mode).set(1)
+    def declare(self, source: str, mode: Mode) -> None:
+        """Show that no gap of a configured source and mode is known yet."""
+        self._metrics.declare_coverage(source, mode)
+        self._configured.append((source, mode))
+
+    def follow(self, lasting: Iterable[tuple[tuple[str, str], Gap]], *, shown: bool = True) -> None:
+        """Go by the gaps that last in the store: another process may have begun or ended them, and counted.
+
+        `shown`: whether this process shows them as a metric; of several processes one does.
+        """
+        self._shown = shown
+        self._open = {key: gap for key, gap in lasting if key in self._configured}
+        for key in self._configured:
+            self._show(*key)
 
     def open_gap(self, source: str, mode: str) -> Gap | None:
         """Return the gap that lasts, as far as this process knows."""
@@ -42,12 +54,16 @@ class CountedCoverage:
         for gap in opened.found:
             self._count_begin(origin, gap)
         self._open.pop((origin.source, origin.mode), None)
-        self._metrics.gap_open.labels(origin.source, origin.mode).set(0)
+        self._show(origin.source, origin.mode)
         return opened
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
         """See protocols.Coverage."""
         await self._coverage.extend(interval, ago)
+
+    async def is_relieved(self, origin: Origin, stream: int) -> bool:
+        """See protocols.Coverage."""
+        return await self._coverage.is_relieved(origin, stream)
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
         """See protocols.Coverage."""
@@ -64,9 +80,16 @@ class CountedCoverage:
         say("gap_began", source=labels[0], mode=labels[1], cause=gap.cause.value, since=rfc3339(gap.since))
         if gap.until is None:
             self._open[labels] = gap
-            self._metrics.gap_open.labels(*labels).set(1)
+            self._show(*labels)
         else:
             self._count_end(origin, gap)
+
+    def _show(self, source: str, mode: str) -> None:
+        gauge = self._metrics.gap_open
+        if self._shown:
+            gauge.labels(source, mode).set((source, mode) in self._open)
+        else:
+            gauge.remove_by_labels({"source": source, "mode": mode})
 
     def _count_end(self, origin: Origin, gap: Gap) -> None:
         labels = origin.source, origin.mode

@@ -14,6 +14,7 @@ from ingest.coverage import Gap, Opened
 from ingest.deliveries import Answer, Circuit, HandlerLag, Parked, Pause, Seen
 from ingest.event import Cause, Commit, Event, Origin, Outcome, Record
 from ingest.formats.message import Message
+from ingest.leases import Lease
 from ingest.source_health import Condition, LastSeen
 
 if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
@@ -116,13 +117,20 @@ class Coverage(Protocol):
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
         """Begin an interval, `ago` seconds before now, by the database's clock. Raises StoreUnavailable.
 
-        The first interval of a source and mode in a process takes over from one that died: what its streams left open
-        ends where they last listened, and what no interval covers since then is a gap with cause DOWN.
+        It takes over from processes that died: what their streams left open ends where they last listened, and what no
+        interval covers since then is a gap with cause DOWN. One that was heard of within three seconds lives.
         """
         ...
 
     async def extend(self, interval: int, ago: float = 0.0) -> None:
         """Note that the stream listened until `ago` seconds before now; never moves an end back.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    async def is_relieved(self, origin: Origin, stream: int) -> bool:
+        """Return whether another process has listened to the stream as long beside this one as leaves no gap.
 
         Raises StoreUnavailable.
         """
@@ -134,6 +142,53 @@ class Coverage(Protocol):
         While another stream of the source and mode listens there is none, unless that one began less than a second
         before this one ended, or is known by now to have been deaf itself.
         """
+        ...
+
+
+class Leases(Protocol):
+    """What one process at a time does, of all that share the store. Names: see ingest.leases.
+
+    They spread over the processes: each takes what is free and gives back what another should have. A lease of a
+    process that died moves within 15 s, one of a process that leaves at once. It is no fence: a process that was
+    suspended learns late that it has lost one, so what must not happen twice is fenced where it is written.
+    """
+
+    @property
+    def holder(self) -> str:
+        """Return the name of this process: another one at each start."""
+        ...
+
+    @property
+    def peers(self) -> int:
+        """Return how many others would take what this process gives back, by its last look."""
+        ...
+
+    def lease(self, name: str) -> Lease:
+        """Return a lease that this process would have; the same for the same name."""
+        ...
+
+    async def run(self) -> None:
+        """Take, keep and give back until cancelled."""
+        ...
+
+    async def leave(self) -> None:
+        """Give all back, for good; in bounded time. The process still counts as one that lives."""
+        ...
+
+    async def close(self) -> None:
+        """Count no more as one that lives; in bounded time."""
+        ...
+
+
+class Opens(Protocol):
+    """The budget of streams that are opened to a host, shared by all that it may take for one client."""
+
+    async def claim(self, host: str) -> float:
+        """Return 0.0, and count an open that lasts; or, where there is none left, in how many seconds to ask again."""
+        ...
+
+    def closed(self, host: str) -> None:
+        """Note that one that was claimed is open no more; it may count a little longer."""
         ...
 
 
@@ -188,6 +243,11 @@ class Cursor(Protocol):
     @property
     def pause(self) -> Pause | None:
         """Whether the handler was paused when the cursor was acquired or `lag` was asked last."""
+        ...
+
+    @property
+    def wanted_elsewhere(self) -> bool:
+        """Whether to give the cursor back: its lease is another process's to have."""
         ...
 
     @property

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ingest.event import Cause
 from ingest.retrying import Backoff, Draw
+from ingest.times import elapsed
 
-# Particle closes the door to an address after 100 opens in five minutes; a restart must fit in too.
+# Particle closes the door to an address after 100 opens in five minutes, and where 100 are open; what somebody opens
+# by hand must fit in too.
 MOST_OPENS = 90
 OPENS_SECONDS = 300.0
+MOST_OPEN = 90
+FULL_SECONDS = 30.0
 _LEAST_SECONDS = 1.0
 _JITTER_SECONDS = 1.0
 
@@ -84,12 +89,13 @@ class Patience:
 
 
 class OpenBudget:
-    """At most `most` opens in `seconds` to one host (with its port), shared by all that ask for them."""
+    """At most `most` opens in `seconds` to one host (with its port), and MOST_OPEN that last, for all that ask."""
 
     def __init__(self, most: int = MOST_OPENS, seconds: float = OPENS_SECONDS) -> None:
         self._most = most
         self._seconds = seconds
         self._opens: dict[str, deque[float]] = {}
+        self._lasting: Counter[str] = Counter()
 
     def claim(self, host: str, now: float) -> float:
         """Return 0.0, and count an open; or, where there is none left, in how many seconds to ask again."""
@@ -98,5 +104,28 @@ class OpenBudget:
             opens.popleft()
         if len(opens) >= self._most:
             return opens[0] + self._seconds - now
+        if self._lasting[host] >= MOST_OPEN:
+            return FULL_SECONDS
         opens.append(now)
+        self._lasting[host] += 1
         return 0.0
+
+    def closed(self, host: str) -> None:
+        """Note that an open that lasted is over."""
+        self._lasting[host] = max(0, self._lasting[host] - 1)
+
+
+class OwnOpens:
+    """protocols.Opens for a process that shares its address with no other one."""
+
+    def __init__(self, budget: OpenBudget | None = None, clock: Callable[[], float] = elapsed) -> None:
+        self._budget = budget or OpenBudget()
+        self._clock = clock
+
+    async def claim(self, host: str) -> float:
+        """See protocols.Opens."""
+        return self._budget.claim(host, self._clock())
+
+    def closed(self, host: str) -> None:
+        """See protocols.Opens."""
+        self._budget.closed(host)

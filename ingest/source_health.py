@@ -20,12 +20,16 @@ class LastSeen:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The answer to whether a source can receive now, and if not, why. `since`: None is as long as it runs."""
+    """The answer to whether a source can receive now, and if not, why. `since`: None is as long as it runs.
+
+    `standby`: another process receives for it, and this one would take over.
+    """
 
     up: bool
     since: datetime | None = None
     reason: str | None = None
     streams: Sequence[StreamState] = ()
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     DOWN = "down"  # runs, and cannot receive now
+    STANDBY = "standby"  # another process receives
     FAILED = "failed"  # will be started again
     DRAINING = "draining"
 
@@ -126,7 +127,7 @@ class Supervisor:
         last, condition = supervised.source.last_seen(), supervised.source.condition()
         state, since, reason = supervised.state, supervised.since or self._clock(), supervised.reason
         if state is State.RUNNING:  # then the source itself knows best
-            state = State.RUNNING if condition.up else State.DOWN
+            state = State.RUNNING if condition.up else State.STANDBY if condition.standby else State.DOWN
             since, reason = condition.since or since, condition.reason
         return SourceStatus(
             source=origin.source,

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import NamedTuple
 
-from sqlalchemy import Case, Connection, case, func, insert, select, update
+from sqlalchemy import Case, ColumnElement, Connection, case, exists, func, insert, select, update
 
 from ingest.coverage import Gap, Opened
 from ingest.errors import IntervalLost
@@ -23,7 +23,8 @@ from storage.clock import database_now
 from storage.engine import Database
 from storage.gaps import SourceKey, add_gaps, begin_gap, close_gaps, known_gaps
 from storage.intervals import SEAM_MICROS, Stretch, after, subtract, uncovered
-from storage.tables import coverage
+from storage.replicas import ALIVE_MICROS, is_alive
+from storage.tables import coverage, replicas
 from storage.transactions import transaction
 
 
@@ -36,29 +37,32 @@ class _Row(NamedTuple):
     until: int
 
 
-class SqlCoverage:
-    """protocols.Coverage. Its intervals have numbers of its own: a database that was put back gives ids twice."""
+class _Ours(NamedTuple):
+    """The process that asks, and the intervals of the source and mode that it holds."""
 
-    def __init__(self, database: Database) -> None:
+    holder: str
+    held: tuple[int, ...]
+
+
+class SqlCoverage:
+    """protocols.Coverage. Its intervals have numbers of its own: a database that was put back gives ids twice.
+
+    `holder` names this process among those that `storage.replicas` knows; on SQLite there is no other.
+    """
+
+    def __init__(self, database: Database, holder: str = "") -> None:
         self._database = database
+        self._holder = holder
         self._numbers = count(1)
         self._known: dict[int, _Row] = {}  # the intervals whose end is not written
         self._held: set[int] = set()  # those of them that were not asked to end
-        # Where it is certain that no other interval was left open, by a process that died or an answer that was lost.
-        self._certain: set[SourceKey] = set()
         self._turns: defaultdict[SourceKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
         """See protocols.Coverage."""
         key = _source_key(origin)
         async with self._turns[key]:
-            held = tuple(self._known[number].id for number in self._held if self._known[number].key == key)
-            certain = key in self._certain
-            self._certain.discard(key)
-            row, ended, found = await self._database.write(
-                _open, origin, stream, elapsed() - ago, None if certain else held
-            )
-            self._certain.add(key)
+            row, ended, found = await self._database.write(_open, origin, stream, elapsed() - ago, self._ours(key))
             number = next(self._numbers)
             self._known[number] = row
             self._held.add(number)
@@ -72,44 +76,47 @@ class SqlCoverage:
             raise self._lost(interval)
         self._known[interval] = row._replace(until=until)
 
+    async def is_relieved(self, origin: Origin, stream: int) -> bool:
+        """See protocols.Coverage."""
+        return await self._database.read(_is_relieved, _source_key(origin), stream, self._holder)
+
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
         """See protocols.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
         row = self._known.get(interval)
         if row is None:  # it has ended already
             return ()
-        self._held.discard(interval)
         async with self._turns[row.key]:
-            certain = self._certain & {row.key}
-            self._certain -= certain
-            gaps = await self._database.write(_end, row, cause, elapsed() - ago)
+            self._held.discard(interval)
+            gaps = await self._database.write(_end, row, cause, elapsed() - ago, self._ours(row.key))
             if gaps is None:
                 raise self._lost(interval)
-            self._certain |= certain
             del self._known[interval]
         return gaps
 
+    def _ours(self, key: SourceKey) -> _Ours:
+        return _Ours(
+            self._holder, tuple(self._known[number].id for number in self._held if self._known[number].key == key)
+        )
+
     def _lost(self, interval: int) -> IntervalLost:
-        """Forget an interval that is not there; others may have been left open in the copy that was put back."""
+        """Forget an interval that is not there."""
         row = self._known.pop(interval)
         self._held.discard(interval)
-        self._certain.discard(row.key)
         return IntervalLost(f"{row.key.source} has no interval {row.id} any more that reaches as far as was written")
 
 
 @transaction
 def _open(
-    connection: Connection, origin: Origin, stream: int, at: float, held: tuple[int, ...] | None
+    connection: Connection, origin: Origin, stream: int, at: float, ours: _Ours
 ) -> tuple[_Row, Sequence[Gap], Sequence[Gap]]:
-    """Begin an interval. Unless `held` is None, intervals that are neither ended nor held are taken over from the dead.
-
-    What lasts of a gap ends; what nobody wrote down is a gap with cause DOWN.
-    """
+    """Begin an interval; what lasts of a gap ends. What nobody wrote down is a gap with cause DOWN."""
     key = _source_key(origin)
     _take_turn(connection, key)
     now = database_now(connection)
     since = now - _micros_since(at)
-    start = (since if held is None else _take_over(connection, key, held, since)) - SEAM_MICROS
-    row = _Row(_insert(connection, key, stream, since), key, since, since)
+    last: int | None = connection.execute(select(func.max(coverage.c.until)).where(*_of(key))).scalar()
+    start = min([since, *_bury(connection, key, ours, now), *([] if last is None else [last])]) - SEAM_MICROS
+    row = _Row(_insert(connection, key, stream, since, ours.holder), key, since, since)
     ended = close_gaps(connection, key, since)
     intervals, _ = _intervals(connection, key, start, now)
     found = _unknown(connection, key, intervals, start)
@@ -129,7 +136,7 @@ def _extend(connection: Connection, row: _Row, at: float, held: bool) -> int | N
 
 
 @transaction
-def _end(connection: Connection, row: _Row, cause: Cause, at: float) -> list[Gap] | None:
+def _end(connection: Connection, row: _Row, cause: Cause, at: float, ours: _Ours) -> list[Gap] | None:
     """End an interval, and write down what is uncovered by that: up to now, and what only shows now.
 
     None where the interval is lost.
@@ -140,7 +147,7 @@ def _end(connection: Connection, row: _Row, cause: Cause, at: float) -> list[Gap
     until = _move(connection, row, {"until": _at_least(now - _micros_since(at)), "ended": True})
     if until is None:
         return None
-    start = until - SEAM_MICROS
+    start = min([until, *_bury(connection, key, ours, now)]) - SEAM_MICROS
     intervals, listening = _intervals(connection, key, start, now)
     gaps = add_gaps(connection, key, _unknown(connection, key, intervals, start), cause)
     known = known_gaps(connection, key, start)
@@ -175,25 +182,43 @@ def _take_turn(connection: Connection, key: SourceKey) -> None:
     connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
-def _take_over(connection: Connection, key: SourceKey, held: tuple[int, ...], since: int) -> int:
-    """End what is neither ended nor held where it last listened; return since when something may be missing."""
-    ours = coverage.c.source == key.source, coverage.c.mode == key.mode
-    left = update(coverage).where(*ours, ~coverage.c.ended, coverage.c.id.not_in(held)).values(ended=True)
-    instants: list[int] = [since, *connection.execute(left.returning(coverage.c.until)).scalars()]
-    last: int | None = connection.execute(select(func.max(coverage.c.until)).where(*ours)).scalar()
-    return min(instants if last is None else [*instants, last])
+def _bury(connection: Connection, key: SourceKey, ours: _Ours, now: int) -> Sequence[int]:
+    """End what processes that died left open where it last listened, and what this one does not know; return where.
+
+    A process lives that has renewed its row within three seconds; one that knew no replicas, where its interval
+    reaches so far. On SQLite there is no other.
+    """
+    dead = ~coverage.c.ended & coverage.c.id.not_in(ours.held)
+    if connection.dialect.name != "sqlite":
+        lives = exists().where(replicas.c.holder == coverage.c.holder, is_alive(now))
+        extended = coverage.c.holder.is_(None) & (coverage.c.until > now - ALIVE_MICROS)
+        dead &= (coverage.c.holder == ours.holder) | ~(lives | extended)
+    buried = update(coverage).where(*_of(key), dead).values(ended=True).returning(coverage.c.until)
+    return connection.execute(buried).scalars().all()
 
 
-def _insert(connection: Connection, key: SourceKey, stream: int, since: int) -> int:
-    row = {"source": key.source, "mode": key.mode, "stream": stream, "since": since, "until": since}
+def _is_relieved(connection: Connection, key: SourceKey, stream: int, holder: str) -> bool:
+    """Return whether a stream's interval of another process, and one of this, overlap by more than a seam."""
+    ours, other = coverage.alias(), coverage.alias()
+    of_both = [
+        condition
+        for row in (ours, other)
+        for condition in (row.c.source == key.source, row.c.mode == key.mode, row.c.stream == stream, ~row.c.ended)
+    ]
+    overlap = [one.c.until >= another.c.since + SEAM_MICROS for one in (ours, other) for another in (ours, other)]
+    living = exists().where(replicas.c.holder == other.c.holder, is_alive(database_now(connection)))
+    found = select(other.c.id).where(*of_both, *overlap, ours.c.holder == holder, other.c.holder != holder, living)
+    return connection.execute(found.limit(1)).first() is not None
+
+
+def _insert(connection: Connection, key: SourceKey, stream: int, since: int, holder: str) -> int:
+    row = {"source": key.source, "mode": key.mode, "stream": stream, "since": since, "until": since, "holder": holder}
     return int(connection.execute(insert(coverage).values(row).returning(coverage.c.id)).scalar_one())
 
 
 def _intervals(connection: Connection, key: SourceKey, start: int, now: int) -> tuple[list[Stretch], bool]:
     """Return the intervals that reach beyond `start`, and whether one of them still listens: it covers until now."""
-    tail = select(coverage.c.since, coverage.c.until).where(
-        coverage.c.source == key.source, coverage.c.mode == key.mode
-    )
+    tail = select(coverage.c.since, coverage.c.until).where(*_of(key))
     # Two questions, each with an index of its own: an OR would be answered by reading all that there ever was.
     ended = connection.execute(tail.where(coverage.c.ended, coverage.c.until >= start)).all()
     listening = connection.execute(tail.where(~coverage.c.ended)).all()
@@ -215,6 +240,10 @@ def _unknown(connection: Connection, key: SourceKey, intervals: Sequence[Stretch
 def _at_least(instant: int) -> Case[int]:
     """Return the new end of an interval: it never moves back."""
     return case((coverage.c.until < instant, instant), else_=coverage.c.until)
+
+
+def _of(key: SourceKey) -> tuple[ColumnElement[bool], ...]:
+    return coverage.c.source == key.source, coverage.c.mode == key.mode
 
 
 def _source_key(origin: Origin) -> SourceKey:

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, bindparam, exists, select, update
 from ingest.deliveries import CRASHED, Circuit, HandlerLag, Parked, Seen
 from ingest.errors import LeaseLost, StoreRewound
 from ingest.event import Event
+from ingest.leases import Lease, OwnLeases, handler_lease
+from ingest.protocols import Leases
 from storage import crash_marks, deliveries, leases, pauses
 from storage.clock import database_now
 from storage.engine import Database
@@ -76,9 +78,11 @@ class _Refused(NamedTuple):
 class SqlCursors:
     """protocols.Cursors on SQLite or PostgreSQL; redriving needs no lease."""
 
-    def __init__(self, database: Database, rewinds: Rewinds | None = None) -> None:
+    def __init__(self, database: Database, rewinds: Rewinds | None = None, leases: Leases | None = None) -> None:
+        """`leases` spread the handlers over the processes; the fence is the cursor's row alone."""
         self._database = database
         self._rewinds = rewinds or Rewinds()
+        self._leases = leases or OwnLeases()
         self._taken: set[str] = set()
 
     async def acquire(self, handler: str, *, holder: str, begin: Literal["now", "beginning"]) -> SqlCursor | None:
@@ -90,6 +94,9 @@ class SqlCursors:
         A handler that this process had, and that a database put back to an older state does not know, begins where that
         one ended: what was stored since is not to be skipped.
         """
+        lease = self._leases.lease(handler_lease(handler))
+        if not lease.held:
+            return None
         known = handler in self._taken
         by_force = self._database.dialect == "sqlite" and not known
         latest = self._rewinds.floor if known and self._rewinds.number else None
@@ -104,7 +111,7 @@ class SqlCursors:
             at = f"its last position is {leased.head}, and {handler} was at {leased.position}"
             self._rewinds.notice(mark, leased.head, at)
             leased = leased._replace(position=leased.head, ahead=None)
-        return SqlCursor(self._database, handler, leased, self._rewinds)
+        return SqlCursor(self._database, handler, leased, self._rewinds, lease)
 
     async def pause(self, handler: str, because: str) -> None:
         """See protocols.Cursors."""
@@ -117,7 +124,9 @@ class SqlCursor:
     Where an answer was lost the row is somewhere between `position` and where the cursor `tried` to go.
     """
 
-    def __init__(self, database: Database, handler: str, leased: Leased, rewinds: Rewinds) -> None:
+    def __init__(
+        self, database: Database, handler: str, leased: Leased, rewinds: Rewinds, lease: Lease | None = None
+    ) -> None:
         self.pause = leased.pause
         self.deaths = leased.deaths
         self.ahead = positions_of(read_runs(leased.position, leased.ahead))
@@ -128,11 +137,17 @@ class SqlCursor:
         self._unmatched, self._delivered, self._skipped = leased.unmatched, leased.delivered, leased.skipped
         self._rewinds = rewinds
         self._began = rewinds.mark()
+        self._lease = lease or Lease(held=True)
 
     @property
     def position(self) -> int:
         """See protocols.Cursor."""
         return self._position
+
+    @property
+    def wanted_elsewhere(self) -> bool:
+        """See protocols.Cursor."""
+        return not self._lease.held
 
     async def advance(
         self,

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, func, select
 
 from ingest.errors import StoreUnavailable
+from ingest.leases import Lease
 from storage import bulk, skips
 from storage.database import P, T
 from storage.engine import Database, Work
@@ -66,6 +67,7 @@ class Retention:
         clock: Callable[[], datetime],
         every_seconds: float = 60.0,
         count_skipped: Callable[[str, int], None] = lambda _handler, _count: None,
+        lease: Lease | None = None,
     ) -> None:
         self._database = database
         self._keep = keep
@@ -73,11 +75,13 @@ class Retention:
         self._clock = clock
         self._every_seconds = every_seconds
         self._count_skipped = count_skipped
+        self._lease = lease or Lease(held=True)
         self._events, self._rejects = _Walk("events"), _Walk("rejects")
 
     async def run(self) -> None:
-        """Forget now and again until cancelled."""
+        """Forget now and again until cancelled, while the lease is this process's."""
         while True:
+            await self._lease.acquired()
             try:
                 forgotten = await self.purge()
                 if forgotten:

@@ -204,7 +204,39 @@ crash_marks = Table(
     Column("deaths", Integer, nullable=False),
 )
 
+# The processes that live: one that did not renew its row before `expires_at` is taken for dead. `wants` are the names
+# of the leases that it would have, a line each.
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("holder", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("wants", Text, nullable=False),
+)
+
+# What one of the replicas does. A lease is held as long as its holder lives; each change of hands is an epoch.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("epoch", BigInteger, nullable=False),
+)
+
+# The openings of streams within the last minutes, and those that are open: upstream counts them by our address.
+stream_opens = Table(
+    "stream_opens",
+    metadata,
+    Column("id", Position, primary_key=True, autoincrement=True),
+    Column("host", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False, server_default=false()),
+    Index("ix_stream_opens_host_opened_at", "host", "opened_at"),
+)
+
 # Stretches of time in which a stream of a source was listening; `ended` is set when it is known to listen no more.
+# `holder` is the process that listens; null where it is of a version that knew no replicas.
 coverage = Table(
     "coverage",
     metadata,
@@ -215,6 +247,7 @@ coverage = Table(
     Column("since", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
     Column("ended", Boolean, nullable=False, server_default=false()),
+    Column("holder", Text),
     Index("ix_coverage_source_mode_until", "source", "mode", "until"),
     Index("ix_coverage_open", "source", "mode", sqlite_where=text("ended = 0"), postgresql_where=text("NOT ended")),
 )

@@ -85,6 +85,11 @@ class HomeCursor:
         return self._cursor.pause
 
     @property
+    def wanted_elsewhere(self) -> bool:
+        """See protocols.Cursor."""
+        return self._cursor.wanted_elsewhere
+
+    @property
     def deaths(self) -> Mapping[int, int] | None:
         """See protocols.Cursor."""
         return self._cursor.deaths

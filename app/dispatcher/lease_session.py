@@ -41,6 +41,10 @@ class PauseOverError(Exception):
     """The handler was paused, and somebody has resumed it."""
 
 
+class WantedElsewhereError(Exception):
+    """Another process is to deliver."""
+
+
 class LeaseSession:
     """Delivers what follows `cursor`, in front of which the devices of `waiting` have parked events.
 
@@ -72,7 +76,7 @@ class LeaseSession:
         self._wants = make_filter(context.settings)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set, a pause is over, or all calls that may be left behind are.
+        """Work until told to stop, by `stopping` or for another process, a pause is over, or too much is left behind.
 
         Then what is in flight may finish, and the cursor is given back. Raises LeaseLost in an exception group if
         another process took the cursor, StoreRewound if the database was put back. A cancelled session is like a crash.
@@ -95,6 +99,8 @@ class LeaseSession:
                     task.cancel()
         except* PauseOverError:
             log.info("resumed", handler=self._context.label)
+        except* WantedElsewhereError:
+            log.info("handed_over", handler=self._context.label)
         except* AllLeftBehindError:
             log.error("calls_left_behind", handler=self._context.label, calls=self._context.left_behind.calls)
         finally:
@@ -213,6 +219,9 @@ class LeaseSession:
             await self._show_circuit(gate.circuit)
         if gate.pause_because is not None:
             await self._pause(gate.pause_because)
+        if self._cursor.wanted_elsewhere:
+            await self._drain()
+            raise WantedElsewhereError
         lag = await self._cursor.lag()
         gate.obey(lag.pause)
         context.metrics.show_lag(lag, context.clock())

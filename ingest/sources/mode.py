@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # settings are read by commands that run no source
     from ingest.formats import AnyFormat
     from ingest.intake import SourceIntake
     from ingest.metrics import Metrics
-    from ingest.protocols import Coverage, Source
+    from ingest.protocols import Coverage, Leases, Opens, Source
 
 Table = TypeVar("Table", bound=BaseModel)
 """The model of the table `[sources.<label>.<mode>]`."""
@@ -26,11 +26,16 @@ Fault = tuple[tuple[str | int, ...], str]
 
 @dataclass(frozen=True, slots=True)
 class SourceParts:
-    """The things that every source of a process is made with. `inbox_bytes`: how much the inbox holds."""
+    """The things that every source of a process is made with. `inbox_bytes`: how much the inbox holds.
+
+    `leases` and `opens` are shared with the other processes on the store.
+    """
 
     intake: Callable[[Origin], SourceIntake]
     metrics: Metrics
     coverage: Coverage
+    leases: Leases
+    opens: Opens
     clock: Callable[[], datetime]
     forbids: Callable[[Mapping[str, str]], bool]  # requests of foreign web pages, on loopback
     inbox_bytes: int

@@ -257,28 +257,6 @@ async def test_streams_that_start_together_take_nothing_from_each_other(database
     assert [row.ended for row in await intervals(database)] == [False, False]
 
 
-async def test_streams_of_two_processes_that_end_together_leave_one_gap(database: Database, another: Database) -> None:
-    """Neither takes the other for one that still listens."""
-    for _ in range(5):
-        one, two = SqlCoverage(database), SqlCoverage(another)
-        first = await one.open(FLEET, 0)
-        second = await two.open(FLEET, 1)
-        await one.extend(first.interval)
-        await asyncio.gather(one.end(first.interval, Cause.IDLE), two.end(second.interval, Cause.IDLE))
-
-        assert [until for _, until, _ in await gaps(database)].count(None) == 1
-
-
-async def test_who_was_taken_for_dead_and_listens_on_covers(database: Database, another: Database) -> None:
-    """A second process that starts beside the first cannot know that it lives; its next extension says so."""
-    one, two = SqlCoverage(database), SqlCoverage(another)
-    first = await one.open(FLEET, 0, ago=100)
-    second = await two.open(FLEET, 0)
-    await one.extend(first.interval)
-
-    assert list(await two.end(second.interval, Cause.STOPPED)) == []
-
-
 class Forgetful:
     """A database that commits and, when told to, does not say so."""
 

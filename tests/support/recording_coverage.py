@@ -44,6 +44,11 @@ class RecordingCoverage:
         found = self.intervals[interval]
         found.until = max(found.until, self.clock() - ago)
 
+    async def is_relieved(self, origin: Origin, stream: int) -> bool:
+        """See protocols.Coverage: nobody else is there."""
+        self._called("is_relieved")
+        return False
+
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
         """See protocols.Coverage."""
         self._called("end")

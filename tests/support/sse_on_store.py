@@ -15,9 +15,10 @@ from ingest.event import Origin
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
+from ingest.leases import OwnLeases
 from ingest.metrics import Metrics
 from ingest.protocols import Store
-from ingest.reconnect import OpenBudget
+from ingest.reconnect import OwnOpens
 from ingest.sources.sse.source import SseSource
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -64,7 +65,8 @@ async def sse_on_store(
             ParticleFormat(ORIGIN, ("hook-sent/",)),
             SourceIntake(inbox, metrics, "fleet", "sse"),
             SqlCoverage(database),
-            OpenBudget(),
+            OwnLeases(),
+            OwnOpens(),
             metrics,
             _now,
         )

@@ -13,8 +13,9 @@ from ingest.event import Event, Origin, Outcome, Record, Reject
 from ingest.formats.particle import ParticleFormat
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
+from ingest.leases import OwnLeases
 from ingest.metrics import Metrics
-from ingest.reconnect import OpenBudget, ReconnectRules
+from ingest.reconnect import OpenBudget, OwnOpens, ReconnectRules
 from ingest.source_health import StreamState
 from ingest.sources.sse.rules import StreamRules
 from ingest.sources.sse.source import SseRules, SseSource
@@ -92,7 +93,8 @@ class SseRig:
             self.format,
             intake,
             self.coverage,
-            budget,
+            OwnLeases(),
+            OwnOpens(budget, self.clock),
             self.metrics,
             lambda: datetime.now(UTC),
             self.clock,

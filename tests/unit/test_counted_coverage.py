@@ -27,8 +27,8 @@ class Process:
 
     def __init__(self, database: Database) -> None:
         self._metrics = Metrics(CollectorRegistry())
-        self._metrics.declare_coverage("fleet", "sse")
         self.coverage = CountedCoverage(SqlCoverage(database), self._metrics)
+        self.coverage.declare("fleet", "sse")
 
     def value(self, name: str, **labels: str) -> float | None:
         """A sample."""
@@ -96,7 +96,7 @@ async def test_a_gap_of_an_earlier_process_counts_its_seconds_only(database: Dat
     (gap,) = await earlier.end((await earlier.open(FLEET, 0, ago=100)).interval, Cause.STOPPED, ago=50)
 
     process = Process(database)
-    process.coverage.take_up("fleet", "sse", gap)
+    process.coverage.follow([(("fleet", "sse"), gap)])
     assert (process.gap_open, process.coverage.open_gap("fleet", "sse")) == (1, gap)
     await process.coverage.open(FLEET, 0)
 
@@ -118,6 +118,20 @@ async def test_another_streams_interval_keeps_the_gauge_down(database: Database)
 async def test_each_source_and_mode_has_a_gap_of_its_own(database: Database) -> None:
     """What is taken up for one shows for no other."""
     coverage = Process(database).coverage
-    coverage.take_up("fleet", "sse", Gap(NOW - timedelta(hours=1), None, Cause.DOWN, 0.0))
+    gap = Gap(NOW - timedelta(hours=1), None, Cause.DOWN, 0.0)
+    coverage.follow([(("fleet", "sse"), gap), (("other", "sse"), gap)])
     assert coverage.open_gap("fleet", "webhook") is None
     assert coverage.open_gap("other", "sse") is None
+
+
+async def test_of_several_processes_one_shows_gaps_as_a_metric(database: Database) -> None:
+    """Where another process does, there is no gauge here, also when a gap begins; the API knows of it all the same."""
+    process = Process(database)
+    process.coverage.follow([], shown=False)
+    assert process.gap_open is None
+    opened = await process.coverage.open(FLEET, 0, ago=100)
+    (gap,) = await process.coverage.end(opened.interval, Cause.IDLE, ago=50)
+    assert (process.gap_open, process.coverage.open_gap("fleet", "sse")) == (None, gap)
+
+    process.coverage.follow([(("fleet", "sse"), gap)])
+    assert process.value("gap_open", mode="sse") == 1

@@ -22,13 +22,10 @@ _PARTICLE_EVENTS = f"https://{_PARTICLE_HOST}/v1/products/{{product}}/events"
 
 
 class Streams:
-    """The streams of one process, which share a budget of opens."""
+    """The streams of one process."""
 
     def __init__(self, parts: SourceParts) -> None:
-        from ingest.reconnect import OpenBudget
-
         self._parts = parts
-        self._budget = OpenBudget()
 
     def __call__(self, origin: Origin, settings: SseSettings, format_: AnyFormat) -> SseSource:
         """Make the streams of a label."""
@@ -46,7 +43,8 @@ class Streams:
             format_=format_,
             intake=parts.intake(origin),
             coverage=parts.coverage,
-            budget=self._budget,
+            leases=parts.leases,
+            opens=parts.opens,
             metrics=parts.metrics,
             now=parts.clock,
         )

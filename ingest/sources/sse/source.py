@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from ingest.errors import StoreUnavailable
 from ingest.event import Origin
 from ingest.intake import SourceIntake
+from ingest.leases import Lease, stream_lease
 from ingest.metrics import Metrics
-from ingest.protocols import Coverage, FrameFormat
-from ingest.reconnect import OpenBudget
-from ingest.source_health import Condition, LastSeen, SourceHealth
+from ingest.protocols import Coverage, FrameFormat, Leases, Opens
+from ingest.retrying import wait_at_most
+from ingest.source_health import Condition, LastSeen, SourceHealth, StreamState
 from ingest.sources.sse.connection import Connection, Wire
 from ingest.sources.sse.opening import make_client
 from ingest.sources.sse.recorder import Recorder
@@ -37,7 +40,8 @@ _PORTS = {"http": 80, "https": 443}
 class SseRules:
     """The stream that is listened to. `token` gives the present one; durations in seconds.
 
-    `connect` is how long making a connection may take, `pause` how long a stop waits for what was read.
+    `connect` is how long making a connection may take, `pause` how long a stop waits for what was read, `relief` how
+    long it waits before that for another process to listen. Each `handover` it is looked whether one does.
     """
 
     url: str
@@ -46,11 +50,17 @@ class SseRules:
     streams: int = 1
     connect: float = 10.0
     pause: float = 3.0
+    relief: float = 8.0
+    handover: float = 0.5
     stream: StreamRules = field(default_factory=StreamRules)
 
 
 class SseSource:
-    """protocols.Source for one URL, with one or several connections to it. `budget` is shared by the process."""
+    """protocols.Source for one URL, with one or several connections to it: each where this process holds its lease.
+
+    A stream whose lease went to another process is left when that one has listened beside it for long enough. So
+    nothing is missed where leases move because somebody starts or stops.
+    """
 
     def __init__(
         self,
@@ -59,7 +69,8 @@ class SseSource:
         format_: FrameFormat,
         intake: SourceIntake,
         coverage: Coverage,
-        budget: OpenBudget,
+        leases: Leases,
+        opens: Opens,
         metrics: Metrics,
         now: Callable[[], datetime],
         clock: Callable[[], float] = elapsed,
@@ -68,14 +79,17 @@ class SseSource:
         self._rules = rules
         self._format = format_
         self._intake = intake
-        self._budget = budget
+        self._coverage = coverage
+        self._leases = leases
+        self._opens = opens
         self._now = now
         self._clock = clock
         self._recorder = Recorder(origin, coverage, rules.stream.record, clock)
         self._watch = Watch(self._connections, rules.stream, clock)
-        self._streams: list[Stream] = []
+        self._streams: dict[int, Stream] = {}
         self._paused = asyncio.Event()
-        self._health = SourceHealth(origin, lambda: [stream.state for stream in self._streams], metrics, now)
+        self._left = asyncio.Event()  # a stream, just now
+        self._health = SourceHealth(origin, self._states, metrics, now)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -83,21 +97,23 @@ class SseSource:
             tasks.create_task(self._recorder.run())
             tasks.create_task(self._watch.run())
             if not self._paused.is_set():
-                self._streams = [self._stream(number + 1, self._wire(client)) for number in range(self._rules.streams)]
-                for stream in self._streams:
-                    tasks.create_task(stream.run())
+                self._streams.clear()
+            wire = self._wire(client)
+            for number in range(1, self._rules.streams + 1):
+                tasks.create_task(self._keep_stream(number, wire))
 
     async def pause(self) -> None:
         """Read nothing more, settle what was read, and write down until when we listened; in bounded time."""
+        await self._hand_over()
         self._paused.set()
-        for stream in self._streams:
+        for stream in self._streams.values():
             stream.pause()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._rules.pause):
-                for stream in self._streams:
+                for stream in list(self._streams.values()):
                     await stream.ended()
                 await self._recorder.empty()
-        for stream in self._streams:
+        for stream in self._streams.values():
             stream.abandon()
 
     def last_seen(self) -> LastSeen:
@@ -106,7 +122,46 @@ class SseSource:
 
     def condition(self) -> Condition:
         """See protocols.Source."""
+        if not self._streams and not self._paused.is_set():
+            return Condition(up=False, standby=True, reason="another process listens")
         return self._health.condition()
+
+    async def _keep_stream(self, number: int, wire: Wire) -> None:
+        """Listen while the lease is ours, and until another process does in our place."""
+        lease = self._leases.lease(stream_lease(self._origin.source, number))
+        while not self._paused.is_set():
+            await _first_of(lease.acquired(), self._paused.wait())
+            if self._paused.is_set():
+                return
+            stream = self._streams[number] = self._stream(number, wire)
+            leaving = asyncio.create_task(self._leave_when_relieved(lease, stream, number))
+            try:
+                await stream.run()
+            finally:
+                leaving.cancel()
+            if not self._paused.is_set():
+                del self._streams[number]
+                self._health.changed()
+                self._left.set()
+
+    async def _leave_when_relieved(self, lease: Lease, stream: Stream, number: int) -> None:
+        while True:
+            await lease.lost()
+            await asyncio.sleep(self._rules.handover)
+            with suppress(StoreUnavailable):
+                if not lease.held and await self._coverage.is_relieved(self._origin, number):
+                    stream.pause()
+                    return
+
+    async def _hand_over(self) -> None:
+        """Wait for a while until others listen to our streams, where there are others."""
+        until = self._clock() + self._rules.relief
+        while self._streams and self._leases.peers and self._clock() < until:
+            self._left.clear()
+            await wait_at_most(self._left, self._rules.handover)
+
+    def _states(self) -> list[StreamState]:
+        return [stream.state for _, stream in sorted(self._streams.items())]
 
     def _wire(self, client: httpx.AsyncClient) -> Wire:
         return Wire(
@@ -129,7 +184,7 @@ class SseSource:
             wire,
             self._rules.stream,
             self._rules.token,
-            self._budget,
+            self._opens,
             _host(self._rules.url),
             random.uniform,
             self._health.changed,
@@ -137,8 +192,18 @@ class SseSource:
         )
 
     def _connections(self) -> Iterator[Connection]:
-        for stream in self._streams:
+        for stream in tuple(self._streams.values()):
             yield from stream.connections()
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of them does; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _host(url: str) -> str:

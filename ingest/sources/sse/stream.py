@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from ingest.event import Cause
-from ingest.reconnect import Loss, OpenBudget, Patience
+from ingest.protocols import Opens
+from ingest.reconnect import Loss, Patience
 from ingest.retrying import Draw, wait_at_most
 from ingest.source_health import StreamState
 from ingest.sources.sse.connection import Connection, Wire
@@ -46,7 +47,7 @@ class Stream:
         wire: Wire,
         rules: StreamRules,
         token: Callable[[], str] | None,
-        budget: OpenBudget,
+        opens: Opens,
         host: str,
         draw: Draw,
         changed: Callable[[], None],
@@ -56,7 +57,7 @@ class Stream:
         self._wire = wire
         self._rules = rules
         self._token = token
-        self._budget = budget
+        self._opens = opens
         self._host = host
         self._draw = draw
         self._changed = changed
@@ -108,21 +109,27 @@ class Stream:
 
     async def _run(self, tasks: asyncio.TaskGroup) -> None:
         while not self._pausing.is_set():
-            await self._admitted()
-            if self._pausing.is_set():
+            if not await self._admitted():
                 return
             self._enter_unless_refused("connecting")
             loss = await self._attend(self._start(tasks), tasks)
             if not self._pausing.is_set():
                 await self._recover(loss)
 
-    async def _admitted(self) -> None:
-        """Return when the budget has an open for us, or when paused."""
-        while not self._pausing.is_set() and (delay := self._budget.claim(self._host, self._wire.clock())) > 0:
+    async def _admitted(self) -> bool:
+        """Return when the budget has an open for us: True; or when paused."""
+        while not self._pausing.is_set():
+            delay = await self._opens.claim(self._host)
+            if delay <= 0:
+                if not self._pausing.is_set():
+                    return True
+                self._opens.closed(self._host)
+                return False
             held_back = "held back: more opens would close upstream's door"
             self._enter_unless_refused("waiting", reason=held_back, wait=delay)
             log.warning("stream_held_back", source=self._wire.origin.source, stream=self._number, seconds=round(delay))
             await self._nap(delay)
+        return False
 
     def _start(self, tasks: asyncio.TaskGroup) -> _Attempt:
         last_event_id = None if self._last is None else self._last.last_event_id
@@ -133,8 +140,12 @@ class Stream:
         connection = self._last = Connection(self._number, self._wire, token, last_event_id)
         self._live.add(connection)
         task = tasks.create_task(connection.run())
-        task.add_done_callback(lambda _: self._live.discard(connection))
+        task.add_done_callback(lambda _: self._over(connection))
         return _Attempt(connection, task)
+
+    def _over(self, connection: Connection) -> None:
+        self._live.discard(connection)
+        self._opens.closed(self._host)
 
     async def _attend(self, attempt: _Attempt, tasks: asyncio.TaskGroup) -> Loss:
         """Stay with a connection, and with those that replace it, until there is none left."""
@@ -165,8 +176,11 @@ class Stream:
 
     async def _replaced(self, old: _Attempt, tasks: asyncio.TaskGroup) -> _Attempt:
         """Open a successor and leave the old connection when both have heard the same; what is current afterwards."""
-        if self._budget.claim(self._host, self._wire.clock()) > 0:
+        if await self._opens.claim(self._host) > 0:
             self._replace_at = self._wire.clock() + self._rules.reconnect.longest
+            return old
+        if self._pausing.is_set():
+            self._opens.closed(self._host)
             return old
         new = self._start(tasks)
         await new.decided()
