@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import count
 from typing import NamedTuple
 
-from sqlalchemy import Case, ColumnElement, Connection, case, exists, func, insert, select, update
+from sqlalchemy import Case, ColumnElement, Connection, case, exists, func, insert, select, true, update
 
 from ingest.coverage import Gap, Opened
 from ingest.errors import IntervalLost
@@ -21,7 +21,7 @@ from ingest.event import Cause, Origin
 from ingest.times import elapsed
 from storage.clock import database_now
 from storage.engine import Database
-from storage.gaps import SourceKey, add_gaps, begin_gap, close_gaps, known_gaps
+from storage.gaps import SourceKey, add_gaps, begin_gap, close_gaps, known_gaps, retract_gaps
 from storage.intervals import SEAM_MICROS, Stretch, after, subtract, uncovered
 from storage.replicas import ALIVE_MICROS, is_alive
 from storage.tables import coverage, replicas
@@ -127,12 +127,16 @@ def _open(
 def _extend(connection: Connection, row: _Row, at: float, held: bool) -> int | None:
     """Move an end and return it; None where the interval is lost.
 
-    A `held` interval that another process took for one of the dead is alive again.
+    A `held` interval that another process took for one of the dead is alive again, and the gap was none.
     """
-    moved: dict[str, object] = {"until": _at_least(database_now(connection) - _micros_since(at))}
-    if held:
-        moved["ended"] = False
-    return _move(connection, row, moved)
+    moved = {"until": _at_least(database_now(connection) - _micros_since(at))}
+    until = _move(connection, row, moved, ~coverage.c.ended if held else None)
+    if until is None and held:
+        _take_turn(connection, row.key)
+        until = _move(connection, row, {**moved, "ended": False})
+        if until is not None:
+            retract_gaps(connection, row.key, Stretch(row.since, database_now(connection)))
+    return until
 
 
 @transaction
@@ -157,7 +161,9 @@ def _end(connection: Connection, row: _Row, cause: Cause, at: float, ours: _Ours
     return [*gaps, begin_gap(connection, key, since, cause)]
 
 
-def _move(connection: Connection, row: _Row, values: dict[str, object]) -> int | None:
+def _move(
+    connection: Connection, row: _Row, values: Mapping[str, object], where: ColumnElement[bool] | None = None
+) -> int | None:
     """Change an interval and return its end; None where the database was put back to when it was not, or was shorter.
 
     Another one may have its id since.
@@ -165,6 +171,7 @@ def _move(connection: Connection, row: _Row, values: dict[str, object]) -> int |
     same = (
         *(coverage.c.id == row.id, coverage.c.source == row.key.source, coverage.c.mode == row.key.mode),
         *(coverage.c.since == row.since, coverage.c.until >= row.until),
+        true() if where is None else where,
     )
     moved = update(coverage).where(*same).values(values).returning(coverage.c.until)
     return connection.execute(moved).scalar_one_or_none()

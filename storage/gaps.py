@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from ingest.coverage import Gap
 from ingest.event import Cause, Outcome
-from storage.intervals import Stretch
+from storage.intervals import Stretch, subtract
 from storage.rows import from_micros
 from storage.tables import coverage, gaps, tallies
 
@@ -84,6 +84,18 @@ def close_gaps(connection: Connection, key: SourceKey, until: int) -> list[Gap]:
         connection.execute(closing)
         ended.append(Gap(from_micros(stretch.since), from_micros(stretch.until), Cause(cause), suspected))
     return ended
+
+
+def retract_gaps(connection: Connection, key: SourceKey, listened: Stretch) -> None:
+    """Take back what was written as a gap, and turns out to lie in a stretch in which a stream listened."""
+    reaching = select(gaps).where(*_reaching(key, listened.since), gaps.c.since < listened.until)
+    for row in connection.execute(reaching).all():
+        gap = Stretch(row.since, listened.until if row.until is None else row.until)
+        left = subtract([gap], [listened])
+        if left == [gap]:
+            continue
+        connection.execute(delete(gaps).where(gaps.c.id == row.id))
+        add_gaps(connection, key, left, Cause(row.cause))
 
 
 def _row(key: SourceKey, since: int, until: int | None, cause: Cause, suspected: float) -> dict[str, object]:

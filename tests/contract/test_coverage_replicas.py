@@ -80,15 +80,22 @@ async def test_who_ends_does_not_rely_on_the_dead(database: Database, another: D
 
 
 async def test_who_was_taken_for_dead_and_listens_on_covers(database: Database, another: Database) -> None:
-    """Its next extension says that it lives."""
+    """Its next extension says that it lives, as after an outage of the store; the gap is taken back."""
     one, other = await two(database, another)
+    before = await one.coverage.open(FLEET, 3, ago=300)
+    await one.coverage.end(before.interval, Cause.IDLE, ago=200)
     first = await one.coverage.open(FLEET, 1, ago=100)
+    known = await gaps(database)
+    await one.coverage.extend(first.interval, ago=20)
     await one.be_silent(5)
-    second = await other.coverage.open(FLEET, 2)
+    second = await other.coverage.open(FLEET, 2, ago=10)
+    await other.coverage.end(second.interval, Cause.CLOSED, ago=5)
+    assert [until is None for _, until, _ in await gaps(database)] == [False, False, True]
     await one.go_round()
-    await one.coverage.extend(first.interval)
+    await one.coverage.extend(first.interval, ago=4)
 
-    assert list(await other.coverage.end(second.interval, Cause.STOPPED)) == []
+    assert await gaps(database) == known
+    assert [gap.cause for gap in await one.coverage.end(first.interval, Cause.STOPPED)] == [Cause.STOPPED]
 
 
 async def test_two_that_end_together_leave_one_gap(database: Database, another: Database) -> None:

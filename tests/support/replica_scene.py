@@ -1,0 +1,245 @@
+"""Replicas on one PostgreSQL behind a balancer, with two streams, a handler, an oracle, and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.deploy.balancers import balancing
+from tests.support.ledger import Ledger
+from tests.support.numbered import number_of
+from tests.support.oracle import Load, plan, verify
+from tests.support.postgres import Postgres, own_server
+from tests.support.server import PATIENCE_SECONDS, Server, wait_until
+from tests.support.upstream.rules import Rules
+from tests.support.upstream.running import RunningUpstream, upstream_plan
+
+SECRET = "s" * 32
+PAUSE_SECONDS = (0.01, 0.03)
+_MOVED_SECONDS = 15.0  # within which a lease has moved after a death
+_CONFIG = """
+[server]
+drain_delay = "1s"
+trusted_proxies = ["127.0.0.1"]
+[access]
+open = true
+[store]
+url = "{url}"
+[sources.fleet]
+product = "hooks"
+[sources.fleet.webhook]
+auth = {{ type = "header", name = "X-Particle-Key", secrets = ["{secret}"] }}
+[sources.stream]
+product = "tracker"
+mode = "sse"
+[sources.stream.sse]
+url = "{stream}"
+token = "any"
+streams = 2
+idle_timeout = "3s"
+[handlers.notes]
+type = "python"
+call = "replica_notes:on_event"
+from = "beginning"
+"""
+_HANDLER = """
+import os
+NOTES = os.open({path!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+async def on_event(event):
+    os.write(NOTES, b"%d %d\\n" % (os.getpid(), event.position))
+"""
+# Replicas that have listened to a stream for two seconds, and until just now.
+_LISTENING = """
+SELECT count(DISTINCT c.holder) FROM coverage c JOIN replicas r USING (holder)
+WHERE c.source = 'stream' AND NOT c.ended AND r.expires_at > {now} AND c.until - c.since > 2000000
+  AND c.until > {now} - 3000000
+""".format(now="(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
+
+
+@dataclass
+class ReplicaScene:
+    """The servers, and what they are between. `acted` is what was done to them, for a failure's report."""
+
+    servers: Sequence[Server]
+    database: Postgres
+    store: str
+    upstream: RunningUpstream
+    notes: Path
+    load: Load
+    acted: list[str] = field(default_factory=list)
+
+    def query(self, statement: str) -> list[Any]:
+        """Return the rows of a statement."""
+        return asyncio.run(_fetch(self.store, statement))
+
+    def settle(self) -> None:
+        """Return when two replicas listen, events of the stream are stored, and requests are acknowledged."""
+        self.wait(lambda: self.query(_LISTENING)[0][0] == 2, "not two replicas listen")
+        target, acknowledged = self.upstream.newest, self.load.progress.acknowledged
+        self.wait(lambda: self.newest() > target, "the stream's events are not stored")
+        self.wait(lambda: self.load.progress.acknowledged > acknowledged + 20, "no request is acknowledged")
+
+    def newest(self) -> int:
+        """Return the number of the last event of the stream that is stored."""
+        rows = self.query("SELECT data FROM events WHERE source = 'stream' ORDER BY position DESC LIMIT 1")
+        found = number_of(rows[0][0]) if rows else None
+        return found[1] if found else -1
+
+    def wait(self, condition: Callable[[], bool], failure: str, seconds: float = PATIENCE_SECONDS) -> None:
+        """Return when the condition holds, also past a database that is away."""
+
+        def holds() -> bool:
+            try:
+                return condition()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                return False
+
+        wait_until(holds, seconds, lambda: f"{failure} after {self.acted}\n{self.tails()}", every=0.1)
+
+    def tails(self) -> str:
+        """Return the end of each server's log."""
+        return "\n".join(f"--- {server.folder.name}\n{server.log_tail(3000)}" for server in self.servers)
+
+    def kill_briefly(self, server: Server) -> None:
+        """SIGKILL, and a start at once: the dead one's row still lives."""
+        server.kill()
+        server.start()
+
+    def kill(self, server: Server) -> None:
+        """SIGKILL; its leases move in time; then it comes back."""
+        server.kill()
+        killed = time.monotonic()
+        self.wait(lambda: self.query(_LISTENING)[0][0] >= min(2, len(self.servers) - 1), "no replica took over")
+        self.wait(lambda: not self._orphans(), "the leases of the dead did not move", _MOVED_SECONDS + 10)
+        self.acted.append(f"moved after {time.monotonic() - killed:.1f} s")
+        server.start()
+
+    def _orphans(self) -> list[Any]:
+        """Return the leases that nobody holds who lives."""
+        return self.query("SELECT name FROM leases LEFT JOIN replicas r USING (holder) WHERE r.holder IS NULL")
+
+    def terminate(self, server: Server) -> None:
+        """SIGTERM, and a start."""
+        assert server.terminate(30) == 0, server.log_tail()
+        server.start()
+
+    def roll(self, _: Server) -> None:
+        """Restart one after the other, as soon as the one before is there."""
+        for server in self.servers:
+            self.terminate(server)
+            self.wait(lambda: self.query(_LISTENING)[0][0] == 2, "not two replicas listen")
+
+    def freeze(self, server: Server, seconds: float = 30.0) -> None:
+        """SIGSTOP for a while."""
+        server.signal(signal.SIGSTOP)
+        until = time.monotonic() + seconds
+        try:
+            wait_until(lambda: time.monotonic() >= until, seconds + 5, "time stands still")
+        finally:
+            server.signal(signal.SIGCONT)
+
+    def restart_database(self, _: Server) -> None:
+        """Let PostgreSQL crash, and come back."""
+        with self.database.outage():
+            pass
+
+    def terminate_backends(self, _: Server) -> None:
+        """End every connection to the database, several times."""
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        for _blow in range(5):
+            self.query(f"{others} AND pid <> pg_backend_pid()")
+            time.sleep(0.2)
+
+    def judge(self) -> None:
+        """Stop all that sends, and raise AssertionError unless nothing is missing, nothing is twice, and no gap is."""
+        self.upstream.pace(None)
+        last = self.upstream.newest
+        self.wait(lambda: self.newest() == last, "not all of the stream is stored")
+        report, ledger = self.load.stop()
+        streamed = Ledger()
+        streamed.sent(0, last + 1)
+        contents = verify(self.store, {report.run: ledger, self.upstream.plan.run: streamed})
+        stored = {found for row in contents.rows if (found := number_of(row.data))}
+        run = self.upstream.plan.run
+        missing = [number for number in range(last + 1) if (run, number) not in stored]
+        assert not missing, f"{len(missing)} events of the stream are missing: {missing[:5]}; {self.acted}"
+        gaps = self.query("SELECT source, since, until, cause FROM gaps")
+        assert gaps == [], f"{gaps}; {self.acted}\n{self.tails()}"
+        self.wait(lambda: self.handed() >= {*range(1, contents.head + 1)}, "not each event reached the handler")
+
+    def handed(self) -> set[int]:
+        """Return the positions that the handler was given."""
+        return {int(line.split()[1]) for line in self.notes.read_text().splitlines()}
+
+
+ACTS: dict[str, Callable[[ReplicaScene, Server], None]] = {
+    "kill": ReplicaScene.kill,
+    "kill_briefly": ReplicaScene.kill_briefly,
+    "terminate": ReplicaScene.terminate,
+    "freeze": ReplicaScene.freeze,
+    "roll": ReplicaScene.roll,
+    "restart_database": ReplicaScene.restart_database,
+    "terminate_backends": ReplicaScene.terminate_backends,
+}
+
+
+def play(scene: ReplicaScene, acts: Sequence[str], seed: int) -> None:
+    """Do one thing after the other, each to a server that the seed chooses, when all is well again."""
+    chosen = random.Random(seed)
+    for act in acts:
+        scene.settle()
+        server = chosen.choice(scene.servers)
+        scene.acted.append(f"{act} {server.folder.name}")
+        ACTS[act](scene, server)
+
+
+@contextmanager
+def replicas(
+    folder: Path, count: int = 2, balancer: str | None = None, *, run: str = "run", database: Postgres | None = None
+) -> Iterator[ReplicaScene]:
+    """Ready servers, at work. Without a balancer the oracle posts to the last server."""
+    database = database or own_server()
+    url, notes = database.fresh_database(), folder / "notes"
+    notes.touch()
+    with ExitStack() as running:
+        made = upstream_plan(f"{run}-stream", folder, pause_seconds=None, rules=Rules(keep_alive_seconds=0.5))
+        upstream = running.enter_context(RunningUpstream(made))
+        servers = []
+        for number in range(1, count + 1):
+            home = folder / f"replica-{number}"
+            home.mkdir()
+            (home / "replica_notes.py").write_text(_HANDLER.format(path=str(notes)))
+            servers.append(Server(home, _CONFIG.format(url=url, secret=SECRET, stream=upstream.url)))
+        servers[0].migrate()
+        for server in servers:
+            running.callback(server.kill)
+            server.launch()
+        for server in servers:
+            server.wait_ready()
+        port = servers[-1].port
+        if balancer is not None:
+            port = running.enter_context(balancing(balancer, folder / balancer, [server.port for server in servers]))
+        address, headers = f"http://127.0.0.1:{port}/ingest/fleet", {"X-Particle-Key": SECRET}
+        posted = plan(address, run, folder, connections=4, rate=40.0, headers=headers)
+        scene = ReplicaScene(servers, database, url, upstream, notes, running.enter_context(Load(posted)))
+        scene.wait(lambda: scene.query(_LISTENING)[0][0] == 2, "not two replicas listen")
+        upstream.pace(PAUSE_SECONDS)
+        yield scene
+
+
+async def _fetch(url: str, statement: str) -> list[Any]:
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement, timeout=5)]
+    finally:
+        await connection.close()
