@@ -29,7 +29,7 @@ from app.redriving import BackgroundRedrives
 from app.replicas import make_replica
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
-from app.stopping import stop_on_signals
+from app.stopping import outlive_hangups, stop_on_signals
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import ConfigurationError
 from ingest.event import Origin
@@ -58,6 +58,7 @@ _PATIENCE_SECONDS = 5.0
 _SWITCH_SECONDS = 0.001
 _BACKLOG = 4096
 _LAST_REQUESTS_SECONDS = 2.0  # for those that came before we refused: what is stored now need not be sent again
+_SECRETS_SECONDS = 5.0
 _GC_THRESHOLD = 50_000  # events hold no cycles: looking for them at every 700th container cost 3 % of the time
 
 log = structlog.get_logger(__name__)
@@ -169,6 +170,7 @@ class Headrace:
             dispatching = tasks.create_task(self._dispatcher.run())
             attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._store.run())]
             attending.append(tasks.create_task(self._duties.run()))
+            attending.append(tasks.create_task(self._look_at_secrets()))
             serving = tasks.create_task(self._server.serve(sockets=[listening]))
             accompanying = [tasks.create_task(companion.run()) for companion in companions]
             log.info("ready", address="{}:{}".format(*listening.getsockname()[:2]), version=version("headrace"))
@@ -195,17 +197,27 @@ class Headrace:
         await self._database.close()
         log.info("stopped")
 
+    async def _look_at_secrets(self) -> None:
+        """Look now and again whether the files of secrets can be read: a source may ask for its own once a day."""
+        while True:
+            await asyncio.sleep(_SECRETS_SECONDS)
+            for file in self._settings.secret_files:
+                file.fault()
+
     async def _take_up_gaps(self) -> None:
         """Show the gaps that an earlier process began, until the sources listen again."""
         self._coverage.follow((await self._database.read(open_gaps)).items())
 
     async def _drain_delay(self) -> None:
-        """Give load balancers time to see that readyz fails; a second signal or SIGINT cuts it short."""
+        """Give load balancers time to see that readyz fails; SIGINT cuts it short."""
         await wait_at_most(self._at_once, self._settings.server.drain_delay.total_seconds())
 
     def _readiness(self) -> Readiness:
         return Readiness(
-            draining=self._draining, store_fault=self._store.fault(), handlers_failing=self._dispatcher.faults()
+            draining=self._draining,
+            store_fault=self._store.fault(),
+            handlers_failing=self._dispatcher.faults(),
+            secrets_unread={file.key: why for file in self._settings.secret_files if (why := file.fault()) is not None},
         )
 
 
@@ -261,6 +273,7 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
     cannot be used.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    outlive_hangups()
     with ExitStack() as served:
         listening = served.enter_context(_listen(settings.server.host, settings.server.port))
         url = settings.store.url.value()
@@ -269,7 +282,7 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
         headrace = Headrace(
             settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True)
         )
-        stop_on_signals(headrace.stop)
+        stop_on_signals(headrace.stop, settings.server.drain_delay.total_seconds())
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again and again
         gc.set_threshold(_GC_THRESHOLD)

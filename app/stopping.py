@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: they begin an orderly stop, and end the process in time whatever hangs in it."""
+"""SIGTERM and SIGINT begin an orderly stop, and end the process in time whatever hangs in it. SIGHUP ends nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import signal
 import threading
 import time
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol
 
 import structlog
 
-# Contract: 25 s after SIGTERM the process is gone; orchestrators kill after 30.
-_STOP_SECONDS = 23.0
+# Contract: the process is gone 20 s after the drain delay.
+_STOP_SECONDS = 18.0
 _SAY_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
@@ -29,15 +29,31 @@ class Stop(Protocol):
         ...
 
 
-def stop_on_signals(stop: Stop) -> None:
-    """Call `stop` in the running loop for either signal; 23 s after the first one the process exits with 0.
+def outlive_hangups() -> None:
+    """Log each SIGHUP and go on, from here on. It will reload the configuration; until then it must not end us."""
+    loop = asyncio.get_running_loop()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is over already
+            loop.call_soon_threadsafe(_say_ignored)
+
+    signal.signal(signal.SIGHUP, handle)
+
+
+def _say_ignored() -> None:
+    log.warning("sighup_ignored", reason="this version does not reload its configuration; restart it")
+
+
+def stop_on_signals(stop: Stop, drain_seconds: float) -> None:
+    """Call `stop` in the running loop for either signal; the process exits with 0 at the `exit_deadline`.
 
     A thread counts that time: the event loop may be what hangs, or be over while the interpreter waits for a thread.
     For the same reason the handler is Python's and not the loop's: it runs wherever the main thread runs or sleeps.
     """
     loop = asyncio.get_running_loop()
     signals: SimpleQueue[int] = SimpleQueue()  # made to be put into by a handler, whatever it interrupts
-    threading.Thread(target=_exit_in_time, args=(signals,), name="exit-in-time", daemon=True).start()
+    arguments = signals, drain_seconds
+    threading.Thread(target=_exit_in_time, args=arguments, name="exit-in-time", daemon=True).start()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         signals.put(number)
@@ -48,10 +64,18 @@ def stop_on_signals(stop: Stop) -> None:
         signal.signal(number, handle)
 
 
-def _exit_in_time(signals: SimpleQueue[int]) -> None:
+def exit_deadline(number: int, now: float, drain_seconds: float) -> float:
+    """Return when a process that gets the signal `number` has to be gone, in seconds of the clock of `now`."""
+    return now + _STOP_SECONDS + (0.0 if number == signal.SIGINT else drain_seconds)
+
+
+def _exit_in_time(signals: SimpleQueue[int], drain_seconds: float) -> None:
     """End without the rest of the drain: the senders of what is not settled get no answer, and will send it again."""
-    signals.get()
-    time.sleep(_STOP_SECONDS)
+    deadline = exit_deadline(signals.get(), time.monotonic(), drain_seconds)
+    with contextlib.suppress(Empty):
+        while True:  # another signal may cut the drain delay short
+            number = signals.get(timeout=max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+            deadline = min(deadline, exit_deadline(number, time.monotonic(), drain_seconds))
     seconds = {"seconds": _STOP_SECONDS}
     saying = threading.Thread(target=log.error, args=("not_drained_in_time",), kwargs=seconds, daemon=True)
     saying.start()

@@ -248,8 +248,8 @@ def _answer(connection: WritingConnection, question: _Question) -> _Answer:
 
 def main() -> None:
     """Serve the socket and the database that the command line names, with the identity of its file."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # the service decides: it has records to drain first
-        signal.signal(stop, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the service decides: it has records to drain first
+        signal.signal(number, signal.SIG_IGN)
     line, address, *file = sys.argv[1:]
     connection = WritingConnection(make_url(address), (int(file[0]), int(file[1])) if file else None)
     answer_all(connection, socket.socket(fileno=int(line)))

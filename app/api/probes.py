@@ -48,24 +48,34 @@ class HandlerFailing(msgspec.Struct, frozen=True):
     reason: str
 
 
+class SecretUnread(msgspec.Struct, frozen=True):
+    """A secret whose file cannot be read any more: its last text stays in force."""
+
+    secret: str
+    reason: str
+
+
 class Readyz(msgspec.Struct, frozen=True):
     """Traffic is welcome."""
 
     ready: bool
     sources_down: list[SourceDown]
     handlers_failing: list[HandlerFailing]
+    secrets_unread: list[SecretUnread]
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """The state that only the process itself knows: that it is about to stop, and why nothing can be stored, if so.
 
-    `handlers_failing`: which handlers fail by their own code, and why.
+    `handlers_failing`: which handlers fail by their own code, and why. `secrets_unread`: which secrets keep their last
+    text because their files cannot be read, and why.
     """
 
     draining: bool
     store_fault: str | None = None
     handlers_failing: Mapping[str, str] = field(default_factory=dict)
+    secrets_unread: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -87,20 +97,21 @@ def probes_router(
         """The process answers."""
         return json_reply(_LIVE)
 
-    @router.get("/readyz", responses={200: describes(Readyz(True, [], []))[200], 503: problem_reply(503)})
+    @router.get("/readyz", responses={200: describes(Readyz(True, [], [], []))[200], 503: problem_reply(503)})
     @router.head("/readyz", include_in_schema=False)
     async def readyz() -> Response:
         """Send traffic here. What is down or failing is named, but only the store and the process decide."""
         known = readiness()
         failing = [HandlerFailing(label, why) for label, why in known.handlers_failing.items()]
         down = [_source_down(status) for status in statuses() if status.state in _DOWN]
-        named: dict[str, Any] = {"sources_down": down, "handlers_failing": failing}
+        unread = [SecretUnread(key, why) for key, why in known.secrets_unread.items()]
+        named: dict[str, Any] = {"sources_down": down, "handlers_failing": failing, "secrets_unread": unread}
         if known.draining:
             return problem(503, "Not ready: draining.", ready=False, reason="draining", **named)
         if known.store_fault is not None:
             detail, reason = f"Not ready: the store takes nothing, {known.store_fault}.", "store unreachable"
             return problem(503, detail, ready=False, reason=reason, **named)
-        return json_reply(Readyz(True, down, failing))
+        return json_reply(Readyz(True, down, failing, unread))
 
     @router.get(
         "/metrics",

@@ -45,10 +45,11 @@ def load(
     for name, value in (("host", host), ("port", port)):
         tree = tree if value is None else overridden(tree, ("server", name), value)
     folder = (file or DEFAULT_FILE).absolute().parent
-    settings, faults = _validated(tree, Interpolation(Lookup(environ, folder, clock), variables))
+    lookup = Lookup(environ, folder, clock)
+    settings, faults = _validated(tree, Interpolation(lookup, variables))
     if settings is None:
         raise ConfigurationError("\n".join(sorted({fault.sentence(variables) for fault in faults})))
-    return settings.in_folder(folder)
+    return settings.read_from(folder, lookup.watched)
 
 
 def _file(path: Path | None, environ: Mapping[str, str]) -> Path | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, IPvAnyNetwork, PrivateAttr, model_validator
 
@@ -52,6 +52,16 @@ def _file(path: Path) -> Path:
 
 File = Annotated[Path, AfterValidator(_file)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(lambda value: (value,) if isinstance(value, Secret) else value)]
+
+
+class SecretFile(Protocol):
+    """A file that a secret follows; `key` names the secret."""
+
+    key: str
+
+    def fault(self) -> str | None:
+        """Return why it cannot be read now, so that its last text stays in force; None where it can."""
+        ...
 
 
 class ServerSettings(BaseModel):
@@ -126,16 +136,22 @@ class Settings(BaseModel):
     handlers: Mapping[Label, AnyHandlerSettings] = Field(default_factory=dict)
 
     _folder: Path = PrivateAttr(default=Path())
+    _secret_files: Sequence[SecretFile] = PrivateAttr(default=())
 
     @property
     def folder(self) -> Path:
         """Return the configuration file's folder; the working directory where there is no file."""
         return self._folder
 
-    def in_folder(self, folder: Path) -> Self:
-        """Return the same settings, read from a file in `folder`."""
+    @property
+    def secret_files(self) -> Sequence[SecretFile]:
+        """Return the files that secrets follow."""
+        return self._secret_files
+
+    def read_from(self, folder: Path, secret_files: Sequence[SecretFile]) -> Self:
+        """Return the same settings, read from a file in `folder` whose secrets follow `secret_files`."""
         settings = self.model_copy()
-        settings._folder = folder
+        settings._folder, settings._secret_files = folder, secret_files
         return settings
 
     @model_validator(mode="before")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -83,3 +85,34 @@ def test_a_request_that_is_under_way_at_the_end_is_stored(tmp_path: Path) -> Non
         late.send(EVENT[10:])
         assert late.getresponse().status == 204
         assert server.wait() == 0
+
+
+def test_a_hangup_ends_nothing(tmp_path: Path) -> None:
+    """SIGHUP is logged and ignored, by the service and by the process that writes for it; SIGINT skips a long delay."""
+    with Server(tmp_path, '[server]\ndrain_delay = "1h"\n') as server, closing(connected(server)) as sender:
+        os.killpg(server.pid, signal.SIGHUP)
+        wait_until(lambda: "sighup_ignored" in server.log_tail(), 20, "it was not logged")
+        assert post(sender) == (204, None)
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+
+
+def test_a_secret_outlives_its_file_and_is_named(tmp_path: Path) -> None:
+    """Where the file of a secret was deleted, the secret stays valid, and the log and readyz's body name its key."""
+    (tmp_path / "key").write_text("hush")
+    config = """[sources.default.webhook]
+auth = { type = "header", name = "X-Key", secrets = ["${file:key}"] }
+"""
+    with Server(tmp_path, config) as server, closing(http.client.HTTPConnection("127.0.0.1", server.port)) as client:
+        (tmp_path / "key").unlink()
+        wait_until(lambda: "secret_not_read" in server.log_tail(), 20, "it was not logged")
+        client.request("GET", "/readyz")
+        with client.getresponse() as answer:
+            named = json.loads(answer.read())["secrets_unread"]
+        assert (answer.status, named) == (
+            200,
+            [{"secret": "sources.default.webhook.auth.secrets[0]", "reason": "its file is gone"}],
+        )
+        client.request("POST", "/ingest/default", EVENT, {"X-Key": "hush"})
+        assert client.getresponse().status == 204

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from tests.support.postgres import own_server
-from tests.support.server import PATIENCE_SECONDS, Server, wait_until
+from tests.support.server import EXIT_SECONDS, PATIENCE_SECONDS, Server, wait_until
 
 PATH = "/ingest/default"
+LONG_DRAIN_SECONDS = 24
 HANDLER = """
 [handlers.rules]
 type = "python"
@@ -111,14 +112,28 @@ HANGING: dict[str, Hanging] = {
 }
 
 
+@contextmanager
+def long_drain(folder: Path) -> Iterator[Server]:
+    """Nothing hangs; the drain delay is longer than anything that hangs may take. All of it is waited for."""
+    with Server(folder, f'[server]\ndrain_delay = "{LONG_DRAIN_SECONDS}s"\n') as server:
+        yield server
+        assert '"event": "stopped"' in server.log_tail(), server.log_tail()
+
+
+HANGING["long drain"] = long_drain
+
+
 def test_a_server_exits_in_time_whatever_hangs(tmp_path: Path) -> None:
-    """0 within 25 s: for handlers that never end, a sender that stalls, a frozen store, a log that nobody reads."""
+    """0 within drain_delay + 20 s: for handlers that never end, stalling senders, a frozen store, a log nobody reads.
+
+    A long drain delay is not cut short.
+    """
 
     def exit_code(name: str) -> int:
         folder = tmp_path / name
         folder.mkdir()
         with HANGING[name](folder) as server:
-            return server.terminate()
+            return server.terminate(EXIT_SECONDS + (LONG_DRAIN_SECONDS if name == "long drain" else 0))
 
     with ThreadPoolExecutor(len(HANGING)) as threads:
         codes = dict(zip(HANGING, threads.map(exit_code, HANGING), strict=True))

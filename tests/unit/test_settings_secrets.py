@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.settings import Settings, describe, load, masked_text, masked_url
 from ingest.errors import ConfigurationError
@@ -122,6 +123,27 @@ def test_a_secret_outlives_its_file(tmp_path: Path) -> None:
     assert current(settings) == ("first",)
     key.write_text("second")
     assert current(settings) == ("second",)
+
+
+def test_a_secret_whose_file_is_gone_is_named(tmp_path: Path) -> None:
+    """Its key and the reason are told as long as that lasts, and each change is logged once."""
+    (tmp_path / "key").write_text("first\n")
+    settings = loaded(tmp_path, f"{BEARER}['plain', '${{file:key}}']\n", clock=count().__next__)
+    (file,) = settings.secret_files
+    assert (file.key, file.fault()) == ("sources.fleet.webhook.auth.secrets[1]", None)
+    with capture_logs() as logs:
+        (tmp_path / "key").unlink()
+        assert [file.fault(), file.fault()] == ["its file is gone"] * 2
+        assert current(settings) == ("plain", "first")
+        (tmp_path / "key").write_bytes(b"\xff")
+        assert file.fault() == "its file cannot be read (expected UTF-8)"
+        (tmp_path / "key").write_text("second")
+        assert file.fault() is None
+    assert [(line["event"], line["key"]) for line in logs] == [
+        ("secret_not_read", file.key),
+        ("secret_not_read", file.key),
+        ("secret_read_again", file.key),
+    ]
 
 
 def test_several_secrets_or_one(tmp_path: Path) -> None:
