@@ -5,10 +5,12 @@ from __future__ import annotations
 from alembic import context
 
 from storage.tables import metadata
+from storage.version_table import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
+    version_table=VERSION_TABLE,
     transaction_per_migration=False,
     render_as_batch=True,
 )

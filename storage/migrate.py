@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy.exc import DBAPIError
 
 from ingest.errors import ConfigurationError, HeadraceError, StoreUnavailable
 from storage import bulk
 from storage.engine import Database
 from storage.private_files import make_private
 from storage.transactions import transaction
+from storage.version_table import current_revision, take_over
 
 _LOOKS = 50
 _LOOK_PAUSE_SECONDS = 0.1
@@ -28,6 +30,13 @@ SELECT CASE WHEN index_relid > 0 THEN index_relid::regclass::text END, relid::re
        CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END
 FROM pg_stat_progress_create_index WHERE datname = current_database()
 """
+
+
+# As SQLite and PostgreSQL say it.
+_THERE_ALREADY = re.compile(
+    r'(?P<kind>table|view|index|relation|type) "?(?P<name>[^" ]+)"? already exists'
+    r"|there is already an? (?P<kind_2>table|view|index) named (?P<name_2>\S+)"
+)
 
 
 class SchemaBehind(HeadraceError):
@@ -41,10 +50,13 @@ def migrations_folder() -> Path:
 
 
 async def migrate(database: Database) -> tuple[str | None, str]:
-    """Bring the schema to the newest revision; return the revision before (None: empty) and after."""
+    """Bring the schema to the newest revision; return the revision before (None: empty) and after.
+
+    Raises ConfigurationError where a table of one of our names is somebody else's; then nothing was changed.
+    """
     before = await _first_look(database)
     newest = newest_revision()
-    if not _known(before):
+    if before is not None and before not in _known_revisions():
         raise SchemaBehind(f"the database is at schema {before}, which a newer version made: install that version")
     if before is not None and before != newest:
         await database.write(_copy_sqlite, f"before-{newest}")
@@ -82,7 +94,7 @@ def _revision(connection: Connection) -> str | None:
                 f"store.url: expected a database in UTF8, not {encoding}: "
                 "make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )
-    return MigrationContext.configure(connection).get_current_revision()
+    return current_revision(connection, _known_revisions())
 
 
 async def _first_look(database: Database) -> str | None:
@@ -113,19 +125,32 @@ def _config() -> Config:
     return config
 
 
-def _known(revision: str | None) -> bool:
-    return revision is None or any(
-        script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
-    )
+def _known_revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 @transaction
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":  # replicas that are rolled out together migrate at the same time
         connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+    take_over(connection, _known_revisions())
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except DBAPIError as error:
+        if (name := _foreign_name(error)) is None:
+            raise
+        raise ConfigurationError(
+            f"store.url: the database has {name} that is not Headrace's: rename it, or give Headrace a database, or on "
+            "PostgreSQL a schema, of its own. Nothing was changed."
+        ) from error
+
+
+def _foreign_name(error: DBAPIError) -> str | None:
+    """Return which table or index a migration found that it was about to make; None for any other error."""
+    found = _THERE_ALREADY.search(str(error.orig))
+    return None if found is None else f"{found['kind'] or found['kind_2']} {found['name'] or found['name_2']}"
 
 
 def _index_progress(connection: Connection) -> str | None:

@@ -22,6 +22,7 @@ from storage.engine import Database, open_database
 from storage.migrate import SchemaBehind, migrate, migrations_folder, newest_revision, require_newest, revision
 from storage.store import SqlStore
 from storage.tables import metadata
+from storage.version_table import VERSION_TABLE
 from tests.support.fresh import ALL, bare_store
 from tests.support.records import NOW, numbered
 from tests.support.stored import positions, run
@@ -54,7 +55,7 @@ async def empty(url: str) -> AsyncIterator[Database]:
 
 def differences(connection: Connection) -> list[Any]:
     """What the migrated schema and the tables do not agree on."""
-    options = {"compare_type": True, "compare_server_default": True}
+    options = {"compare_type": True, "compare_server_default": True, "version_table": VERSION_TABLE}
     with warnings.catch_warnings():  # on SQLite an index of an expression is not reflected; `indexes` compares its text
         warnings.filterwarnings("ignore", ".*expression-based index .?ix_events_block_device")
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
@@ -68,7 +69,7 @@ def indexes(connection: Connection) -> set[str]:
 
 def tables_of(connection: Connection) -> set[str]:
     """The names of our tables."""
-    return set(inspect(connection).get_table_names()) - {"alembic_version"}
+    return set(inspect(connection).get_table_names()) - {VERSION_TABLE}
 
 
 def primary_keys(connection: Connection) -> dict[str, list[str]]:
@@ -200,7 +201,7 @@ async def test_sqlite_is_copied_before_a_change(empty: Database, tmp_path: Path)
         return
     with closing(sqlite3.connect(copies[0])) as copy:
         assert copy.execute("SELECT count(*) FROM events").fetchone() == (3,)
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == (NEWEST,)
+        assert copy.execute("SELECT version_num FROM headrace_version").fetchone() == (NEWEST,)
         assert copy.execute("SELECT name FROM sqlite_master WHERE name = 'later'").fetchone() is None
 
 
@@ -215,7 +216,7 @@ async def test_an_older_schema_is_refused_where_it_is_not_ours_to_change(empty: 
 async def test_a_newer_schema_is_left_alone(empty: Database, tmp_path: Path) -> None:
     """A database of a later version is neither changed nor copied, and the message says what to do."""
     await migrate(empty)
-    await run(empty, "UPDATE alembic_version SET version_num = '9999'")
+    await run(empty, "UPDATE headrace_version SET version_num = '9999'")
 
     with pytest.raises(SchemaBehind, match="newer version"):
         await migrate(empty)
