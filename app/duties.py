@@ -12,12 +12,13 @@ from ingest.leases import RETENTION, STORE_GAUGES
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
 from storage.engine import Database
+from storage.folding import Folding
 from storage.retention import Retention
 from storage.store_gauges import StoreGauges
 
 
 class Duties:
-    """Retention and the gauges of the store, each under a lease of its own."""
+    """Retention and the gauges of the store, each under a lease of its own; and folding, which any may do at any time."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Duties:
                 count_skipped=lambda handler, count: metrics.skipped.labels(handler).inc(count),
                 lease=leases.lease(RETENTION),
             )
+        self._folding = Folding(database, clock)
         lease = leases.lease(STORE_GAUGES)
         self._gauges = StoreGauges(database, self._retention, metrics, lease=lease, follow_gaps=coverage.follow)
 
@@ -45,5 +47,6 @@ class Duties:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._gauges.run())
+            tasks.create_task(self._folding.run())
             if self._retention is not None:
                 tasks.create_task(self._retention.run())

@@ -20,6 +20,7 @@ from storage.tables import coverage, gaps, tallies
 _USUAL_MICROS = 24 * 3600 * 1_000_000  # the time before a gap that says how much usually comes
 _LEAST_MICROS = 1_000_000  # of less than a second nothing is usual
 _MINUTE_MICROS = 60_000_000
+WIDEST_MINUTES = 365 * 24 * 60  # that a tally stands for
 # A redundant copy is the event that the other stream brought: it would have been lost once.
 _ARRIVALS = (Outcome.STORED.value, Outcome.REDELIVERY.value, Outcome.OVERLAP.value)
 
@@ -160,12 +161,25 @@ def _gap_micros(connection: Connection, key: SourceKey, within: Stretch) -> int:
     return sum(max(min(until, within.until) - max(since, within.since), 0) for since, until in rows)
 
 
-def _arrivals(connection: Connection, key: SourceKey, within: Stretch) -> int:
-    """Return how many arrived in the minutes that a stretch touches."""
-    query = select(func.sum(tallies.c.count)).where(
-        tallies.c.source == key.source,
-        tallies.c.mode == key.mode,
-        tallies.c.minute.between(within.since // _MINUTE_MICROS, within.until // _MINUTE_MICROS),
-        tallies.c.outcome.in_(_ARRIVALS),
+def _arrivals(connection: Connection, key: SourceKey, within: Stretch) -> float:
+    """Return how many arrived in the minutes that a stretch touches.
+
+    Of a tally that stands for many minutes, the share of those that it touches.
+    """
+    first, last = within.since // _MINUTE_MICROS, within.until // _MINUTE_MICROS
+    query = (
+        select(tallies.c.minute, tallies.c.minutes, func.sum(tallies.c.count))
+        .where(
+            tallies.c.source == key.source,
+            tallies.c.mode == key.mode,
+            tallies.c.minute.between(first - WIDEST_MINUTES, last),
+            tallies.c.minute + tallies.c.minutes > first,
+            tallies.c.outcome.in_(_ARRIVALS),
+        )
+        .group_by(tallies.c.minute, tallies.c.minutes)
     )
-    return int(connection.execute(query).scalar_one() or 0)
+    shares = (
+        int(count) * (min(minute + minutes, last + 1) - max(minute, first)) / minutes
+        for minute, minutes, count in connection.execute(query)
+    )
+    return float(sum(shares))

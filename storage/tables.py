@@ -128,7 +128,8 @@ rejects = Table(
     sqlite_autoincrement=True,
 )
 
-# Committed outcomes by minute, and `expired`: rows in events = stored - expired, after any crash.
+# Committed outcomes by minute, and `expired`: rows in events = stored - expired, after any crash. A row stands for so many
+# `minutes` from `minute` on (storage/folding.py).
 tallies = Table(
     "tallies",
     metadata,
@@ -137,6 +138,7 @@ tallies = Table(
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
     Column("outcome", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
+    Column("minutes", Integer, nullable=False, server_default="1"),
 )
 
 # One handler's place in the feed. Lease, fence (epoch) and position change in one UPDATE, and with them what became of

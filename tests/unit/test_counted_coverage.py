@@ -79,7 +79,7 @@ async def test_a_gap_that_shows_afterwards_counts_whole(database: Database) -> N
     killed = SqlCoverage(database)
     left = await killed.open(FLEET, 0, ago=1000)
     await killed.extend(left.interval, ago=60)
-    await run(database, "INSERT INTO tallies VALUES ('fleet', 'sse', (strftime('%s') - 500) / 60, 'stored', 940)")
+    await run(database, "INSERT INTO tallies VALUES ('fleet', 'sse', (strftime('%s') - 500) / 60, 'stored', 940, 1)")
 
     process = Process(database)
     await process.coverage.open(FLEET, 0)

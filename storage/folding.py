@@ -1,0 +1,127 @@
+"""Keeps tallies and writers small for ever: by hour after a day, by day after a month, by year after a year.
+
+Sums stay exact. Every process of a store may do this at any time: only what it deleted itself is what it adds up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from sqlalchemy import Connection, delete, select
+
+from ingest.errors import StoreUnavailable
+from storage import bulk
+from storage.database import P, T, Work
+from storage.engine import Database
+from storage.gaps import WIDEST_MINUTES, SourceKey
+from storage.rows import to_micros
+from storage.store import TALLY_COLUMNS
+from storage.tables import tallies, writers
+from storage.transactions import transaction
+
+_EVERY_SECONDS = 3600.0
+_STEP_ROWS = 500
+_MINUTE_MICROS = 60_000_000
+_DAY = 24 * 60  # minutes, as all here
+# What is older than the first is kept by the second.
+_LEVELS = ((_DAY, 60), (31 * _DAY, _DAY), (366 * _DAY, WIDEST_MINUTES))
+# Whoever looks up its batch asks within seconds.
+_WRITER_MICROS = _DAY * _MINUTE_MICROS
+_COLUMNS = (*TALLY_COLUMNS, "minutes")
+_ADD_UP = (
+    "ON CONFLICT (source, mode, minute, outcome)"
+    " DO UPDATE SET count = tallies.count + excluded.count, minutes = excluded.minutes"
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Folding:
+    """Folds what is old enough every hour, in small transactions between which the ingestion commits."""
+
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], every_seconds: float = _EVERY_SECONDS
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._every_seconds = every_seconds
+
+    async def run(self) -> None:
+        """Fold now and again until cancelled."""
+        while True:
+            try:
+                await self.fold()
+            except StoreUnavailable as error:
+                log.warning("folding_failed", error=str(error))
+            await asyncio.sleep(self._every_seconds)
+
+    async def fold(self) -> None:
+        """Fold all that is old enough now, and forget the writers of processes that ended. Raises StoreUnavailable."""
+        now = to_micros(self._clock())
+        while await self._write(_forget_writers, now - _WRITER_MICROS):
+            pass
+        for key in await self._database.read(_keys):
+            for age, width in _LEVELS:
+                after: int | None = -1
+                while after is not None:
+                    after = await self._write(_fold_step, key, after, now // _MINUTE_MICROS - age, width)
+
+    async def _write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write, and leave half of the time to the ingestion."""
+        started = time.monotonic()
+        result = await self._database.write(work, *args, **kwargs)
+        await asyncio.sleep(time.monotonic() - started)
+        return result
+
+
+def _keys(connection: Connection) -> list[SourceKey]:
+    """Return the sources and modes that have tallies, by a look into the index for each."""
+    found: list[SourceKey] = []
+    query = select(tallies.c.source, tallies.c.mode).order_by(tallies.c.source, tallies.c.mode).limit(1)
+    row = connection.execute(query).first()
+    while row is not None:
+        found.append(SourceKey(*row))
+        later = (tallies.c.source == row.source) & (tallies.c.mode > row.mode)
+        of_source = connection.execute(query.where(later)).first()
+        row = of_source or connection.execute(query.where(tallies.c.source > row.source)).first()
+    return found
+
+
+@transaction
+def _fold_step(connection: Connection, key: SourceKey, after: int, before: int, width: int) -> int | None:
+    """Fold the next rows of a source and mode into stretches of `width` minutes; return how far, None at the end.
+
+    Only stretches that are over `before`, and never the one with the last arrival: when that was stays known.
+    """
+    of = (tallies.c.source == key.source, tallies.c.mode == key.mode)
+    arrived = select(tallies.c.minute).where(*of, tallies.c.outcome != "expired")
+    last = connection.execute(arrived.order_by(tallies.c.minute.desc()).limit(1)).scalar()
+    end = min(before, before if last is None else last) // width * width
+    narrow = (*of, tallies.c.minutes < width)
+    next_ones = select(tallies.c.minute).where(*narrow, tallies.c.minute > after, tallies.c.minute < end)
+    minutes = connection.execute(next_ones.order_by(tallies.c.minute).limit(_STEP_ROWS)).scalars().all()
+    if not minutes:
+        return None
+    first, behind = int(minutes[0]) // width * width, int(minutes[-1]) // width * width + width
+    gone = delete(tallies).where(*narrow, tallies.c.minute >= first, tallies.c.minute < behind)
+    sums: Counter[tuple[int, str]] = Counter()
+    for minute, outcome, count in connection.execute(
+        gone.returning(tallies.c.minute, tallies.c.outcome, tallies.c.count)
+    ):
+        sums[minute // width * width, outcome] += count
+    rows = [(*key, minute, outcome, count, width) for (minute, outcome), count in sorted(sums.items())]
+    bulk.insert(connection, tallies, _COLUMNS, rows, _ADD_UP)
+    return behind - 1
+
+
+@transaction
+def _forget_writers(connection: Connection, before: int) -> int:
+    """Forget some that committed nothing since; return how many."""
+    old = select(writers.c.writer).where(writers.c.committed_at < before).limit(_STEP_ROWS)
+    gone = connection.execute(delete(writers).where(writers.c.writer.in_(old)).returning(writers.c.writer)).all()
+    return len(gone)
