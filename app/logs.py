@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -15,6 +16,7 @@ import structlog
 import structlog.tracebacks
 from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
+from app.visible import visible, visible_lines
 from ingest.settings.secret import masked_text
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -30,7 +32,10 @@ def configure_logs() -> None:
     lines = _UnfailingLines(sys.stderr)
     readable = sys.stderr is not None and sys.stderr.isatty()
     last: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=_masked_traceback)
+        structlog.dev.ConsoleRenderer(
+            colors=not os.environ.get("NO_COLOR"),
+            exception_formatter=_masked_traceback,  # https://no-color.org
+        )
         if readable
         else structlog.processors.JSONRenderer()
     )
@@ -38,7 +43,7 @@ def configure_logs() -> None:
     tracebacks = structlog.processors.ExceptionRenderer(
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     )
-    errors: list[structlog.typing.Processor] = [_mask] if readable else [tracebacks, _mask]
+    errors: list[structlog.typing.Processor] = [_mask, _spell_out] if readable else [tracebacks, _mask]
     structlog.configure(
         processors=[*_SHARED, *errors, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -79,6 +84,23 @@ def _mask(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     return {name: _masked(value) for name, value in line.items()}
 
 
+def _spell_out(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Let nothing from outside move a terminal's cursor; a traceback in a line's text keeps its own lines."""
+    traceback = line.pop("traceback", None)
+    spelled: EventDict = {name: _visible(value) for name, value in line.items()}
+    if traceback is not None:
+        spelled["exception"] = visible_lines(str(traceback))
+    return spelled
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(str(name)): _visible(inner) for name, inner in value.items()}
+    return [_visible(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return masked_text(value)
@@ -90,4 +112,4 @@ def _masked(value: Any) -> Any:
 def _masked_traceback(lines: TextIO, error: ExcInfo) -> None:
     text = io.StringIO()
     structlog.dev.plain_traceback(text, error)
-    lines.write(masked_text(text.getvalue()))
+    lines.write(visible_lines(masked_text(text.getvalue())))

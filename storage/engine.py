@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -38,6 +40,13 @@ def open_database(url: str, *, write_apart: bool = False) -> Database:
 
 def read_url(url: str) -> URL:
     """Return the parts of a URL, of whatever database. Raises ConfigurationError, never showing the password."""
+    if "\0" in url:
+        raise ConfigurationError("store.url: expected a text without NUL")
+    if url.startswith("sqlite:") and "?" in url:
+        option = re.split("[=&]", url.partition("?")[2])[0]
+        raise ConfigurationError(
+            f"store.url: the option {option} is not known, SQLite has none here; a ? in a file's name is written %3F"
+        )
     try:
         parsed = make_url(url)
     except SQLAlchemyError:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.visible import visible_json
 from ingest.errors import StoreUnavailable
 from storage.engine import DataRefused
 
@@ -35,7 +36,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, 
     """Return a problem whose title is that of its status; `members` extend it (RFC 9457 §3.2)."""
     body = Problem(type=BLANK, title=HTTPStatus(status).phrase, status=status, detail=detail)
     return Response(
-        msgspec.json.encode(msgspec.to_builtins(body) | members),
+        visible_json(msgspec.json.encode(msgspec.to_builtins(body) | members)),
         status,
         {"Cache-Control": "no-store", **(headers or {})},
         media_type=PROBLEM_JSON,

@@ -9,12 +9,17 @@ import msgspec
 from starlette.responses import Response
 
 from app.api.problems import BLANK, PROBLEM_JSON, Problem
+from app.visible import visible_json
 from storage.queries.page import MAX_PAGE_BYTES, Page
 
 T = TypeVar("T")
 Responses = dict[int | str, dict[str, Any]]
 
-_encode = msgspec.json.Encoder().encode
+_encode_as_is = msgspec.json.Encoder().encode
+
+
+def _encode(content: Any) -> bytes:
+    return visible_json(_encode_as_is(content))
 
 
 def json_reply(content: Any, *, status: int = 200) -> Response:

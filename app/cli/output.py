@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.visible import visible, visible_lines
+
 # Where nobody looks, no column is cut off: the table goes to a file or to grep.
 _UNBOUNDED_COLUMNS = 1000
 _LONGEST_CELL = 200
@@ -26,7 +28,7 @@ Column = str | tuple[str, Callable[[Any], object]]
 
 def show_json(document: Mapping[str, Any]) -> None:
     """Print a document, which may hold structs, in ASCII: no terminal and no locale can stumble over it."""
-    show(json.dumps(msgspec.to_builtins(document), indent=2))
+    show(json.dumps(msgspec.to_builtins(document), indent=2).replace("\x7f", "\\u007f"))
 
 
 def show_rows(columns: Sequence[Column], rows: Sequence[object], *, empty: str) -> None:
@@ -45,7 +47,9 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     if not cells:
         show(empty)
         return
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(
+        box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="" if os.environ.get("NO_COLOR") else "bold"
+    )
     for heading in headings[:-1]:
         table.add_column(heading, no_wrap=True)
     table.add_column(headings[-1])
@@ -57,11 +61,16 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     console.width = max(console.width if sys.stdout.isatty() else _UNBOUNDED_COLUMNS, uncut + _LAST_AT_LEAST)
     with console.capture() as rendered:
         console.print(table)
-    show("\n".join(line.rstrip() for line in rendered.get().splitlines()))
+    _write("\n".join(line.rstrip() for line in rendered.get().splitlines()))  # with its own colours
 
 
 def show(text: str) -> None:
     """Print a line or several. Ends the command in peace where nobody reads on, as in `| head`."""
+    _write(visible_lines(text))
+
+
+def _write(text: str) -> None:
+    """Print as it is."""
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
@@ -72,16 +81,7 @@ def show(text: str) -> None:
 
 def hint(text: str) -> None:
     """Say something beside the output, which may go to a program."""
-    sys.stderr.write(f"{text}\n")
-
-
-def visible(text: str) -> str:
-    """Spell out all that is not printable: control characters, bidirectional overrides, halves."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+    sys.stderr.write(f"{visible_lines(text)}\n")
 
 
 def _content(column: Column, row: object) -> object:

@@ -6,7 +6,7 @@ import asyncio
 from uuid import UUID
 
 from app.cli.faults import Fault
-from app.cli.output import show, visible
+from app.cli.output import show
 from app.cli.store import ask
 from app.settings import Settings
 from app.trial import TrialOf, sample_for, try_here
@@ -27,11 +27,11 @@ def try_handler(settings: Settings, handler: str, id_: UUID | None) -> None:
     event = sample_for(configured) if id_ is None else _stored(settings, id_)
     tried = asyncio.run(try_here(TrialOf(handler, configured, settings.folder, event)))
     answered = "" if tried.status is None else f", answered {tried.status}"
-    show(f"{event.id} ({'a sample' if id_ is None else visible(event.name)}): {tried.seconds:.3f} s{answered}")
+    show(f"{event.id} ({'a sample' if id_ is None else event.name}): {tried.seconds:.3f} s{answered}")
     if tried.answer:
-        show(visible(tried.answer))
+        show(tried.answer)
     if not tried.delivered:
-        raise Fault(f"{handler} did not take it ({tried.cause}): {visible(tried.error or '')}")
+        raise Fault(f"{handler} did not take it ({tried.cause}): {tried.error or ''}")
     show(f"{handler} took it.")
 
 

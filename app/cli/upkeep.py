@@ -76,7 +76,8 @@ async def _store_state(settings: Settings) -> str:
     newest = newest_revision()
     file = sqlite_file(settings)
     if file is not None and not file.exists():
-        if os.access(file.absolute().parent, os.W_OK):
+        folder = file.absolute().parent
+        if folder.is_dir() and os.access(folder, os.W_OK):
             return f"{file} is not there yet, serve makes it"
         raise ConfigurationError(f"store.url: expected a folder that is there and may be written, for {file}")
     try:
