@@ -123,7 +123,7 @@ async def try_apart(of: TrialOf) -> Trial:
     """Deliver in a process of its own. Raises ConfigurationError where the handler cannot be made."""
     began = time.monotonic()
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _PROGRAM, stdin=pipe, stdout=pipe)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", _PROGRAM, stdin=pipe, stdout=pipe)
     try:
         async with asyncio.timeout(of.settings.timeout.total_seconds() + _START_SECONDS):
             written, _ = await process.communicate(_pickled(of))

@@ -128,8 +128,8 @@ rejects = Table(
     sqlite_autoincrement=True,
 )
 
-# Committed outcomes by minute, and `expired`: rows in events = stored - expired, after any crash. A row stands for so many
-# `minutes` from `minute` on (storage/folding.py).
+# Committed outcomes by minute, and `expired`: rows in events = stored - expired, after any crash. A row stands for that
+# many `minutes` from `minute` on (storage/folding.py).
 tallies = Table(
     "tallies",
     metadata,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from app.cli.options import After, Config, Debug, Json, Limit, parse_time, rate_of, settings_of
+from app.cli.options import After, Config, Debug, Json, Limit, parse_time, rate_of, settings_of, store_settings_of
 from ingest.delivery import FailureCause
 
 HandlerName = Annotated[str, typer.Argument(metavar="HANDLER", help="The label of the handler.", show_default=False)]
@@ -67,14 +67,14 @@ def dead(
         if by_cause:
             raise typer.BadParameter("shows, and goes not with --delete", param_hint="--by-cause")
         _require_one(ids, cause, everything=everything)
-        dead_letters.delete(settings_of(config), handler, Chosen(ids or None, cause))
+        dead_letters.delete(store_settings_of(config), handler, Chosen(ids or None, cause))
         return
     if by_cause:
-        dead_letters.show_causes(settings_of(config), handler, cause, as_json=as_json)
+        dead_letters.show_causes(store_settings_of(config), handler, cause, as_json=as_json)
         return
     if handler is None and after is not None:
         raise typer.BadParameter("goes with a HANDLER: each has positions of its own", param_hint="--after")
-    dead_letters.show_dead(settings_of(config), handler, cause, Asked(after, limit), as_json=as_json)
+    dead_letters.show_dead(store_settings_of(config), handler, cause, Asked(after, limit), as_json=as_json)
 
 
 def redrive(
@@ -116,7 +116,7 @@ def redrive(
         raise typer.BadParameter(
             "give either --all, or one or several of the others", param_hint="--id, --cause, --since, --until, --all"
         )
-    dead_letters.redrive(settings_of(config), handler, Chosen(ids or None, cause, since, until), rate)
+    dead_letters.redrive(store_settings_of(config), handler, Chosen(ids or None, cause, since, until), rate)
 
 
 def _require_one(ids: list[UUID] | None, cause: FailureCause | None, *, everything: bool) -> None:
@@ -138,7 +138,7 @@ def pause(handler: HandlerName, config: Config = None, debug: Debug = False) -> 
     """
     from app.cli.pausing import pause_handler
 
-    pause_handler(settings_of(config), handler)
+    pause_handler(store_settings_of(config), handler)
 
 
 def resume(handler: HandlerName, config: Config = None, debug: Debug = False) -> None:
@@ -150,7 +150,7 @@ def resume(handler: HandlerName, config: Config = None, debug: Debug = False) ->
     """
     from app.cli.pausing import resume_handler
 
-    resume_handler(settings_of(config), handler)
+    resume_handler(store_settings_of(config), handler)
 
 
 def test_handler(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli import acting, reading
-from app.cli.options import Config, Debug, settings_of
+from app.cli.options import Config, Debug, settings_of, store_settings_of
 
 
 def serve(
@@ -59,7 +59,7 @@ def migrate(config: Config = None, debug: Debug = False) -> None:
     """
     from app.cli.upkeep import migrate_store
 
-    migrate_store(settings_of(config))
+    migrate_store(store_settings_of(config))
 
 
 def health(

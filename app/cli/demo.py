@@ -1,70 +1,33 @@
-"""`serve --demo`: what the fleet posts to, streams and publishes through; handlers where none are configured."""
+"""`serve --demo`: a source and a file of its own, what feeds it, and handlers where none are configured."""
 
 from __future__ import annotations
 
-import base64
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from urllib.parse import urlencode
 
+from app.cli.store import DEMO_URL
 from app.handlers.python import PythonSettings
-from app.settings import (
-    AnyAuth,
-    PubsubSettings,
-    RetrySettings,
-    Secret,
-    Settings,
-    SourceSettings,
-    SseSettings,
-)
+from app.settings import PubsubSettings, RetrySettings, Secret, Settings, SseSettings, WebhookSettings, is_loopback
 from app.simulator.device import Published
 from app.simulator.fleet import Fleet
-from app.simulator.stream import ProductStream
 from ingest.errors import ConfigurationError
+from ingest.sources.webhook.auth import HeaderAuth
 
-_SATISFIABLE = ("none", "header", "bearer", "query", "basic")
+SOURCE = "demo"
+_KEY_HEADER = "X-Demo-Key"
 # Short, so that a newcomer sees events retried and given up within ten seconds.
 _RETRY = RetrySettings(base=timedelta(milliseconds=200), cap=timedelta(seconds=1), attempts=3)
 _IDLE = timedelta(seconds=3)  # three keep-alives of the demo's stream, so that a stall is a gap soon
 
 
-def with_demo_handlers(settings: Settings) -> Settings:
-    """The settings with two handlers that only the demo has, where none are configured."""
-    if settings.handlers:
-        return settings
-    handlers = {
-        label: PythonSettings(call=f"app.simulator.demo:{function}", retry=_RETRY)
-        for label, function in (("steady", "on_event"), ("shaky", "on_event_now_and_then"))
-    }
-    return settings.model_copy(update={"handlers": handlers})
+def demo_settings(settings: Settings, stream_url: str, subscription: str | None = None) -> Settings:
+    """The settings with the demo's file and source in the place of those that are configured.
 
+    What `serve` keeps must not hold events of a simulated fleet, and no real one may be taken into the demo's file. The
+    source has the stream and, where there is one, the subscription; beyond loopback its webhook wants a key.
 
-def with_demo_stream(settings: Settings, stream: ProductStream) -> Settings:
-    """The settings whose demo source takes the same events by this stream too, unless it has one of its own."""
-    label = demo_source(settings)
-    source = settings.sources[label]
-    if "sse" in source.modes:
-        return settings
-    sse = SseSettings(url=stream.url, token=Secret("demo"), idle_timeout=_IDLE)
-    both = source.model_copy(update={"modes": (*source.modes, "sse"), "sse": sse})
-    return settings.model_copy(update={"sources": {**settings.sources, label: both}})
-
-
-def with_demo_subscription(settings: Settings, subscription: str) -> Settings:
-    """The settings whose demo source takes the same events from this subscription too, unless it has one of its own."""
-    label = demo_source(settings)
-    source = settings.sources[label]
-    if "pubsub" in source.modes:
-        return settings
-    pubsub = PubsubSettings(subscription=subscription)
-    all_ways = source.model_copy(update={"modes": (*source.modes, "pubsub"), "pubsub": pubsub})
-    return settings.model_copy(update={"sources": {**settings.sources, label: all_ways}})
-
-
-def demo_fleet(settings: Settings, address: str, elsewhere: Sequence[Callable[[Published], None]] = ()) -> Fleet:
-    """Fifty devices that post to the demo's source at a server's URL, and publish elsewhere as well.
-
-    Raises ConfigurationError.
+    Raises ConfigurationError where the fleet could not reach the server.
     """
     if not settings.server.port:
         raise ConfigurationError("server.port: expected a port above 0 with --demo, so that the fleet finds the server")
@@ -72,40 +35,37 @@ def demo_fleet(settings: Settings, address: str, elsewhere: Sequence[Callable[[P
         raise ConfigurationError(
             "server.tls_cert: leave it out with --demo, the fleet speaks plain HTTP to this machine"
         )
-    source = settings.sources[demo_source(settings)]
-    query, headers = credentials_for(source.webhook.auth)
-    url = f"{address}{source.webhook.path}{query}"
-    return Fleet(url, headers, elsewhere=elsewhere)
-
-
-def demo_source(settings: Settings) -> str:
-    """The source that the fleet feeds: the first whose webhook it can satisfy. Raises ConfigurationError."""
-    for label, source in settings.sources.items():
-        if _is_satisfiable(source):
-            return label
-    raise ConfigurationError(
-        "sources: expected one with mode webhook, format particle and webhook.auth.type none, header, bearer, query or "
-        "basic: the fleet of --demo can satisfy no other"
+    source = Settings.model_validate({"sources": {SOURCE: {}}}).sources[SOURCE]
+    changes = {
+        "modes": ("webhook", "sse", "pubsub") if subscription else ("webhook", "sse"),
+        "webhook": _webhook(source.webhook, settings),
+        "sse": SseSettings(url=stream_url, token=Secret("demo"), idle_timeout=_IDLE),
+        "pubsub": PubsubSettings(subscription=subscription),
+    }
+    store = settings.store.model_copy(update={"url": Secret(DEMO_URL, shown=DEMO_URL)})
+    sources = {SOURCE: source.model_copy(update=changes)}
+    return settings.model_copy(
+        update={"store": store, "sources": sources, "handlers": settings.handlers or demo_handlers()}
     )
 
 
-def demo_stream(settings: Settings) -> ProductStream:
-    """The event stream of that source's product, on a free port of this machine. Raises ConfigurationError."""
-    return ProductStream(settings.sources[demo_source(settings)].product)
+def demo_handlers() -> dict[str, PythonSettings]:
+    """Two handlers: one takes everything, one fails as real ones do."""
+    return {
+        label: PythonSettings(call=f"app.simulator.demo:{function}", retry=_RETRY)
+        for label, function in (("steady", "on_event"), ("shaky", "on_event_now_and_then"))
+    }
 
 
-def credentials_for(auth: AnyAuth) -> tuple[str, dict[str, str]]:
-    """The query string (with its question mark, or empty) and the headers that satisfy `auth`."""
-    if auth.type == "header":
-        return "", {auth.name: auth.secrets[0].value()}
-    if auth.type == "bearer":
-        return "", {"authorization": f"Bearer {auth.secrets[0].value()}"}
-    if auth.type == "query":
-        return f"?{urlencode({auth.name: auth.secrets[0].value()})}", {}
-    if auth.type == "basic":
-        return "", {"authorization": f"Basic {base64.b64encode(auth.secrets[0].value().encode()).decode()}"}
-    return "", {}
+def demo_fleet(settings: Settings, address: str, elsewhere: Sequence[Callable[[Published], None]] = ()) -> Fleet:
+    """Fifty devices that post to the demo's source at a server's URL, and publish elsewhere as well."""
+    webhook = settings.sources[SOURCE].webhook
+    headers = {} if webhook.auth.type == "none" else {webhook.auth.name: webhook.auth.secrets[0].value()}
+    return Fleet(f"{address}{webhook.path}", headers, elsewhere=elsewhere)
 
 
-def _is_satisfiable(source: SourceSettings) -> bool:
-    return "webhook" in source.modes and source.format == "particle" and source.webhook.auth.type in _SATISFIABLE
+def _webhook(webhook: WebhookSettings, settings: Settings) -> WebhookSettings:
+    if is_loopback(settings.server.host):
+        return webhook
+    key = HeaderAuth(type="header", name=_KEY_HEADER, secrets=(Secret(secrets.token_urlsafe(32)),))
+    return webhook.model_copy(update={"auth": key})

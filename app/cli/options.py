@@ -29,6 +29,13 @@ def settings_of(config: Path | None, *, host: str | None = None, port: int | Non
     return load(config, os.environ, host=host, port=port)
 
 
+def store_settings_of(config: Path | None) -> Settings:
+    """Load the settings for a command that only uses the store: no secret but the store's has to be there."""
+    from app.settings import load
+
+    return load(config, os.environ, for_reading=True)
+
+
 def parse_time(text: str) -> datetime:
     """The aware time of an option's value, by this machine's clock. Raises BadParameter."""
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import After, Config, Debug, Json, Limit, Since, Source, Until, settings_of
+from app.cli.options import After, Config, Debug, Json, Limit, Since, Source, Until, store_settings_of
 
 if TYPE_CHECKING:
     from app.cli.output import Column
@@ -49,7 +49,7 @@ def events(
 
     wanted = EventFilter(product, device, name, source, since, until)
     show_page(
-        settings_of(config),
+        store_settings_of(config),
         "events",
         Asked(after, limit),
         lambda connection, span: events_page(connection, wanted, span),
@@ -77,7 +77,7 @@ def gaps(
     from storage.queries.gaps import gaps_page
 
     show_page(
-        settings_of(config),
+        store_settings_of(config),
         "gaps",
         Asked(after, limit),
         lambda connection, span: gaps_page(connection, span, source=source),
@@ -114,7 +114,7 @@ def rejects(
     from storage.queries.rejects import rejects_page
 
     show_page(
-        settings_of(config),
+        store_settings_of(config),
         "rejects",
         Asked(after, limit),
         lambda connection, span: rejects_page(connection, span, source=source),
@@ -134,7 +134,7 @@ def sources(as_json: Json = False, config: Config = None, debug: Debug = False) 
     from app.cli.listing import read, show_all
     from storage.queries.sources import stored_sources
 
-    settings = settings_of(config)
+    settings = store_settings_of(config)
     rows = read(settings, stored_sources, _configured_sources(settings))
     counts: list[Column] = [(name, _count(name)) for name in ("stored", "duplicate", "rejected", "ignored", "expired")]
     columns: tuple[Column, ...] = (
@@ -154,7 +154,7 @@ def handlers(as_json: Json = False, config: Config = None, debug: Debug = False)
     from app.cli.listing import read, show_all
     from storage.queries.handlers import handler_rows
 
-    settings = settings_of(config)
+    settings = store_settings_of(config)
     rows = [_configured(row, settings) for row in read(settings, handler_rows)]
     columns = (
         *("handler", "state", "position", "head", ("lag", attrgetter("lag_events"))),

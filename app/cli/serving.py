@@ -14,12 +14,13 @@ import typer
 import uvloop
 
 from app import main
-from app.cli.demo import demo_fleet, demo_stream, with_demo_handlers, with_demo_stream, with_demo_subscription
+from app.cli.demo import SOURCE, demo_fleet, demo_settings
 from app.cli.health import reachable
 from app.cli.output import show
 from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
 from app.settings import Settings
+from app.simulator.stream import ProductStream
 
 TOKEN_FILE = Path("headrace.token")
 
@@ -75,16 +76,15 @@ def run_service(settings: Settings, *, demo: bool) -> None:
     settings = settings.model_copy(update={"access": access})
     companions: list[main.Companion] = []
     if demo:
-        settings = with_demo_handlers(settings)
-        stream = demo_stream(settings)
-        settings = with_demo_stream(settings, stream)
-        elsewhere = [stream.send]
+        stream = ProductStream(SOURCE)
+        elsewhere, subscription = [stream.send], None
         if os.environ.get("PUBSUB_EMULATOR_HOST"):
             from app.simulator.topic import ProductTopic  # Google's client takes a second to import
 
             topic = ProductTopic()
-            settings = with_demo_subscription(settings, topic.subscription)
+            subscription = topic.subscription
             elsewhere.append(topic.send)
+        settings = demo_settings(settings, stream.url, subscription)
         companions += [stream, demo_fleet(settings, address(settings), elsewhere)]
     companions.append(Greeting(settings))
     with store_explained(settings):

@@ -14,6 +14,9 @@ from storage.engine import Database, DataRefused, open_database, parse_url
 from storage.migrate import SchemaBehind, require_newest
 from storage.queries.handlers import handler_names
 
+DEMO_FILE = "headrace-demo.db"
+DEMO_URL = f"sqlite:///{DEMO_FILE}"
+
 T = TypeVar("T")
 
 
@@ -56,7 +59,9 @@ async def ask(settings: Settings, question: Callable[[Database], Awaitable[T]]) 
     """The answer of a store at the newest schema. Raises Fault where there is none."""
     file = sqlite_file(settings)
     if file is not None and not file.exists():
-        raise Fault(f"there is no database {file} yet: `headrace serve` makes it, or --config names another one")
+        read_demo = f"; the demo's is read with HEADRACE_STORE__URL={DEMO_URL}"
+        demos = read_demo if Path(DEMO_FILE).exists() else ""
+        raise Fault(f"there is no database {file} yet: `headrace serve` makes it, or --config names another one{demos}")
     async with opened(settings) as database:
         await require_newest(database)
         return await question(database)

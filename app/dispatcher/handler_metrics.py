@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from math import inf
 from typing import NamedTuple
 
 import structlog
@@ -16,6 +19,7 @@ from ingest.metrics import DELIVERY_OUTCOMES, Metrics
 
 _FRAMES = 20
 _TRACEBACK_CHARACTERS = 4000
+_QUIET_SECONDS = 60.0  # after a line about a cause: a handler that fails for hours must not fill the log
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +36,11 @@ class _Example(NamedTuple):
 class HandlerMetrics:
     """Deliveries of one handler since it was last told."""
 
-    def __init__(self, handler: str, metrics: Metrics) -> None:
+    def __init__(self, handler: str, metrics: Metrics, time: Callable[[], float] = time.monotonic) -> None:
         self._handler = handler
+        self._time = time
+        self._said_at: dict[FailureCause, float] = {}
+        self._unsaid: Counter[str] = Counter(delivered=0, retried=0, dead=0)
         self._outcomes = {outcome: metrics.deliveries.labels(handler, outcome) for outcome in DELIVERY_OUTCOMES}
         self._failures = {cause: metrics.failures.labels(handler, cause) for cause in FailureCause}
         self._lag_events = metrics.lag_events.labels(handler)
@@ -56,15 +63,18 @@ class HandlerMetrics:
         self._last = _Example(cause, rows[0], first, error)
 
     def count(self) -> None:
-        """Add to the counters, and say how many failed: one line with one example, however many."""
+        """Add to the counters, and say how many failed: one line a minute and cause with one example, however many."""
         counts = {"delivered": self.delivered, "retried": self._retried, "dead": self._dead}
         self.delivered = self._retried = self._dead = 0
         for outcome, count in counts.items():
             if count:
                 self._outcomes[outcome].inc(count)
-        last, self._last = self._last, None
-        if last is not None:
-            log.warning("deliveries_failed", handler=self._handler, **counts, **_shown(last))
+        self._unsaid.update(counts)
+        if (last := self._last) is None or self._time() < self._said_at.get(last.cause, -inf) + _QUIET_SECONDS:
+            return
+        log.warning("deliveries_failed", handler=self._handler, **self._unsaid, **_shown(last))
+        self._last, self._said_at[last.cause] = None, self._time()
+        self._unsaid = Counter(dict.fromkeys(self._unsaid, 0))
 
     def show_lag(self, lag: HandlerLag, now: datetime) -> None:
         """Show how far the handler is."""

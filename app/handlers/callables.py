@@ -13,6 +13,8 @@ from typing import Any
 from ingest.errors import ConfigurationError
 from ingest.event import Event
 
+_OURS = ("app", "ingest", "storage")
+
 
 def find_function(key: str, call: str, folder: Path) -> Callable[[Event], Any]:
     """Import the function that `call` names ("module:function"); modules in `folder` are found first, also later.
@@ -27,11 +29,14 @@ def find_function(key: str, call: str, folder: Path) -> Callable[[Event], Any]:
     try:
         module = importlib.import_module(module_name)
     except BaseException as error:  # the module is somebody else's code, and may raise anything
-        raise ConfigurationError(f"{key}: {module_name} cannot be imported: {_text(error)}") from error
+        raise ConfigurationError(
+            f"{key}: {module_name} cannot be imported: {_text(error)}{_hidden(module_name, folder)}"
+        ) from error
     try:
         function: Any = reduce(getattr, path.split("."), module)
     except AttributeError:
-        raise ConfigurationError(f"{key}: {module_name} ({module.__file__}) has no {path}") from None
+        hidden = _hidden(module_name, folder)
+        raise ConfigurationError(f"{key}: {module_name} ({module.__file__}) has no {path}{hidden}") from None
     except BaseException as error:  # likewise
         raise ConfigurationError(f"{key}: {path} of {module_name} cannot be read: {_text(error)}") from error
     fault = _fault(function)
@@ -45,6 +50,17 @@ def is_beside(call: str, folder: Path) -> bool:
     """Return whether the module that `call` names is beside the configuration file."""
     top = folder / call.partition(":")[0].partition(".")[0]
     return top.is_dir() or top.with_suffix(".py").is_file()
+
+
+def _hidden(module_name: str, folder: Path) -> str:
+    """Return the end of a sentence that says so where the module bears the name of one of our packages."""
+    top = module_name.partition(".")[0]
+    if top not in _OURS or folder.resolve() == Path(__file__).parent.parent.parent:
+        return ""
+    return (
+        f"; {top} is a package of Headrace, which hides yours of that name: give yours one that is none of "
+        f"{', '.join(_OURS)}"
+    )
 
 
 def is_async(function: Callable[[Event], Any]) -> bool:

@@ -147,14 +147,17 @@ class Lookup:
 class Interpolation:
     """One pass over a tree; `faults` fills as it goes, and what could not be looked up is left out of the result.
 
-    In the tables of modes that are not chosen nothing is a fault: they do not run. `variables` are the keys that the
-    environment gave; a list of secrets among them is split before anything is looked up, as secrets may hold commas.
+    In the tables of modes that are not chosen nothing is a fault: they do not run. Where `only` is given, nothing is in
+    other tables of the file either, and `left_out` are the keys there. `variables` are the keys that the environment
+    gave; a list of secrets among them is split before anything is looked up, as secrets may hold commas.
     """
 
-    def __init__(self, lookup: Lookup, variables: Collection[Key]) -> None:
+    def __init__(self, lookup: Lookup, variables: Collection[Key], only: str | None = None) -> None:
         self._lookup = lookup
         self._variables = variables
+        self.only = only
         self.faults: list[Fault] = []
+        self.left_out: list[Key] = []
 
     def table(self, table: Mapping[str, Any], key: Key = (), *, runs: bool = True) -> dict[str, Any]:
         """Return `table` with every string in it looked up."""
@@ -190,9 +193,10 @@ class Interpolation:
         try:
             return ((self._lookup.secret if secret else self._lookup.text)(template, key),)
         except ConfigurationError as error:
-            if runs:
+            if runs and self.only in {None, key[0]}:
                 self.faults.append(Fault(key, str(error)))
                 return ()
+            self.left_out += [key] * runs
             return (Secret(""),) if secret else ()
 
     def _idle_modes(self, source: Mapping[str, Any]) -> frozenset[str]:

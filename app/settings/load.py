@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.settings.environment import overridden, settings_variables
-from app.settings.faults import Fault, faults_of
+from app.settings.faults import Fault, Key, faults_of
 from app.settings.interpolate import Interpolation, Lookup
 from app.settings.model import Settings
 from app.settings.rules import conflicts
@@ -19,6 +19,7 @@ from ingest.errors import ConfigurationError
 from ingest.sources import unusable
 
 DEFAULT_FILE = Path("headrace.toml")
+_SERVERS_FILES = frozenset({"tls_cert", "tls_key"})
 
 
 def load(
@@ -28,12 +29,16 @@ def load(
     host: str | None = None,
     port: int | None = None,
     clock: Callable[[], float] = time.monotonic,
+    for_reading: bool = False,
 ) -> Settings:
     """The settings in force. `path` (or HEADRACE_CONFIG) must exist; without either, headrace.toml may be absent.
 
     The environment goes before the file, `host` and `port` before both. `clock` (seconds) says when the
     files of secrets are looked at again. Raises ConfigurationError with one line for each fault; none shows a value.
     An installed package whose mode cannot be used is one too.
+
+    `for_reading`: of what is looked up only the store's has to be there, and nothing need fit together to serve. A
+    handler or the table of a mode that refers to something else is known by its label alone.
     """
     if unusable():
         raise ConfigurationError("\n".join(unusable()))
@@ -46,7 +51,8 @@ def load(
         tree = tree if value is None else overridden(tree, ("server", name), value)
     folder = (file or DEFAULT_FILE).absolute().parent
     lookup = Lookup(environ, folder, clock)
-    settings, faults = _validated(tree, Interpolation(lookup, variables))
+    interpolation = Interpolation(lookup, variables, only="store" if for_reading else None)
+    settings, faults = _validated(tree, interpolation)
     if settings is None:
         raise ConfigurationError("\n".join(sorted({fault.sentence(variables) for fault in faults})))
     return settings.read_from(folder, lookup.watched)
@@ -73,13 +79,31 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _validated(tree: Mapping[str, Any], interpolation: Interpolation) -> tuple[Settings | None, list[Fault]]:
     resolved = interpolation.table(tree)
+    for_reading = interpolation.only is not None
+    if for_reading:
+        resolved = _readable(resolved, interpolation.left_out)
     faults = interpolation.faults
     try:
         settings = Settings.model_validate(resolved)
     except ValidationError as error:
         return None, [*faults, *_unexplained(faults_of(error, Settings, resolved), faults)]
-    faults += list(_unexplained(conflicts(settings), faults))
+    if not for_reading:
+        faults += list(_unexplained(conflicts(settings), faults))
     return (None, faults) if faults else (settings, [])
+
+
+def _readable(tree: dict[str, Any], left_out: Iterable[Key]) -> dict[str, Any]:
+    """Return the tree without the tables that need what was left out, or files that only a server may read."""
+    if isinstance(tree.get("server"), dict):
+        tree["server"] = {key: value for key, value in tree["server"].items() if key not in _SERVERS_FILES}
+    for table, *rest in left_out:
+        if table == "handlers" and len(rest) > 1:
+            tree[table][rest[0]] = {"type": "log"}
+        elif table == "sources" and len(rest) > 2:
+            tree[table][rest[0]].pop(rest[1], None)
+        elif table in {"server", "access"}:
+            tree.pop(table, None)
+    return tree
 
 
 def _unexplained(found: Iterable[Fault], earlier: Iterable[Fault]) -> Iterable[Fault]:

@@ -54,9 +54,9 @@ def headrace(folder: Path, *arguments: str, **variables: str) -> subprocess.Comp
     )
 
 
-def document(folder: Path, *arguments: str) -> Any:
+def document(folder: Path, *arguments: str, **environment: str) -> Any:
     """What a command prints with --json."""
-    done = headrace(folder, *arguments, "--json")
+    done = headrace(folder, *arguments, "--json", **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -152,9 +152,14 @@ def test_the_demo_moves_every_counter_and_shows_a_gap(tmp_path: Path) -> None:
         assert {(gap["cause"], gap["mode"]) for gap in listed(gaps, "gaps")} == {("idle", "sse")}
         process.send_signal(signal.SIGTERM)
         assert process.wait(25) == 0
-    shown = document(tmp_path, "events", "--limit", "1000")
+    asked = headrace(tmp_path, "events")
+    assert asked.returncode == 1
+    assert "the demo's is read with HEADRACE_STORE__URL=sqlite:///headrace-demo.db" in asked.stderr
+    shown = document(tmp_path, "events", "--limit", "1000", HEADRACE_STORE__URL="sqlite:///headrace-demo.db")
     assert len(shown["events"]) > 100
+    assert {event["source"] for event in shown["events"]} == {"demo"}
     log = (tmp_path / "server.log").read_text()
+    assert log.count("deliveries_failed") <= 4, "the demo's handlers fill the log"
     assert "Traceback" not in "".join(line for line in log.splitlines() if "deliveries_failed" not in line)
     pages = f"Pages: {url}/#token="
     assert all(line.startswith(pages) or json.loads(line) for line in log.splitlines())

@@ -11,15 +11,7 @@ from uuid import UUID
 import pytest
 from google.cloud.pubsub_v1 import SubscriberClient
 
-from app.cli.demo import (
-    credentials_for,
-    demo_fleet,
-    demo_source,
-    demo_stream,
-    with_demo_handlers,
-    with_demo_stream,
-    with_demo_subscription,
-)
+from app.cli.demo import demo_fleet, demo_settings
 from app.cli.serving import address
 from app.settings import Settings, load
 from app.simulator.demo import on_event_now_and_then
@@ -40,32 +32,25 @@ def settings_of(tmp_path: Path, text: str = "", **listening: str | int) -> Setti
     return load(file, {}, **listening)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "auth",
-    [
-        '{ type = "none" }',
-        '{ type = "header", name = "X-Particle-Key", secrets = "s3 cret/é" }',
-        '{ type = "bearer", secrets = ["first", "second"] }',
-        '{ type = "query", name = "key", secrets = ["a&b=c +%"] }',
-        '{ type = "basic", secrets = ["ann:pass:word"] }',
-    ],
-)
-def test_the_fleet_is_admitted(auth: str, tmp_path: Path) -> None:
-    """What the fleet sends satisfies the webhook's own check, for each type of auth it knows."""
-    settings = settings_of(tmp_path, f"[sources.fleet.webhook]\nauth = {auth}\n")
-    wanted = settings.sources["fleet"].webhook.auth
-    query, headers = credentials_for(wanted)
-    lowered = {name.lower(): value.encode().decode("latin-1") for name, value in headers.items()}
+STREAM = "http://127.0.0.1:1/v1/products/demo/events"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_fleet_is_admitted(host: str, tmp_path: Path) -> None:
+    """What the fleet sends satisfies its source's webhook, which beyond loopback wants a key."""
+    settings = demo_settings(settings_of(tmp_path, "[access]\nopen = true\n", host=host), STREAM)
+    wanted = settings.sources["demo"].webhook.auth
+    assert wanted.type == ("none" if host == "127.0.0.1" else "header")
+    headers = demo_fleet(settings, address(settings))._headers
+    lowered = {name.lower(): value for name, value in headers.items()}
     admission, _ = wanted.credentials()
-    assert admission.admits(lowered, query.removeprefix("?").encode(), b"")
-    demo_fleet(settings, address(settings))
+    assert admission.admits(lowered, b"", b"")
+    assert admission.admits({}, b"", b"") == (wanted.type == "none")
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ('[sources.a.webhook]\nauth = { type = "github", secrets = "x" }\n', "webhook.auth.type"),
-        ('[sources.a]\nformat = "generic"\n', "format particle"),
         ("[server]\nport = 0\n", "server.port"),
         ('[server]\ntls_cert = "certificate.pem"\ntls_key = "key.pem"\n', "server.tls_cert"),
     ],
@@ -78,43 +63,26 @@ def test_a_demo_that_could_not_send_is_refused(
     make_certificate(tmp_path)
     settings = settings_of(tmp_path, text)
     with pytest.raises(ConfigurationError, match=key):
-        demo_fleet(settings, address(settings))
+        demo_settings(settings, STREAM)
 
 
-def test_the_stream_is_of_the_product_that_the_fleet_posts_to(tmp_path: Path) -> None:
-    """The first source the fleet can satisfy is the demo's; its product is in the stream's path."""
-    closed = '[sources.a.webhook]\nauth = { type = "github", secrets = "x" }\n'
-    settings = settings_of(tmp_path, closed + '[sources.b]\nproduct = "tracker"\n')
-    assert demo_source(settings) == "b"
-    stream = demo_stream(settings)
-    assert urlsplit(stream.url).path == "/v1/products/tracker/events"
-    stream.close()
-
-
-def test_the_demos_source_takes_the_stream_too(tmp_path: Path) -> None:
-    """The one source that the fleet feeds has both modes; the others, and its webhook, stay as they are."""
-    settings = settings_of(tmp_path, '[sources.a]\nformat = "generic"\n[sources.b]\nproduct = "tracker"\n')
-    stream = demo_stream(settings)
-    both = with_demo_stream(settings, stream)
-    source = both.sources["b"]
-    assert source.modes == ("webhook", "sse")
-    assert source.sse is not None
-    assert (source.sse.url, source.sse.streams) == (stream.url, 1)
-    assert source.webhook == settings.sources["b"].webhook
-    assert both.sources["a"] == settings.sources["a"]
-    assert both.folder == settings.folder
-    assert with_demo_stream(both, stream) == both
-    stream.close()
+def test_the_demo_has_a_file_and_a_source_of_its_own(tmp_path: Path) -> None:
+    """What is configured keeps its store and its sources to itself; nothing real is taken into the demo's file."""
+    mine = settings_of(tmp_path, '[store]\nurl = "postgres://h/d"\n[sources.a]\nformat = "generic"\n[sources.b]\n')
+    settings = demo_settings(mine, STREAM)
+    assert settings.store.url.value() == "sqlite:///headrace-demo.db"
+    assert list(settings.sources) == ["demo"]
+    source = settings.sources["demo"]
+    assert (source.product, source.webhook.path, source.modes) == ("demo", "/ingest/demo", ("webhook", "sse"))
+    assert (source.sse.url, source.sse.streams) == (STREAM, 1)
+    assert settings.folder == mine.folder
 
 
 def test_the_demos_source_pulls_a_subscription_too(tmp_path: Path) -> None:
-    """Where there is an emulator the demo's source has that mode as well; a subscription of its own stays."""
-    settings = settings_of(tmp_path, '[sources.b]\nproduct = "tracker"\n')
-    both = with_demo_subscription(settings, "projects/demo/subscriptions/s")
-    assert both.sources["b"].modes == ("webhook", "pubsub")
-    assert both.sources["b"].pubsub.subscription == "projects/demo/subscriptions/s"
-    assert both.sources["b"].webhook == settings.sources["b"].webhook
-    assert with_demo_subscription(both, "projects/demo/subscriptions/other") == both
+    """Where there is an emulator the demo's source has that mode as well."""
+    source = demo_settings(settings_of(tmp_path), STREAM, "projects/demo/subscriptions/s").sources["demo"]
+    assert source.modes == ("webhook", "sse", "pubsub")
+    assert source.pubsub.subscription == "projects/demo/subscriptions/s"
 
 
 def test_the_demo_publishes_to_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +113,8 @@ def test_a_demo_without_its_emulator_says_so(monkeypatch: pytest.MonkeyPatch) ->
 def test_handlers_of_the_configuration_stay_alone(tmp_path: Path) -> None:
     """The demo brings handlers only where there are none, and those can be built."""
     mine = settings_of(tmp_path, '[handlers.mine]\ntype = "log"\n')
-    assert list(with_demo_handlers(mine).handlers) == ["mine"]
-    bare = with_demo_handlers(settings_of(tmp_path))
+    assert list(demo_settings(mine, STREAM).handlers) == ["mine"]
+    bare = demo_settings(settings_of(tmp_path), STREAM)
     assert len(bare.handlers) == 2
     assert bare.folder == tmp_path
     for label, handler in bare.handlers.items():

@@ -59,3 +59,25 @@ def test_a_receiver_s_failure_has_no_traceback() -> None:
     failure = DeliveryFailed(FailureCause.SERVER_ERROR, Verdict.RETRY, "answered 500", status=500)
 
     assert "traceback" not in line_of(failure, FailureCause.SERVER_ERROR)
+
+
+def test_a_handler_that_goes_on_failing_does_not_fill_the_log() -> None:
+    """One line a minute of each cause, at once for a new one; what was not said is counted in the next line."""
+    now = [1000.0]
+    metrics = HandlerMetrics("h", Metrics(CollectorRegistry()), lambda: now[0])
+    with capture_logs() as lines:
+        for _ in range(100):
+            metrics.failed(FailureCause.HANDLER_ERROR, [ROW], EVENT, raised())
+            metrics.delivered += 2
+            metrics.count()
+            now[0] += 1
+        metrics.failed(FailureCause.TIMEOUT, [ROW], EVENT, TimeoutError())
+        metrics.count()
+        metrics.count()
+        now[0] += 60
+        metrics.count()
+    assert [(line["cause"], line["retried"], line["delivered"]) for line in lines] == [
+        ("handler_error", 1, 2),
+        ("handler_error", 60, 120),
+        ("timeout", 40, 78),
+    ]

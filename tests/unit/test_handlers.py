@@ -241,6 +241,27 @@ def test_whatever_an_import_raises_is_one_sentence(folder: Path, code: str, reas
     assert str(caught.value) == f"handlers.rules.call: broken_rules cannot be imported: {reason}"
 
 
+@pytest.mark.parametrize(
+    ("file", "call"),
+    [
+        ("app/rules.py", "app.rules:on_event"),
+        ("storage.py", "storage:on_event"),
+        ("ingest/dispatcher.py", "ingest.dispatcher:on_event"),
+        ("app/main.py", "app.main:on_event"),
+    ],
+)
+def test_a_module_that_bears_the_name_of_one_of_our_packages_is_said_so(tmp_path: Path, file: str, call: str) -> None:
+    """The sentence names the key, the package that hides it, and what to do."""
+    module = tmp_path / file
+    module.parent.mkdir(exist_ok=True)
+    module.write_text("def on_event(event): pass\n")
+    with pytest.raises(ConfigurationError) as refusal:
+        python(tmp_path, call)
+    assert str(refusal.value).startswith("handlers.rules.call: ")
+    package = call.partition(":")[0].partition(".")[0]
+    assert f"{package} is a package of Headrace, which hides yours of that name: give yours one" in str(refusal.value)
+
+
 async def test_a_generator_behind_a_decorator_is_a_failed_delivery(folder: Path) -> None:
     """It cannot be seen before it is called, but its body did not run, so nothing is delivered."""
     with pytest.raises(TypeError, match="returned a generator, whose body was not run"):
