@@ -15,14 +15,19 @@ Time = Annotated[str, msgspec.Meta(description="UTC, three decimals, Z", extra_j
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_SECOND = timedelta(seconds=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
-# RFC 3339 §5.6, and what senders make of it: a space for T, a missing offset (UTC), a comma, more digits.
+# RFC 3339 §5.6, and what senders make of it: a space for T, a missing offset (UTC), a comma, more digits, UTC or GMT for
+# Z, and behind an offset the zone's name, as Go and Ruby print it.
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:[.,](\d{1,18}))?\s?([Zz]|[+-]\d\d:?\d\d|[+-]\d\d)?\Z", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:[.,](\d{1,18}))?\s?"
+    r"(?:([Zz]|UTC|GMT)|(?:UTC|GMT)?([+-]\d\d(?::?\d\d)?)(?: \(?[A-Z]{1,5}\)?)?)?\Z",
+    re.ASCII,
 )
 # What nearly all senders write. fromisoformat is quick, but takes week dates too, and no leap second.
 _COMMON = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{3}Z\Z", re.ASCII)
-# Above this a bare number of seconds would lie beyond the year 5138, so it is milliseconds.
-_MILLISECONDS_FROM = 100_000_000_000
+_NUMBER = re.compile(r"(-?)(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,2}))?", re.ASCII)
+# What a number counts, as a share of a second, and below what, were it seconds, in nanoseconds: seconds end in the year
+# 5138, and so do milliseconds and microseconds after them; nanoseconds end with 64 bits.
+_UNITS = ((1, 10**20), (10**3, 10**23), (10**6, 10**26), (10**9, 2**63 * 10**9))
 _elapsed = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 
 
@@ -47,7 +52,7 @@ def instant_of(at: datetime) -> Instant:
 def parse_rfc3339(text: str) -> Instant:
     """The instant that `text` names.
 
-    A time without offset is UTC; second 60 is the leap second (RFC 3339 §5.7). Raises ValueError for anything else,
+    A time without offset is UTC, whatever the name behind an offset; second 60 is the leap second (RFC 3339 §5.7). Raises ValueError for anything else,
     also for instants that UTC cannot write with a four-digit year.
     """
     if _COMMON.match(text):
@@ -55,10 +60,9 @@ def parse_rfc3339(text: str) -> Instant:
     match = _RFC3339.match(text.strip())
     if match is None:
         raise ValueError(f"not an RFC 3339 time: {text[:64]!r}")
-    date, hours_minutes, seconds, fraction, offset = match.groups()
+    date, hours_minutes, seconds, fraction, _, offset = match.groups()
     leap = seconds == "60"
-    zone = "+00:00" if offset is None or offset in "Zz" else offset
-    at = datetime.fromisoformat(f"{date}T{hours_minutes}:{'59' if leap else seconds}{zone}")
+    at = datetime.fromisoformat(f"{date}T{hours_minutes}:{'59' if leap else seconds}{offset or '+00:00'}")
     try:
         utc = at.astimezone(UTC) + (_ONE_SECOND if leap else timedelta())
     except OverflowError:
@@ -68,18 +72,29 @@ def parse_rfc3339(text: str) -> Instant:
 
 
 def parse_epoch(literal: str) -> Instant:
-    """The instant of a JSON number: Unix seconds, or milliseconds where seconds would be absurd. Raises ValueError."""
-    match = re.fullmatch(r"(-?\d{1,16})(?:\.(\d+))?", literal, re.ASCII)
+    """Return the instant of a number as JSON writes it: Unix seconds, or the unit of a thousandth, millionth or
+    billionth that brings it before the year 5138. Raises ValueError.
+    """
+    match = _NUMBER.fullmatch(literal.strip())
     if match is None:
         raise ValueError(f"not a Unix time: {literal[:64]!r}")
-    whole = int(match[1])
-    digits = 9 if abs(whole) < _MILLISECONDS_FROM else 6
-    fraction = int((match[2] or "0").ljust(digits, "0")[:digits])
-    nanoseconds = whole * 10**digits + (-fraction if literal.startswith("-") else fraction)
+    sign, whole, fraction, exponent = match.groups("")
+    shift = 9 + int(exponent or "0") - len(fraction)
+    digits = int(sign + whole + fraction)
+    nanoseconds = digits * 10**shift if shift >= 0 else digits // 10**-shift
+    unit = next((unit for unit, end in _UNITS if abs(nanoseconds) < end), None)
+    if unit is None:
+        raise ValueError(f"too large for a time: {literal[:64]!r}")
+    nanoseconds //= unit
+    return Instant(nanoseconds, EPOCH + timedelta(microseconds=nanoseconds // 1000))
+
+
+def parse_time(text: str) -> Instant:
+    """Return the instant that a sender's text or number names, in any of its spellings. Raises ValueError."""
     try:
-        return Instant(nanoseconds, EPOCH + timedelta(microseconds=nanoseconds // 1000))
-    except OverflowError:
-        raise ValueError(f"beyond the years that can be written: {literal[:64]!r}") from None
+        return parse_rfc3339(text)
+    except ValueError:
+        return parse_epoch(text)
 
 
 def rfc3339(at: datetime) -> Time:

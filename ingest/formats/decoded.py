@@ -14,7 +14,7 @@ from ingest.errors import Undecodable
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS, Event, Ignored, Origin, Reason, Record, Reject
 from ingest.formats.message import Message
 from ingest.identity import canonicalize, event_id, random_id, sender_value
-from ingest.times import Instant, instant_of
+from ingest.times import Instant, instant_of, parse_time
 
 _Element = TypeVar("_Element")
 
@@ -63,6 +63,16 @@ def in_message(found: DecodedElement, message: Message, number: int | None = Non
     instant = instant_of(message.published_at) if message.published_at else None
     id_ = f"{message.id}#{number}" if message.id and number is not None else message.id
     return msgspec.structs.replace(found, instant=instant, sender_id=id_ or None)
+
+
+def instant_in(text: str | None) -> Instant | None:
+    """Return the instant of a sender's time; None where there is none. Raises Undecodable(BAD_TIME)."""
+    if not text:
+        return None
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise Undecodable(Reason.BAD_TIME) from None
 
 
 def with_surroundings(

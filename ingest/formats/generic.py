@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,12 +13,11 @@ import msgspec
 from ingest.errors import ConfigurationError, Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
-from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
+from ingest.formats.decoded import DecodedElement, in_message, instant_in, record, with_surroundings
 from ingest.formats.message import Message
 from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, parse_place, resolve
 from ingest.formats.slices import SPACE
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
-from ingest.times import Instant, parse_epoch, parse_rfc3339
 
 if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
     from ingest.formats.sse import Frame
@@ -115,7 +113,7 @@ class GenericFormat:
         return DecodedElement(
             name=_text(find(self._name), Reason.BAD_NAME),
             device=_scalar(find(self._device), Reason.BAD_DEVICE),
-            instant=_instant(_scalar(find(self._time), Reason.BAD_TIME)),
+            instant=instant_in(_scalar(find(self._time), Reason.BAD_TIME)),
             data=_data(find(self._data)),
             attributes={},
             sender_id=sender_id,
@@ -182,12 +180,3 @@ def _data(found: _Plain | bytes | None) -> bytes | None:
     if isinstance(found, _Plain):
         return found.text
     return None if found is None else data_of(found)
-
-
-def _instant(text: str | None) -> Instant | None:
-    if not text:
-        return None
-    for parse in (parse_rfc3339, parse_epoch):
-        with suppress(ValueError):
-            return parse(text)
-    raise Undecodable(Reason.BAD_TIME)

@@ -15,11 +15,10 @@ from msgspec.structs import astuple
 from ingest.errors import Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
-from ingest.formats.decoded import DecodedElement, in_message, record, with_surroundings
+from ingest.formats.decoded import DecodedElement, in_message, instant_in, record, with_surroundings
 from ingest.formats.message import Message, is_push, pushed_message
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
-from ingest.times import Instant, parse_rfc3339
 
 if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
     from ingest.formats.sse import Frame
@@ -112,7 +111,7 @@ def reading(
     for theirs, ours in _WEBHOOK_NAMES:
         if theirs in attributes:
             attributes[ours] = attributes.pop(theirs)
-    return DecodedElement(name=name, device=device, instant=_instant(published_at), data=data, attributes=attributes)
+    return DecodedElement(name=name, device=device, instant=instant_in(published_at), data=data, attributes=attributes)
 
 
 def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) -> DecodedElement:
@@ -125,7 +124,7 @@ def read_members(members: Mapping[str, msgspec.Raw], name: str | None = None) ->
         elif key == "event":
             name = name or text_of(value, Reason.BAD_NAME)
         elif key == "published_at":
-            published_at = text_of(value, Reason.BAD_TIME)
+            published_at = text_or_number_of(value, Reason.BAD_TIME)
         elif key == "coreid":
             device = text_or_number_of(value, Reason.BAD_DEVICE)
         elif (text := literal_of(value)) is not None:
@@ -176,7 +175,7 @@ def _read_usual(members: _UsualWithText | _UsualWithJson, name: str | None) -> D
     return DecodedElement(
         name=name or event,
         device=device,
-        instant=_instant(published_at),
+        instant=instant_in(published_at),
         data=data.encode() if isinstance(data, str) else None if data is None else data_of(data),
         attributes={} if further == _NONE_FURTHER else _texts(further),
     )
@@ -214,12 +213,3 @@ def _read_fields(fields: Mapping[bytes, bytes]) -> DecodedElement:
         data=data,
         attributes=texts,
     )
-
-
-def _instant(text: str | None) -> Instant | None:
-    if not text:
-        return None
-    try:
-        return parse_rfc3339(text)
-    except ValueError:
-        raise Undecodable(Reason.BAD_TIME) from None

@@ -303,7 +303,7 @@ def test_other_names_are_kept_as_they_are(name: str) -> None:
         (b'{"event":"e","coreid":"\xed\xa0\x80"}', Reason.INVALID_UTF8),
         (rb'{"event":"e","coreid":"\udfff"}', Reason.INVALID_UTF8),
         (b'{"event":"e","published_at":"soon"}', Reason.BAD_TIME),
-        (b'{"event":"e","published_at":1785257585}', Reason.BAD_TIME),
+        (b'{"event":"e","published_at":true}', Reason.BAD_TIME),
         (b'{"event":"e","published_at":{}}', Reason.BAD_TIME),
         (b"event=e&published_at=soon", Reason.BAD_TIME),
         (b'{"event":"e","x":"\xff"}', Reason.INVALID_UTF8),
