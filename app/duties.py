@@ -18,7 +18,7 @@ from storage.store_gauges import StoreGauges
 
 
 class Duties:
-    """Retention and the gauges of the store, each under a lease of its own; and folding, which any may do at any time."""
+    """Retention and the gauges of the store, each under a lease; and folding, which any process may do."""
 
     def __init__(
         self,

@@ -15,8 +15,8 @@ Time = Annotated[str, msgspec.Meta(description="UTC, three decimals, Z", extra_j
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_SECOND = timedelta(seconds=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
-# RFC 3339 §5.6, and what senders make of it: a space for T, a missing offset (UTC), a comma, more digits, UTC or GMT for
-# Z, and behind an offset the zone's name, as Go and Ruby print it.
+# RFC 3339 §5.6, and what senders make of it: a space for T, a missing offset (UTC), a comma, more digits, UTC or GMT
+# for Z, and behind an offset the zone's name, as Go and Ruby print it.
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:[.,](\d{1,18}))?\s?"
     r"(?:([Zz]|UTC|GMT)|(?:UTC|GMT)?([+-]\d\d(?::?\d\d)?)(?: \(?[A-Z]{1,5}\)?)?)?\Z",
@@ -52,8 +52,9 @@ def instant_of(at: datetime) -> Instant:
 def parse_rfc3339(text: str) -> Instant:
     """The instant that `text` names.
 
-    A time without offset is UTC, whatever the name behind an offset; second 60 is the leap second (RFC 3339 §5.7). Raises ValueError for anything else,
-    also for instants that UTC cannot write with a four-digit year.
+    A time without offset is UTC; of an offset and a name behind it the offset counts. Second 60 is the leap second
+    (RFC 3339 §5.7). Raises ValueError for anything else, also for instants that UTC cannot write with a four-digit
+    year.
     """
     if _COMMON.match(text):
         return instant_of(datetime.fromisoformat(text))

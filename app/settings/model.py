@@ -168,8 +168,12 @@ def _labelled(label: str, source: Any) -> Any:
     if not isinstance(source, dict):
         return source
     product = source.get("product", label)
+    if isinstance(product, dict):
+        product, slug = {"default": label, **product}, ""
+    else:
+        slug = str(product)
     tables = {name: source.get(name, {}) for name in modes()}
     for name, table in tables.items():
         if isinstance(table, dict):
-            tables[name] = {**modes()[name].defaults(label, str(product)), **table}
-    return {"product": product, **source, **tables}
+            tables[name] = {**modes()[name].defaults(label, slug), **table}
+    return {**source, "product": product, **tables}

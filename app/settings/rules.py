@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from app.certificate import load_certificate
 from app.settings.faults import Fault
 from app.settings.model import Settings, is_loopback
-from ingest.formats.pointer import FRAME_ID
+from ingest.formats.pointer import FRAME_ID, attribute_name, parse_place
 from ingest.sources import modes
 
 
@@ -16,6 +16,8 @@ def conflicts(settings: Settings) -> Iterator[Fault]:
     yield from _tls_faults(settings)
     for mode in modes().values():
         yield from (Fault(key, text) for key, text in mode.faults(settings.sources))
+    yield from _product_faults(settings)
+    yield from _attribute_faults(settings)
     yield from access_faults(settings)
 
 
@@ -32,6 +34,28 @@ def access_faults(settings: Settings) -> Iterator[Fault]:
             if (unguarded := modes()[mode].unguarded(source.table(mode))) is not None:
                 key, expected = unguarded
                 yield Fault(("sources", label, mode, key), f"{expected} {because}")
+
+
+def _product_faults(settings: Settings) -> Iterator[Fault]:
+    for label, source in settings.sources.items():
+        key, product = ("sources", label, "product"), source.products
+        if product.map and product.place is None:
+            yield Fault((*key, "from"), "required with product.map")
+        if product.place is not None and not product.map:
+            yield Fault((*key, "map"), "required with product.from")
+
+
+def _attribute_faults(settings: Settings) -> Iterator[Fault]:
+    """Yield places that only messages have, where a source also takes what has none: the ids would be others there."""
+    for label, source in settings.sources.items():
+        others = [mode for mode in source.modes if mode in {"webhook", "sse"}]
+        if source.format != "generic" or not others:
+            continue
+        places = [(("fields", name), place) for name, place in source.fields or ()]
+        for key, place in [*places, (("product", "from"), source.products.place)]:
+            if isinstance(place, str) and attribute_name(parse_place(place)) is not None:
+                because = "only messages have attributes, and the same event would get another id"
+                yield Fault(("sources", label, *key), f"expected a JSON pointer with mode {others[0]}: {because}")
 
 
 def _tls_faults(settings: Settings) -> Iterator[Fault]:

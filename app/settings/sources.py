@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ingest.formats.pointer import parse_place
+from ingest.formats.product import SentProduct, parse_product_place
 from ingest.settings.fields import STRICT, Text, Texts, split_text
 from ingest.sources import modes
 
@@ -15,6 +28,11 @@ IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
 
 def _place(text: str) -> str:
     parse_place(text)
+    return text
+
+
+def _product_place(text: str) -> str:
+    parse_product_place(text)
     return text
 
 
@@ -38,7 +56,7 @@ Modes = Annotated[tuple[str, ...], BeforeValidator(_modes)]
 class FieldSettings(BaseModel):
     """The places where the generic format finds the parts of an event; None is its default.
 
-    A place is a JSON pointer, "header:Name" or "sse:id".
+    A place is a JSON pointer, "header:Name", "attribute:Name" or "sse:id".
     """
 
     model_config = STRICT
@@ -50,12 +68,39 @@ class FieldSettings(BaseModel):
     data: Place | None = None
 
 
+class ProductSettings(BaseModel):
+    """Whose events these are: a word, which is `default` alone; or what stands at `from` is a key of `map`."""
+
+    model_config = STRICT
+
+    place: Annotated[Text, AfterValidator(_product_place)] | None = Field(default=None, alias="from")
+    map: Mapping[Text, Text] = Field(default_factory=dict)
+    default: Text
+
+    def sent(self) -> SentProduct | None:
+        """Return how the sender says it; None where it does not."""
+        return None if self.place is None else SentProduct(parse_product_place(self.place), self.map)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word_or_table(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("expected a text that is not empty")
+        if not isinstance(value, str | dict):
+            raise ValueError("expected a text in quotes, or a table with from, map and default")
+        return {"default": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _as_configured(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        return self.default if self.place is None else serialize(self)
+
+
 class SourceSettings(BaseModel):
     """One source. `product` and the defaults of the modes' tables are filled in from the label before validation."""
 
     model_config = STRICT
 
-    product: Text
+    products: ProductSettings = Field(alias="product")
     modes: Modes = Field(default=("webhook",), alias="mode")
     format: Literal["particle", "generic"] = "particle"
     fields: FieldSettings | None = None
@@ -67,6 +112,11 @@ class SourceSettings(BaseModel):
     if TYPE_CHECKING:
 
         def __getattr__(self, mode: str) -> Any: ...
+
+    @property
+    def product(self) -> str:
+        """Return the product of all events, or of those whose sender says none that we know."""
+        return self.products.default
 
     def table(self, mode: str) -> Any:
         """Return the table of a mode, whether it runs or not."""

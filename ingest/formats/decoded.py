@@ -24,7 +24,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class DecodedElement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The content of one element, whatever its sender calls it. Empty texts count as absent.
 
-    `data` is as sent; `sender_id` is the sender's own id, where the configuration says that there is one.
+    `data` is as sent; `sender_id` is the sender's own id, where the configuration says that there is one; `product` is
+    what its word for it stands for, None the source's own.
     """
 
     name: str | None
@@ -33,6 +34,7 @@ class DecodedElement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: bytes | None
     attributes: Mapping[str, str]
     sender_id: str | None = None
+    product: str | None = None
 
 
 def record(
@@ -102,15 +104,16 @@ def _event(
     if device and _unfit(device, MAX_DEVICE_CHARACTERS):
         raise Undecodable(Reason.BAD_DEVICE)
     sender_id, instant = reading.sender_id, reading.instant
+    product = reading.product or origin.product
     value, content_type = canonicalize(reading.data)
     if sender_id or instant:
         value = sender_value(sender_id) if sender_id else value
-        identity = event_id(origin.product, device, name, instant, value)
+        identity = event_id(product, device, name, instant, value)
     else:
         identity = random_id(instant_of(received_at))
     return Event(
         id=identity,
-        product=origin.product,
+        product=product,
         device=device,
         name=name,
         data=reading.data,

@@ -15,7 +15,8 @@ from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, instant_in, record, with_surroundings
 from ingest.formats.message import Message
-from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, parse_place, resolve
+from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, attribute_name, parse_place, resolve
+from ingest.formats.product import SentProduct, word_in
 from ingest.formats.slices import SPACE
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 
@@ -29,7 +30,8 @@ Complete = Callable[[DecodedElement, int | None], DecodedElement]  # with what s
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The places of the parts of an event: JSON pointers (RFC 6901; "" is all of it), or "header:Name", "sse:id", None.
+    """The places of the parts of an event: JSON pointers (RFC 6901; "" is all of it), "header:Name",
+    "attribute:Name", "sse:id", or None.
 
     In a form a pointer of one token names a field, and "" is the body. A form of `payload` alone is read as its JSON.
     """
@@ -45,10 +47,13 @@ class GenericFormat:
     """protocols.Format and MessageFormat for any JSON or forms, FrameFormat for JSON. `ignore`: as for Particle.
 
     Where `fields.id` is configured it stands for the data in the event's identity. An id in a header names the request:
-    the elements of a batch get its number behind it. Raises ConfigurationError for a place that cannot be read.
+    the elements of a batch get its number behind it. `products`: see SentProduct. Raises ConfigurationError for a place
+    that cannot be read.
     """
 
-    def __init__(self, origin: Origin, ignore: Sequence[str], fields: Fields) -> None:
+    def __init__(
+        self, origin: Origin, ignore: Sequence[str], fields: Fields, products: SentProduct | None = None
+    ) -> None:
         self._origin = origin
         self._ignore = tuple(ignore)
         self._id = _place("fields.id", fields.id)
@@ -56,8 +61,10 @@ class GenericFormat:
         self._name = _place("fields.name", fields.name)
         self._time = _place("fields.time", fields.time)
         self._data = _place("fields.data", fields.data)
-        places = self._id, self._device, self._name, self._time, self._data
+        self._products = products
+        places = self._id, self._device, self._name, self._time, self._data, products.place if products else None
         self.headers = {"content-type", *(place.name for place in places if isinstance(place, Header))}
+        self._attributes = [(f"attribute:{name}", name) for name in map(attribute_name, places) if name is not None]
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See protocols.Format."""
@@ -71,6 +78,7 @@ class GenericFormat:
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
         """See protocols.MessageFormat: a message is read as a request, its attributes as headers."""
         headers = {name.lower(): value for name, value in message.attributes.items()}
+        headers |= {place: message.attributes[name] for place, name in self._attributes if name in message.attributes}
         decoded = self._decode(
             message.data, headers, received_at, lambda found, number: in_message(found, message, number)
         )
@@ -117,6 +125,7 @@ class GenericFormat:
             data=_data(find(self._data)),
             attributes={},
             sender_id=sender_id,
+            product=None if self._products is None else self._products.product(_word(find(self._products.place))),
         )
 
 
@@ -174,6 +183,10 @@ def _text(found: _Plain | Slice | None, reason: Reason) -> str | None:
 
 def _scalar(found: _Plain | Slice | None, reason: Reason) -> str | None:
     return utf8(found.text) if isinstance(found, _Plain) else text_or_number_of(found, reason)
+
+
+def _word(found: _Plain | Slice | None) -> str | None:
+    return found.text.decode(errors="replace") if isinstance(found, _Plain) else word_in(found)
 
 
 def _data(found: _Plain | bytes | None) -> bytes | None:

@@ -5,23 +5,28 @@ Messages come by pull, or by push: then a webhook's body is the envelope of one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from ingest.errors import Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, instant_in, record, with_surroundings
 from ingest.formats.message import Message, is_push, pushed_message
+from ingest.formats.pointer import Header, attribute_name
+from ingest.formats.product import SentProduct, word_at
 from ingest.formats.slices import SPACE, check_depth
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
 
 if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
     from ingest.formats.sse import Frame
+
+_Sent = TypeVar("_Sent")
 
 # The event stream's names for what webhooks call otherwise.
 _WEBHOOK_NAMES = (("version", "fw_version"), ("productID", "product_id"))
@@ -77,30 +82,39 @@ _NONE_FURTHER = [None] * len(_FURTHER)
 class ParticleFormat:
     """protocols.Format, FrameFormat and MessageFormat for Particle.
 
-    `ignore`: name prefixes, also after one leading `<device>/`.
+    `ignore`: name prefixes, also after one leading `<device>/`. `products`: see SentProduct; a pointer leads into the
+    event as a webhook has it, whichever way it came, and from there on into its data.
     """
 
     headers = frozenset({"content-type"})
 
-    def __init__(self, origin: Origin, ignore: Sequence[str]) -> None:
+    def __init__(self, origin: Origin, ignore: Sequence[str], products: SentProduct | None = None) -> None:
         self._origin = origin
         self._ignore = tuple(ignore)
+        self._read: Callable[[_Usual | Element], DecodedElement] = _read
+        self._read_frame: Callable[[Frame], DecodedElement] = _read_frame
+        self._read_message: Callable[[Message], DecodedElement] = _read_message
+        if products is not None:  # else it costs nothing
+            self._read = partial(_with_product, products, _read)
+            self._read_frame = partial(_with_product, products, _read_frame)
+            self._read_message = partial(_with_product, products, _read_message)
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See protocols.Format."""
         return [
-            record(_read, part, part.text, self._origin, self._ignore, received_at)
+            record(self._read, part, part.text, self._origin, self._ignore, received_at)
             for part in split(body, headers.get("content-type", ""), _opened)
         ]
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
         """See protocols.FrameFormat."""
         origin, ignore = self._origin, self._ignore
-        return [record(_read_frame, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
+        read = self._read_frame
+        return [record(read, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
 
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
         """See protocols.MessageFormat."""
-        decoded = record(_read_message, message, message.data, self._origin, self._ignore, received_at)
+        decoded = record(self._read_message, message, message.data, self._origin, self._ignore, received_at)
         return with_surroundings([decoded], attributes=message.attributes)
 
 
@@ -213,3 +227,24 @@ def _read_fields(fields: Mapping[bytes, bytes]) -> DecodedElement:
         data=data,
         attributes=texts,
     )
+
+
+def _with_product(products: SentProduct, read: Callable[[_Sent], DecodedElement], sent: _Sent) -> DecodedElement:
+    found = read(sent)
+    return replace(found, product=products.product(_product_word(products, found)))
+
+
+def _product_word(products: SentProduct, found: DecodedElement) -> str | None:
+    """Return the sender's word for the product: a member or attribute, by its webhook's name, or what is inside."""
+    if isinstance(products.place, Header):
+        return found.attributes.get(_webhook_name(attribute_name(products.place) or ""))
+    name, *inside = products.place.tokens
+    members = {"event": found.name, "coreid": found.device, "device_id": found.device, **found.attributes}
+    word = members.get(_webhook_name(name))
+    if inside:
+        word = word_at(tuple(inside), found.data if name == "data" else (word or "").encode())
+    return word_at(products.place.tokens, found.data) if word is None else word
+
+
+def _webhook_name(name: str) -> str:
+    return dict(_WEBHOOK_NAMES).get(name, name)

@@ -1,4 +1,6 @@
-"""The places where the generic format finds a part of an event: a JSON pointer (RFC 6901), a header, a frame's id."""
+"""The places where the generic format finds a part of an event: a JSON pointer (RFC 6901), a header, a
+message's attribute, a frame's id.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from ingest.formats.slices import items, members
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _HEADER = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]+)")  # a token of RFC 9110 §5.6.2
+_ATTRIBUTE = "attribute:"
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -36,11 +39,22 @@ def parse_place(text: str) -> Place:
     """Return the place that a configured text names. Raises ValueError, which does not repeat it."""
     if text == FRAME_ID.name:
         return FRAME_ID
+    if text.startswith(_ATTRIBUTE) and text != _ATTRIBUTE:
+        return Header(text)  # these names have capitals
     if header := _HEADER.fullmatch(text):
         return Header(header[1].lower())
     if not _POINTER.fullmatch(text):
-        raise ValueError('expected a JSON pointer such as "/id" (RFC 6901), "header:Name" or "sse:id"')
+        raise ValueError(
+            'expected a JSON pointer such as "/id" (RFC 6901), "header:Name", "attribute:Name" or "sse:id"'
+        )
     return Pointer(tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:]))
+
+
+def attribute_name(place: Place | None) -> str | None:
+    """Return the name of the message's attribute that a place is; None where it is another."""
+    if isinstance(place, Header) and place.name.startswith(_ATTRIBUTE):
+        return place.name.removeprefix(_ATTRIBUTE)
+    return None
 
 
 def resolve(tokens: Sequence[str], value: bytes) -> bytes | None:

@@ -75,8 +75,9 @@ class SourceMode(Generic[Table]):
     """One delivery mode; its table has to be valid where it is empty, as that of a mode which does not run may be.
 
     `factory` is called once in a process; what it returns makes a source for each label, so they may share something.
-    `defaults`: what the table has where it is silent, by label and product. `faults`: what is wrong between keys, for
-    sources that run the mode. `unguarded`: the key that lets everybody in and what is expected there, which is a fault
+    `defaults`: what the table has where it is silent, by label and product ("" where its sender says which). `faults`:
+    what is wrong between keys, for sources that run the mode. `unguarded`: the key that lets everybody in and what is
+    expected there, which is a fault
     where other machines reach us. `path`: whose requests the source answers. `probe`: tries what the table names for
     seconds, taking nothing, and returns a line, or None where nothing can be tried; raises ConfigurationError that
     begins with the key it is given. `quiet_seconds`: how long a source that listens may go without proof of it.

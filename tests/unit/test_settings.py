@@ -132,6 +132,21 @@ def test_the_smallest_file(loaded: Load) -> None:
     assert source.sse.url == "https://api.particle.io/v1/products/tracker/events"
 
 
+def test_a_table_of_products(loaded: Load) -> None:
+    """Its default is the label, its stream that of all our devices, and `check` shows it."""
+    text = '[sources.all.product]\nfrom = "/product_id"\nmap = { 13961 = "tracker" }\n'
+    settings = loaded(text)
+    assert settings.sources["all"].product == "all"
+    assert settings.sources["all"].sse.url == "https://api.particle.io/v1/devices/events"
+    assert {row for row in describe(settings) if ".product" in row[0]} == {
+        ("sources.all.product.from", "/product_id"),
+        ("sources.all.product.map.13961", "tracker"),
+        ("sources.all.product.default", "all"),
+    }
+    word = loaded(text, {"HEADRACE_SOURCES__ALL__PRODUCT": "fleet"}).sources["all"]
+    assert (word.product, word.products.sent()) == ("fleet", None)
+
+
 def test_documented_defaults_are_the_defaults(loaded: Load) -> None:
     """Writing every documented default changes nothing against leaving it out."""
     environ = {"READ_TOKEN": "r", "ADMIN_TOKEN": "a", "PARTICLE_TOKEN": "p"}

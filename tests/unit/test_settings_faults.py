@@ -49,6 +49,27 @@ WRONG_VALUES = {
     "[sources]\nfleet = 5": "sources.fleet: expected a table",
     "[sources.Fleet]": "sources.Fleet: expected a label of lower-case letters",
     "[handlers.9]\ntype = 'log'": "handlers.9: expected a label of lower-case letters",
+    "[sources.fleet]\nproduct = ''": "sources.fleet.product: expected a text that is not empty",
+    "[sources.fleet]\nproduct = 7": "sources.fleet.product: expected a text in quotes, or a table with from, map and",
+    "[sources.fleet.product]\nfrom = 'id'\nmap = {}": "sources.fleet.product.from: expected a JSON pointer such as",
+    "[sources.fleet.product]\nfrom = ''": "sources.fleet.product.from: expected a text that is not empty",
+    "[sources.fleet.product]\nfrom = 'header:X'": "sources.fleet.product.from: expected a JSON pointer such as",
+    "[sources.fleet.product]\nfrom = 'sse:id'": "sources.fleet.product.from: expected a JSON pointer such as",
+    "[sources.fleet.product]\nfrom = 5": "sources.fleet.product.from: expected a text in quotes",
+    "[sources.fleet.product]\nfrom = '/id'": "sources.fleet.product.map: required with product.from",
+    "[sources.fleet.product]\nmap = { a = 'b' }": "sources.fleet.product.from: required with product.map",
+    "[sources.fleet.product]\nmap = 'b'": "sources.fleet.product.map: expected a table",
+    "[sources.fleet.product.map]\n13961 = 5": "sources.fleet.product.map.13961: expected a text in quotes",
+    "[sources.fleet.product.map]\n13961 = ''": "sources.fleet.product.map.13961: expected a text that is not empty",
+    "[sources.fleet.product]\ndefault = ''": "sources.fleet.product.default: expected a text that is not empty",
+    "[sources.fleet.product]\nform = '/id'": "sources.fleet.product.form: unknown key; the nearest known one is "
+    "sources.fleet.product.from",
+    "[sources.fleet]\nformat = 'generic'\nproduct = { from = 'attribute:p', map = { a = 'b' } }": (
+        "sources.fleet.product.from: expected a JSON pointer with mode webhook: only messages have attributes"
+    ),
+    "[sources.fleet]\nformat = 'generic'\nfields = { id = 'attribute:p' }": (
+        "sources.fleet.fields.id: expected a JSON pointer with mode webhook: only messages have attributes"
+    ),
     "[sources.fleet]\nmode = 'webhok'": "sources.fleet.mode: expected webhook, sse, pubsub, or a list",
     "[sources.fleet]\nmode = []": "sources.fleet.mode: expected webhook, sse, pubsub, or a list",
     "[sources.fleet]\nmode = ['webhook', 'webhook']": "sources.fleet.mode: expected webhook, sse, pubsub, or a",

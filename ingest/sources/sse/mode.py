@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PARTICLE_HOST = "api.particle.io"
 _PARTICLE_EVENTS = f"https://{_PARTICLE_HOST}/v1/products/{{product}}/events"
+_ALL_OUR_DEVICES = f"https://{_PARTICLE_HOST}/v1/devices/events"
 
 
 class Streams:
@@ -80,7 +81,9 @@ SSE = SourceMode(
     name="sse",
     settings=SseSettings,
     factory=Streams,
-    defaults=lambda _label, product: {"url": _PARTICLE_EVENTS.format(product=quote(product, safe=""))},
+    defaults=lambda _label, product: {
+        "url": _PARTICLE_EVENTS.format(product=quote(product, safe="")) if product else _ALL_OUR_DEVICES
+    },
     faults=_faults,
     probe=_probe,
     quiet_seconds=lambda settings: settings.idle_timeout.total_seconds(),
