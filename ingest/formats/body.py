@@ -10,7 +10,7 @@ import msgspec
 
 from ingest.errors import TooLarge, Undecodable
 from ingest.event import MAX_ELEMENTS, Reason
-from ingest.formats.slices import is_scalar, items, members
+from ingest.formats.slices import AROUND, is_scalar, items, members
 
 _T = TypeVar("_T")
 
@@ -56,7 +56,7 @@ def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) ->
     What cannot be split is one Broken with the whole body. `opened` is `document`, or makes something else of an
     object's text, and raises Undecodable. Raises TooLarge for more than 10,000 elements.
     """
-    text = body.strip().removeprefix(_BOM).strip()
+    text = body.strip(AROUND).removeprefix(_BOM).strip(AROUND)
     first = text[:1]
     try:
         if first == b"{":
@@ -71,14 +71,14 @@ def split(body: bytes, content_type: str, opened: Callable[[bytes], _Object]) ->
 
 def is_array(body: bytes) -> bool:
     """Return whether `split` takes a body for an array, though it may have only one item."""
-    return body.strip().removeprefix(_BOM).lstrip().startswith(b"[")
+    return body.strip(AROUND).removeprefix(_BOM).lstrip(AROUND).startswith(b"[")
 
 
 def _objects(text: bytes, opened: Callable[[bytes], _Object]) -> Sequence[_Object | Broken]:
     try:
         return [opened(text)]
     except Undecodable:
-        lines = [line for line in map(bytes.strip, text.split(b"\n")) if line]
+        lines = [line for each in text.split(b"\n") if (line := each.strip(AROUND))]
         if (elements := _lines(lines, opened)) is None:
             raise
         return elements

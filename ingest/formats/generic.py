@@ -14,10 +14,11 @@ from ingest.errors import ConfigurationError, Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, Form, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, instant_in, record, with_surroundings
+from ingest.formats.header_values import header_text
 from ingest.formats.message import Message
 from ingest.formats.pointer import FRAME_ID, Header, Place, Pointer, attribute_name, parse_place, resolve
 from ingest.formats.product import SentProduct, word_in
-from ingest.formats.slices import SPACE
+from ingest.formats.slices import AROUND
 from ingest.formats.values import Slice, data_of, text_of, text_or_number_of, utf8
 
 if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
@@ -68,7 +69,7 @@ class GenericFormat:
 
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See protocols.Format."""
-        return self._decode(body, headers, received_at, lambda found, number: found)
+        return self._decode(body, self._read_headers(headers), received_at, lambda found, number: found)
 
     def decode_frames(self, frames: Sequence[Frame], stream: int, received_at: datetime) -> Sequence[Record]:
         """See protocols.FrameFormat."""
@@ -100,11 +101,15 @@ class GenericFormat:
             for number, part in enumerate(elements)
         ]
 
+    def _read_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return those that are read, as texts."""
+        return {name: header_text(name, headers[name]) for name in self.headers if name in headers}
+
     def _read_frame(self, frame: Frame) -> DecodedElement:
         """Read a frame: its data is one element; the `event:` line is its name where the pointer finds none."""
         if frame.oversized:
             raise Undecodable(Reason.TOO_LARGE)
-        part = element(frame.data.strip(SPACE), document)
+        part = element(frame.data.strip(AROUND), document)
         if isinstance(part, Broken) and not part.text:
             raise Undecodable(Reason.EMPTY)
         beside = {FRAME_ID.name: utf8(frame.id)} if frame.id and FRAME_ID.name in self.headers else {}

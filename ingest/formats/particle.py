@@ -20,7 +20,7 @@ from ingest.formats.decoded import DecodedElement, in_message, instant_in, recor
 from ingest.formats.message import Message, is_push, pushed_message
 from ingest.formats.pointer import Header, attribute_name
 from ingest.formats.product import SentProduct, word_at
-from ingest.formats.slices import SPACE, check_depth
+from ingest.formats.slices import AROUND, check_depth
 from ingest.formats.values import data_of, is_string, literal_of, text_of, text_or_number_of, unicode_text, utf8
 
 if TYPE_CHECKING:  # it loads httpx, which commands that read the store do without
@@ -176,7 +176,7 @@ def _read_frame(frame: Frame) -> DecodedElement:
     """
     if frame.oversized:
         raise Undecodable(Reason.TOO_LARGE)
-    part = element(frame.data.strip(SPACE), _opened)
+    part = element(frame.data.strip(AROUND), _opened)
     if isinstance(part, _Usual):
         return _read_usual(part.members, utf8(frame.event))
     if isinstance(part, Broken):

@@ -9,7 +9,7 @@ import msgspec
 from ingest.errors import Undecodable
 from ingest.event import Reason
 from ingest.formats.pointer import Header, Place, attribute_name, parse_place, resolve
-from ingest.formats.slices import SPACE
+from ingest.formats.slices import AROUND
 from ingest.formats.values import Slice, text_or_number_of
 from ingest.identity import decode_data_url
 
@@ -46,9 +46,9 @@ def word_in(value: Slice | None) -> str | None:
 
 def word_at(tokens: tuple[str, ...], data: bytes | None) -> str | None:
     """Return the word that a pointer's tokens lead to in an event's data, where that is JSON; None where to none."""
-    text = (data or b"").strip(SPACE)
+    text = (data or b"").strip(AROUND)
     if text.startswith(b"data:") and (decoded := decode_data_url(text)) is not None:
-        text = decoded[1].strip(SPACE)
+        text = decoded[1].strip(AROUND)
     try:
         return word_in(resolve(tokens, text))
     except Undecodable:

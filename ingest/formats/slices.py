@@ -16,6 +16,7 @@ from ingest.event import MAX_NESTING, Reason
 from ingest.identity import nesting
 
 SPACE = b" \t\n\r"  # RFC 8259 §2
+AROUND = SPACE + b"\x0b\x0c\0"  # NUL ends a text in C, and comes with it by mistake
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -46,6 +46,17 @@ def test_a_brace_makes_it_json_whatever_the_content_type_says(before: bytes, con
     assert shape(before + b'[{"a":1}, {"b":2}]', content_type) == [b'{"a":1}', b'{"b":2}']
 
 
+@pytest.mark.parametrize("end", [b"\0", b"\0\0\0", b"\r\n\0", b"\0\n"])
+def test_a_nul_behind_a_body_is_white_space(end: bytes) -> None:
+    """A sender in C sends one too many: of a document, an array, lines, a form."""
+    assert shape(b'{"a":1}' + end) == [b'{"a":1}']
+    assert shape(b'[{"a":1}]' + end) == [b'{"a":1}']
+    assert shape(b'{"a":1}' + end + b"\n" + b'{"b":2}' + end) == [b'{"a":1}', b'{"b":2}']
+    assert shape(b"a=1" + end, FORM) == [b"a=1"]
+    assert shape(end) == [Reason.EMPTY]
+    assert shape(b'{"a":\0 1}') == [Reason.MALFORMED_JSON]
+
+
 def test_values_are_source_slices() -> None:
     """Nothing inside a value is changed, not even its white space."""
     source = rb'{ "a" : [1,  2.50] , "b\u0021":"\u00e9", "c":1e999, "d":' + b"9" * 5000 + b"}"

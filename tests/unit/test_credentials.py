@@ -204,6 +204,42 @@ def test_hmac_takes_every_secret_prefix_and_encoding(secret: str) -> None:
     assert not plain.admits({}, b"", BODY)
 
 
+@pytest.mark.parametrize("prefix", ["", "sha256="])
+@pytest.mark.parametrize(
+    "written",
+    ["{p} {good}", "{p}{good} ", "{p}{bad}, {p}{good}", "{p}{good},{p}{bad}", "{p}{bad} {p} {good}", "x;{p}{good}"],
+)
+def test_signatures_come_with_spaces_and_in_lists(prefix: str, written: str) -> None:
+    """White space behind the prefix, and others beside the valid one, do no harm; without it nobody is let in."""
+    hmac_, good, bad = Hmac("X-S", prefix, "hex", held(NEW)), sign(NEW, BODY).hex(), sign(WRONG, BODY).hex()
+    assert hmac_.admits({"x-s": written.format(p=prefix, good=good, bad=bad)}, b"", BODY)
+    assert not hmac_.admits({"x-s": written.format(p=prefix, good=bad, bad=bad)}, b"", BODY)
+    assert not hmac_.admits({"x-s": written.format(p=prefix, good=good[:-2], bad=bad)}, b"", BODY)
+
+
+def test_a_prefix_that_is_configured_must_be_there() -> None:
+    """Another algorithm's name is not ours."""
+    for written in (sign(OLD, BODY).hex(), "sha1=" + sign(OLD, BODY).hex(), "xsha256=" + sign(OLD, BODY).hex()):
+        assert not github(held(OLD)).admits({"x-hub-signature-256": written}, b"", BODY)
+
+
+def test_repeated_headers_of_signatures_are_a_list() -> None:
+    """The server joins them by commas; white space in their parts is none of them."""
+    secret = "whsec_c2VjcmV0"
+    headers = standard(secret)
+    headers["webhook-signature"] = f"v1,{'A' * 43}=, {headers['webhook-signature'].replace(',', ', ')}"
+    assert StandardWebhooks(held(secret), clock).admits(headers, b"", BODY)
+    assert Stripe(held(OLD), clock).admits({"stripe-signature": stripe(OLD).replace("=", " = ")}, b"", BODY)
+
+
+def test_white_space_around_a_header_is_none_of_it() -> None:
+    """A secret is let in with it, and without."""
+    for secret in (OLD, f"{OLD} "):
+        assert Header("X-Key", held(secret)).admits({"x-key": secret + " "}, b"", b"") is (secret == OLD)
+        assert Header("X-Key", held(secret)).admits({"x-key": secret}, b"", b"")
+    assert Bearer(held(OLD)).admits({"authorization": f" Bearer  {OLD} \t"}, b"", b"")
+
+
 def test_signed_bodies_may_be_any_bytes() -> None:
     """A compressed or binary body is signed like any other."""
     body = b"\x1f\x8b\x00\xff\xfe"

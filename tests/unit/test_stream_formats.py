@@ -69,6 +69,11 @@ def test_the_same_event_by_webhook_and_stream_has_one_id(data: bytes) -> None:
     assert by_stream.id == by_webhook.id
 
 
+def test_a_nul_behind_the_json_of_a_frame_is_white_space() -> None:
+    """As behind a webhook's."""
+    assert event(frame(DATA + b"\0")).id == event(frame(DATA)).id
+
+
 def test_names_may_be_anything_an_event_is_called() -> None:
     """`error` and `message` are names of devices' events like any other."""
     assert [event(frame(name=name)).name for name in (b"error", b"message")] == ["error", "message"]

@@ -57,6 +57,27 @@ async def code_of(sending: Awaitable[Reply | None]) -> int:
     return reply.code
 
 
+@pytest.mark.parametrize(
+    ("auth", "challenge"),
+    [
+        (credentials.Basic(lambda: ["u:p"]), 'Basic realm="headrace"'),
+        (credentials.Bearer(lambda: ["t"]), 'Bearer realm="headrace"'),
+        (credentials.Header("X-Key", lambda: ["t"]), 'Headrace-Header realm="headrace"'),
+        (credentials.Query("key", lambda: ["t"]), 'Headrace-Query realm="headrace"'),
+        (signatures.github(lambda: ["t"]), 'Headrace-HMAC realm="headrace"'),
+        (signatures.Stripe(lambda: ["t"], lambda: 0.0), 'Headrace-Stripe realm="headrace"'),
+        (signatures.StandardWebhooks(lambda: ["t"], lambda: 0.0), 'Headrace-Standard-Webhooks realm="headrace"'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_401_asks_for_what_the_source_wants(make: Make, auth: credentials.Credentials, challenge: str) -> None:
+    """A client that waits for the challenge sends its password then; a scheme of our own is no browser's."""
+    async with make(auth=auth) as rig:
+        reply = await rig.send(EVENT)
+        assert reply is not None
+        assert (reply.code, reply.headers["www-authenticate"]) == (401, challenge)
+
+
 async def test_204_is_empty_and_comes_after_the_commit(rig: WebhookRig) -> None:
     """Nothing is acknowledged on hope: while the commit waits, so does the sender."""
     rig.database.close_gate()

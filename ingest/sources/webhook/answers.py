@@ -24,7 +24,6 @@ _FAULTS = (
     (503, "Service Unavailable", "It cannot be stored now; send it again."),
 )
 _EXTRA_HEADERS: dict[int, list[tuple[bytes, bytes]]] = {
-    401: [(b"www-authenticate", b"Bearer")],
     405: [(b"allow", b"POST, PUT")],
     413: [(b"connection", b"close")],
     503: [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)],
@@ -55,6 +54,13 @@ _RECEIPT_START: dict[str, Any] = {
     "status": 200,
     "headers": [(b"content-type", b"application/json"), (b"content-length", b"45")],
 }
+
+
+def unauthorized(challenge: str) -> Answer:
+    """Return a 401 that asks for an authentication scheme; its parameter is the one that RFC 7617 §2 demands."""
+    refused = ANSWERS[401]
+    asked = (b"www-authenticate", f'{challenge} realm="headrace"'.encode())
+    return Answer(401, {**refused.start, "headers": [*refused.start["headers"], asked]}, refused.body)
 
 
 def receipt(event: UUID) -> Answer:

@@ -26,9 +26,11 @@ class Credentials(Protocol):
     """The proof that a request must show to be let in.
 
     `needs_body`: the verdict depends on it. Otherwise it is the same before the body has come, which is not read then.
+    `challenge`: the scheme that a 401 asks for (RFC 9110 §11.6.1), one of our own where HTTP has none.
     """
 
     needs_body: ClassVar[bool]
+    challenge: ClassVar[str]
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool | None:
         """Return True where the request is authentic; None where that cannot be told now, and it should be sent again.
@@ -57,6 +59,7 @@ class Anyone:
     """`none`: every request is let in."""
 
     needs_body: ClassVar[bool] = False
+    challenge: ClassVar[str] = "Headrace-None"
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
         """Return True."""
@@ -68,12 +71,14 @@ class Header:
     """`header`: a secret as the value of the header `name`."""
 
     needs_body: ClassVar[bool] = False
+    challenge: ClassVar[str] = "Headrace-Header"
     name: str
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """Return True where the header is one of the secrets."""
-        return any_equal([_wire(header_value(headers, self.name))], in_force(self.secrets))
+        """Return True where the header is one of the secrets, white space around it left out (RFC 9110 §5.5)."""
+        value = _wire(header_value(headers, self.name))
+        return any_equal([value, value.strip(b" \t")], in_force(self.secrets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Query:
     """`query`: a secret as the value of the query parameter `name`."""
 
     needs_body: ClassVar[bool] = False
+    challenge: ClassVar[str] = "Headrace-Query"
     name: str
     secrets: Secrets = field(repr=False)
 
@@ -94,6 +100,7 @@ class Bearer:
     """`bearer`: `Authorization: Bearer <secret>` (RFC 6750 §2.1)."""
 
     needs_body: ClassVar[bool] = False
+    challenge: ClassVar[str] = "Bearer"
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
@@ -106,6 +113,7 @@ class Basic:
     """`basic`: `Authorization: Basic <base64>` (RFC 7617); each secret is `user:password`, in UTF-8."""
 
     needs_body: ClassVar[bool] = False
+    challenge: ClassVar[str] = "Basic"
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
@@ -138,8 +146,8 @@ def authorization(headers: Mapping[str, str], scheme: str) -> str:
     """Return the credential in the header `Authorization` after this scheme (in lower case); empty where there is
     none.
     """
-    sent, _, credential = header_value(headers, "authorization").partition(" ")
-    return credential.strip(" ") if sent.lower() == scheme else ""  # any case: RFC 9110 §11.1
+    sent, _, credential = header_value(headers, "authorization").strip(" \t").partition(" ")
+    return credential.strip(" \t") if sent.lower() == scheme else ""  # any case: RFC 9110 §11.1
 
 
 def _parameter(query_string: bytes, name: bytes) -> list[bytes]:

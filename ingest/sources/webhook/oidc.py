@@ -35,6 +35,7 @@ class GoogleOidc:
     """
 
     needs_body: ClassVar[bool] = False
+    challenge: ClassVar[str] = "Bearer"
 
     def __init__(self, audience: str, email: str, keys: Keys, clock: Clock) -> None:
         self._audience = audience

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 from ingest.sources.webhook.credentials import Encoding, Secrets, any_equal, decoded, header_value, in_force
@@ -21,18 +23,17 @@ class Hmac:
     """`hmac`: HMAC-SHA256 (RFC 2104) over the raw body in `header`, encoded, after a fixed `prefix`."""
 
     needs_body: ClassVar[bool] = True
+    challenge: ClassVar[str] = "Headrace-HMAC"
     header: str
     prefix: str
     encoding: Encoding
     secrets: Secrets = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
-        """Return True where the body was signed with one of the secrets."""
-        value = header_value(headers, self.header)
-        if not value.startswith(self.prefix):
-            return False
-        offered = decoded(value[len(self.prefix) :], self.encoding)
-        return any_equal([offered], _signatures(in_force(self.secrets), body))
+        """Return True where one of the signatures in the header, perhaps a list, was made with one of the secrets."""
+        sent = _after(self.prefix).findall(header_value(headers, self.header))
+        offered = [decoded(signature, self.encoding) for signature in sent]
+        return any_equal(offered, _signatures(in_force(self.secrets), body))
 
 
 def github(secrets: Secrets) -> Hmac:
@@ -45,16 +46,18 @@ class Stripe:
     """`stripe`: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>…]` over `t.body` ("Verify webhook signatures")."""
 
     needs_body: ClassVar[bool] = True
+    challenge: ClassVar[str] = "Headrace-Stripe"
     secrets: Secrets = field(repr=False)
     clock: Clock = field(repr=False)
 
     def admits(self, headers: Mapping[str, str], query_string: bytes, body: bytes) -> bool:
         """Return True where one of the v1 signatures was made with one of the secrets, within the tolerance."""
-        pairs = [pair.strip(" ").partition("=") for pair in header_value(headers, "stripe-signature").split(",")]
-        times = [value for name, _, value in pairs if name == "t"]
+        pairs = [pair.partition("=") for pair in header_value(headers, "stripe-signature").split(",")]
+        values = [(name.strip(), value.strip()) for name, _, value in pairs]
+        times = [value for name, value in values if name == "t"]
         if len(times) != 1 or not _fresh(times[0], self.clock()):
             return False
-        offered = [decoded(value, "hex") for name, _, value in pairs if name == "v1"]
+        offered = [decoded(value, "hex") for name, value in values if name == "v1"]
         return any_equal(offered, _signatures(in_force(self.secrets), b"%b.%b" % (times[0].encode(), body)))
 
 
@@ -67,6 +70,7 @@ class StandardWebhooks:
     """
 
     needs_body: ClassVar[bool] = True
+    challenge: ClassVar[str] = "Headrace-Standard-Webhooks"
     secrets: Secrets = field(repr=False)
     clock: Clock = field(repr=False)
 
@@ -76,11 +80,11 @@ class StandardWebhooks:
         An id with a full stop is refused: the specification forbids it, since id, time and body could be cut anew.
         """
         brand = "webhook" if "webhook-signature" in headers else "svix"
-        message_id, timestamp = header_value(headers, f"{brand}-id"), header_value(headers, f"{brand}-timestamp")
+        message_id, timestamp = (header_value(headers, f"{brand}-{part}").strip() for part in ("id", "timestamp"))
         if not message_id or not message_id.isascii() or "." in message_id or not _fresh(timestamp, self.clock()):
             return False
-        versions = header_value(headers, f"{brand}-signature").split(" ")
-        offered = [decoded(one[3:], "base64") for one in versions if one.startswith("v1,")]
+        sent = _after("v1,").findall(header_value(headers, f"{brand}-signature"))
+        offered = [decoded(signature, "base64") for signature in sent]
         signed = b"%b.%b.%b" % (message_id.encode(), timestamp.encode(), body)
         return any_equal(offered, _signatures(map(webhook_key, self.secrets()), signed))
 
@@ -89,6 +93,12 @@ def webhook_key(secret: str) -> bytes:
     """Return the key in a Standard Webhooks secret: base64, padded or not, after `whsec_`. Empty where it is none."""
     encoded = secret.strip().removeprefix("whsec_")
     return decoded(encoded + "=" * (-len(encoded) % 4), "base64")
+
+
+@cache
+def _after(prefix: str) -> re.Pattern[str]:
+    """Return what finds the signatures behind a prefix: one, or several with commas or white space between them."""
+    return re.compile(rf"(?:\A|[\s,;]){re.escape(prefix.strip())}\s*([0-9A-Za-z+/=]+)(?=[\s,;]|\Z)")
 
 
 def _signatures(keys: Iterable[bytes], message: bytes) -> list[bytes]:

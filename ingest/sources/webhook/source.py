@@ -26,7 +26,7 @@ from ingest.intake import SourceIntake
 from ingest.metrics import WEBHOOK_CODES, Metrics
 from ingest.protocols import Coverage, Format
 from ingest.source_health import Condition, LastSeen
-from ingest.sources.webhook.answers import ANSWERS, Answer
+from ingest.sources.webhook.answers import ANSWERS, Answer, unauthorized
 from ingest.sources.webhook.body_decoder import BodyDecoder, Decoded, UnknownEncoding
 from ingest.sources.webhook.credentials import Credentials, KeyRefresher
 from ingest.sources.webhook.unfinished import NoRoom, UnfinishedBodies, UnfinishedBody
@@ -100,6 +100,7 @@ class WebhookSource:
         self._clock = clock
         self._paused = False
         metrics.declare_webhook(origin.source)
+        self._unauthorized = unauthorized(credentials.challenge)
         self._rejected = ANSWERS[422 if rules.refuse_rejects else 204]
         self._count_answer = {int(code): metrics.responses.labels(origin.source, code).inc for code in WEBHOOK_CODES}
 
@@ -147,7 +148,7 @@ class WebhookSource:
             records, committed = await self._receive(headers, scope["query_string"], receive)
             return self._answer(await self._intake.settle(records), committed)
         except TurnedAway as turned_away:
-            return ANSWERS[turned_away.status]
+            return self._unauthorized if turned_away.status == 401 else ANSWERS[turned_away.status]
         except NoRoom:
             return ANSWERS[503]
         except TooLarge:
