@@ -31,11 +31,12 @@ from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
 from app.stopping import outlive_hangups, stop_on_signals
 from ingest.counted_coverage import CountedCoverage
-from ingest.errors import ConfigurationError
+from ingest.errors import ConfigurationError, StoreUnavailable
 from ingest.event import Origin
 from ingest.formats import make_format
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
+from ingest.intake_metrics import IntakeAccounts
 from ingest.metrics import Metrics
 from ingest.retrying import wait_at_most
 from ingest.sources import modes
@@ -50,6 +51,8 @@ from storage.migrate import migrate, require_newest
 from storage.read_apart import ReadApart
 from storage.rewinds import Rewinds
 from storage.served_file import served_alone
+from storage.spool import SpooledStore
+from storage.spool_file import SpoolFile
 from storage.store import SqlStore
 
 # How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
@@ -84,10 +87,12 @@ class Headrace:
         self._at_once = asyncio.Event()
         metrics = make_metrics()
         rewinds = Rewinds(metrics.store_rewinds.inc)
-        self._store = WatchedStore(SqlStore(database, utc_now, rewinds), database)
+        self._watched = WatchedStore(SqlStore(database, utc_now, rewinds), database)
+        self._accounts = IntakeAccounts(metrics)
+        self._spool = self._make_spool(metrics, rewinds)
         feed = SqlFeed(database, rewinds)
         self._inbox = Inbox(
-            self._store,
+            self._spool or self._watched,
             metrics,
             max_events=settings.store.inbox_events,
             max_bytes=settings.store.inbox_bytes,
@@ -134,7 +139,9 @@ class Headrace:
         """A source for each label and mode, in the order of the configuration."""
         settings = self._settings
         parts = SourceParts(
-            intake=lambda origin: SourceIntake(self._inbox, metrics, origin.source, origin.mode),
+            intake=lambda origin: SourceIntake(
+                self._inbox, metrics, origin.source, origin.mode, self._accounts.of(origin.source, origin.mode)
+            ),
             metrics=metrics,
             coverage=self._coverage,
             leases=self._replica.leases,
@@ -155,6 +162,22 @@ class Headrace:
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources
 
+    def _make_spool(self, metrics: Metrics, rewinds: Rewinds) -> SpooledStore | None:
+        """Return the store that goes on without PostgreSQL; nothing is given to that before its schema was seen."""
+        path = self._settings.store.spool
+        if path is None:
+            return None
+        spool = SpooledStore(
+            lambda: SqlStore(self._database, utc_now, rewinds),
+            SpoolFile(path),
+            self._accounts,
+            utc_now,
+            watched=self._watched.watched,
+            prepare=lambda: require_newest(self._database),
+        )
+        spool.show(metrics)
+        return spool
+
     def stop(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once` skips the drain delay."""
         self._stop.set()
@@ -163,14 +186,18 @@ class Headrace:
 
     async def run(self, listening: socket.socket, companions: Sequence[Companion] = ()) -> None:
         """Serve on a bound socket until `stop`; companions run beside it until the sources take no more."""
+        if self._spool is not None:
+            await self._spool.open()
         await self._take_up_gaps()
         async with asyncio.TaskGroup() as tasks:
             leasing = tasks.create_task(self._replica.leases.run())
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
-            attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._store.run())]
+            attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._watched.run())]
             attending.append(tasks.create_task(self._duties.run()))
             attending.append(tasks.create_task(self._look_at_secrets()))
+            if self._spool is not None:
+                attending.append(tasks.create_task(self._spool.run()))
             serving = tasks.create_task(self._server.serve(sockets=[listening]))
             accompanying = [tasks.create_task(companion.run()) for companion in companions]
             log.info("ready", address="{}:{}".format(*listening.getsockname()[:2]), version=version("headrace"))
@@ -188,11 +215,15 @@ class Headrace:
             self._server.should_exit = True
             await serving
             await self._redrives.close()
+            if self._spool is not None:
+                await self._spool.drained()
             await _cancelled(attending)
             self._dispatcher.stop()
             await dispatching
             await _cancelled([leasing])
         await self._replica.close()
+        if self._spool is not None:
+            await self._spool.close()
         await self._read_apart.close()
         await self._database.close()
         log.info("stopped")
@@ -205,8 +236,12 @@ class Headrace:
                 file.fault()
 
     async def _take_up_gaps(self) -> None:
-        """Show the gaps that an earlier process began, until the sources listen again."""
-        self._coverage.follow((await self._database.read(open_gaps)).items())
+        """Show the gaps that an earlier process began, until the sources listen again. With a spool nothing waits."""
+        try:
+            self._coverage.follow((await self._database.read(open_gaps)).items())
+        except StoreUnavailable:
+            if self._spool is None:
+                raise
 
     async def _drain_delay(self) -> None:
         """Give load balancers time to see that readyz fails; SIGINT cuts it short."""
@@ -215,9 +250,10 @@ class Headrace:
     def _readiness(self) -> Readiness:
         return Readiness(
             draining=self._draining,
-            store_fault=self._store.fault(),
+            store_fault=self._watched.fault() if self._spool is None else self._spool.fault(),
             handlers_failing=self._dispatcher.faults(),
             secrets_unread={file.key: why for file in self._settings.secret_files if (why := file.fault()) is not None},
+            spool=None if self._spool is None else self._spool.state(),
         )
 
 
@@ -251,8 +287,10 @@ def make_metrics() -> Metrics:
     return metrics
 
 
-async def prepare_store(url: str) -> None:
+async def prepare_store(url: str, *, spooled: bool = False) -> None:
     """Bring the schema up to date: SQLite by itself, PostgreSQL only by `headrace migrate`. Raises SchemaBehind.
+
+    `spooled`: a PostgreSQL that is away is looked at when it is there.
 
     A migration takes as long as it takes, so it is not asked of the process that is killed where it does not answer.
     """
@@ -262,6 +300,10 @@ async def prepare_store(url: str) -> None:
             await migrate(database)
         else:
             await require_newest(database)
+    except StoreUnavailable as error:
+        if not spooled:
+            raise
+        log.warning("started_without_store", error=str(error), consequence="the spool takes what comes")
     finally:
         await database.close()
 
@@ -278,7 +320,7 @@ async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> Non
         listening = served.enter_context(_listen(settings.server.host, settings.server.port))
         url = settings.store.url.value()
         served.enter_context(served_alone(url))
-        await prepare_store(url)
+        await prepare_store(url, spooled=settings.store.spool is not None)
         headrace = Headrace(
             settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True)
         )

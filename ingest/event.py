@@ -54,6 +54,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     IGNORED = "ignored"
     DEFERRED = "deferred"  # not stored; the sender is told to send it again
+    SPOOLED = "spooled"  # an event that is durable in the spool: settled, and still in flight until it is drained
 
 
 class Cause(StrEnum):

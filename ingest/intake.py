@@ -18,9 +18,12 @@ from ingest.submission import Submission
 class SourceIntake:
     """protocols.Intake of one source and mode."""
 
-    def __init__(self, inbox: Inbox, metrics: Metrics, source: str, mode: Mode) -> None:
+    def __init__(
+        self, inbox: Inbox, metrics: Metrics, source: str, mode: Mode, counts: IntakeMetrics | None = None
+    ) -> None:
+        """`counts`: those of the source and mode, where somebody else counts in them too."""
         self._inbox = inbox
-        self._metrics = IntakeMetrics(metrics, source, mode)
+        self._metrics = counts or IntakeMetrics(metrics, source, mode)
         self._last_event_at: float | None = None  # Unix seconds
         self._last_byte_at: datetime | None = None
         labels = (source, mode)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -31,6 +32,14 @@ _ACK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _COMMIT_SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 _DELIVERY_BUCKETS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 20)
+
+
+class SpoolGauges(NamedTuple):
+    """The gauges of this replica's spool."""
+
+    events: Gauge
+    bytes: Gauge
+    oldest_seconds: Gauge
 
 
 class Metrics:
@@ -147,6 +156,15 @@ class Metrics:
     def free_bytes(self) -> Gauge:
         """What only a store in a file has: 0 elsewhere would be a full disk."""
         return Gauge("headrace_store_free_bytes", "Left on the disk of the store's file", registry=self.registry)
+
+    @cached_property
+    def spool(self) -> SpoolGauges:
+        """What only a server with a spool has."""
+        return SpoolGauges(
+            Gauge("headrace_spool_events", "Records waiting in this replica's spool", registry=self.registry),
+            Gauge("headrace_spool_bytes", "Bytes that they take", registry=self.registry),
+            Gauge("headrace_spool_oldest_seconds", "How long the oldest of them has waited", registry=self.registry),
+        )
 
     @cached_property
     def certificate_expires(self) -> Gauge:

@@ -49,7 +49,7 @@ class WatchedStore:
 
     async def commit(self, records: Sequence[Record]) -> Commit:
         """See protocols.Store."""
-        with self._watched():
+        with self.watched():
             return await self._store.commit(records)
 
     def fault(self) -> str | None:
@@ -71,7 +71,7 @@ class WatchedStore:
 
     async def _probe(self) -> None:
         try:
-            with self._watched():
+            with self.watched():
                 await self._database.write(touch_head)
         except StoreUnavailable:
             return
@@ -80,7 +80,7 @@ class WatchedStore:
             self._failed = "the last commit failed"
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """Note how the commit inside ends."""
         token = object()
         self._under_way[token] = self._clock()

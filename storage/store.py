@@ -56,37 +56,56 @@ class SqlStore:
         self._batch = 0
         self._complaints = _Complaints()
 
-    async def commit(self, records: Sequence[Record]) -> Commit:
-        """See protocols.Store."""
+    @property
+    def writer(self) -> str:
+        """The name under which this process commits, new with each start."""
+        return self._writer
+
+    def next_number(self) -> int:
+        """Return the number of a new batch: where the answer to its COMMIT is lost, it is looked up by this."""
+        self._batch += 1
+        return self._batch
+
+    async def commit(self, records: Sequence[Record], number: int | None = None) -> Commit:
+        """See protocols.Store. `number`: of this batch, where somebody may ask for it later."""
         try:
-            return await self._commit_once(records)
+            return await self._commit_once(records, self._writer, number or self.next_number())
         except Exception as error:  # whatever it is, it must not be the end of all that is committed together
-            if _is_away(error):
+            if is_away(error):
                 raise
             return await self._halve(records, error)
 
-    async def _commit_once(self, records: Sequence[Record]) -> Commit:
-        self._batch += 1
-        number, now = self._batch, to_micros(self._clock())
-        mark = self._rewinds.mark()
+    async def commit_as(self, writer: str, number: int, records: Sequence[Record]) -> Commit:
+        """Commit all of the records or none, as the batch of that name; for what may have been tried before.
+
+        Raises as Database.write does.
+        """
+        return await self._commit_once(records, writer, number)
+
+    async def last_number(self, writer: str) -> int | None:
+        """Return the last batch that was committed under a name; waits for a COMMIT that is still under way."""
+        return await self._database.write(_last_batch_of, writer)
+
+    async def _commit_once(self, records: Sequence[Record], writer: str, number: int) -> Commit:
+        now, mark = to_micros(self._clock()), self._rewinds.mark()
         try:
-            position, outcomes = await self._database.write(_write_batch, records, now, self._writer, number)
+            position, outcomes = await self._database.write(_write_batch, records, now, writer, number)
         except CommitUnanswered as lost:
-            if not await self._was_committed(number):
+            if not await self._was_committed(writer, number):
                 raise
             position, outcomes = lost.result
         self._rewinds.compare(mark, position)
         self._rewinds.reached(position + outcomes.count(Outcome.STORED))
         return Commit(outcomes, partial(_placed, records, outcomes, position))
 
-    async def _was_committed(self, number: int) -> bool:
+    async def _was_committed(self, writer: str, number: int) -> bool:
         """Return whether the batch whose COMMIT went unanswered is there; wait for the head lock it may still hold.
 
         False also where a later batch is there instead, or none can be looked up.
         """
         for _ in range(_LOOKUPS):
             try:
-                return await self._database.write(_last_batch_of, self._writer) == number
+                return await self.last_number(writer) == number
             except StoreUnavailable:
                 await asyncio.sleep(_LOOKUP_PAUSE_SECONDS)
         return False  # it is deferred: if it was committed after all, the retry will be a duplicate
@@ -106,9 +125,9 @@ class SqlStore:
     async def _set_apart(self, record: Record, error: Exception) -> Commit:
         """Keep a record that cannot be stored as a Reject; where not even that can be, it is DEFERRED."""
         try:
-            commit = await self._commit_once([_refused(record)])
+            commit = await self._commit_once([_refused(record)], self._writer, self.next_number())
         except Exception as fault:  # one record must not be the end of all the others
-            if _is_away(fault):
+            if is_away(fault):
                 raise
             if self._complaints.is_due():
                 log.exception("record_cannot_be_stored", source=record.source, at_first=type(error).__name__)
@@ -132,7 +151,7 @@ class _Complaints:
         return due
 
 
-def _is_away(error: Exception) -> bool:
+def is_away(error: Exception) -> bool:
     """Return whether the store is away, so that trying again later may help."""
     return isinstance(error, StoreUnavailable) and not isinstance(error, StoreFault)
 

@@ -55,13 +55,22 @@ class SecretUnread(msgspec.Struct, frozen=True):
     reason: str
 
 
+class SpoolWaiting(msgspec.Struct, frozen=True):
+    """The records that wait in this replica's spool until the database is back, or has taken them."""
+
+    records: int
+    bytes: int
+    oldest_seconds: float
+
+
 class Readyz(msgspec.Struct, frozen=True):
-    """Traffic is welcome."""
+    """Traffic is welcome. `spool`: null where none is configured."""
 
     ready: bool
     sources_down: list[SourceDown]
     handlers_failing: list[HandlerFailing]
     secrets_unread: list[SecretUnread]
+    spool: SpoolWaiting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +78,15 @@ class Readiness:
     """The state that only the process itself knows: that it is about to stop, and why nothing can be stored, if so.
 
     `handlers_failing`: which handlers fail by their own code, and why. `secrets_unread`: which secrets keep their last
-    text because their files cannot be read, and why.
+    text because their files cannot be read, and why. `spool`: what waits there, where there is one: records, bytes, and
+    the seconds of the oldest.
     """
 
     draining: bool
     store_fault: str | None = None
     handlers_failing: Mapping[str, str] = field(default_factory=dict)
     secrets_unread: Mapping[str, str] = field(default_factory=dict)
+    spool: tuple[int, int, float] | None = None
 
     @property
     def ready(self) -> bool:
@@ -105,13 +116,19 @@ def probes_router(
         failing = [HandlerFailing(label, why) for label, why in known.handlers_failing.items()]
         down = [_source_down(status) for status in statuses() if status.state in _DOWN]
         unread = [SecretUnread(key, why) for key, why in known.secrets_unread.items()]
-        named: dict[str, Any] = {"sources_down": down, "handlers_failing": failing, "secrets_unread": unread}
+        spool = None if known.spool is None else SpoolWaiting(*known.spool)
+        named: dict[str, Any] = {
+            "sources_down": down,
+            "handlers_failing": failing,
+            "secrets_unread": unread,
+            "spool": spool,
+        }
         if known.draining:
             return problem(503, "Not ready: draining.", ready=False, reason="draining", **named)
         if known.store_fault is not None:
             detail, reason = f"Not ready: the store takes nothing, {known.store_fault}.", "store unreachable"
             return problem(503, detail, ready=False, reason=reason, **named)
-        return json_reply(Readyz(True, down, failing, unread))
+        return json_reply(Readyz(True, down, failing, unread, spool))
 
     @router.get(
         "/metrics",

@@ -44,6 +44,12 @@ def _database_url(value: Any) -> Any:
     return Secret(value, shown=masked_url(value))
 
 
+def _path(value: Any) -> Any:
+    if value == "":
+        raise ValueError("expected a path, or leave it out")
+    return value
+
+
 def _file(path: Path) -> Path:
     if not os.path.isfile(path):  # never raises, unlike Path.is_file
         raise ValueError("expected a file that is there")
@@ -114,7 +120,7 @@ class AccessSettings(BaseModel):
 
 
 class StoreSettings(BaseModel):
-    """The database, `retention` (None is for ever), and the inbox before it (events and bytes)."""
+    """The database, `retention` (None is for ever), the inbox before it (events and bytes), and the file of a spool."""
 
     model_config = STRICT
 
@@ -122,6 +128,7 @@ class StoreSettings(BaseModel):
     retention: Retention = timedelta(days=30)
     inbox_events: Count = 20_000
     inbox_bytes: Size = 64 << 20
+    spool: Annotated[Path, BeforeValidator(_path)] | None = None
 
 
 class Settings(BaseModel):

@@ -14,6 +14,7 @@ from ingest.sources import modes
 def conflicts(settings: Settings) -> Iterator[Fault]:
     """Yield every fault between sections."""
     yield from _tls_faults(settings)
+    yield from _spool_faults(settings)
     for mode in modes().values():
         yield from (Fault(key, text) for key, text in mode.faults(settings.sources))
     yield from _product_faults(settings)
@@ -56,6 +57,12 @@ def _attribute_faults(settings: Settings) -> Iterator[Fault]:
             if isinstance(place, str) and attribute_name(parse_place(place)) is not None:
                 because = "only messages have attributes, and the same event would get another id"
                 yield Fault(("sources", label, *key), f"expected a JSON pointer with mode {others[0]}: {because}")
+
+
+def _spool_faults(settings: Settings) -> Iterator[Fault]:
+    store = settings.store
+    if store.spool is not None and store.url.value().startswith("sqlite:"):
+        yield Fault(("store", "spool"), "goes with PostgreSQL only; leave it out: SQLite is on this disk itself")
 
 
 def _tls_faults(settings: Settings) -> Iterator[Fault]:
