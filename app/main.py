@@ -89,7 +89,17 @@ class Headrace:
         rewinds = Rewinds(metrics.store_rewinds.inc)
         self._watched = WatchedStore(SqlStore(database, utc_now, rewinds), database)
         self._accounts = IntakeAccounts(metrics)
-        self._spool = self._make_spool(metrics, rewinds)
+        self._spool: SpooledStore | None = None
+        if settings.store.spool is not None:
+            self._spool = SpooledStore(
+                lambda: SqlStore(database, utc_now, rewinds),
+                SpoolFile(settings.store.spool),
+                self._accounts,
+                utc_now,
+                watched=self._watched.watched,
+                prepare=lambda: require_newest(database),
+            )
+            self._spool.show(metrics)
         feed = SqlFeed(database, rewinds)
         self._inbox = Inbox(
             self._spool or self._watched,
@@ -161,22 +171,6 @@ class Headrace:
                 self._coverage.declare(label, origin.mode)
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources
-
-    def _make_spool(self, metrics: Metrics, rewinds: Rewinds) -> SpooledStore | None:
-        """Return the store that goes on without PostgreSQL; nothing is given to that before its schema was seen."""
-        path = self._settings.store.spool
-        if path is None:
-            return None
-        spool = SpooledStore(
-            lambda: SqlStore(self._database, utc_now, rewinds),
-            SpoolFile(path),
-            self._accounts,
-            utc_now,
-            watched=self._watched.watched,
-            prepare=lambda: require_newest(self._database),
-        )
-        spool.show(metrics)
-        return spool
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once` skips the drain delay."""

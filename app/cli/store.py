@@ -57,14 +57,18 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
 
 async def ask(settings: Settings, question: Callable[[Database], Awaitable[T]]) -> T:
     """The answer of a store at the newest schema. Raises Fault where there is none."""
+    _require_file(settings)
+    async with opened(settings) as database:
+        await require_newest(database)
+        return await question(database)
+
+
+def _require_file(settings: Settings) -> None:
     file = sqlite_file(settings)
     if file is not None and not file.exists():
         read_demo = f"; the demo's is read with HEADRACE_STORE__URL={DEMO_URL}"
         demos = read_demo if Path(DEMO_FILE).exists() else ""
         raise Fault(f"there is no database {file} yet: `headrace serve` makes it, or --config names another one{demos}")
-    async with opened(settings) as database:
-        await require_newest(database)
-        return await question(database)
 
 
 async def require_handler(database: Database, handler: str) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 
@@ -17,8 +18,11 @@ from app.cli.output import show, show_table
 from app.cli.store import opened, sqlite_file
 from app.settings import Settings, describe, recommendations
 from ingest.errors import ConfigurationError, StoreUnavailable
-from storage.database import Database
+from ingest.times import rfc3339
+from storage.database import Database, DataRefused
 from storage.migrate import index_progress, migrate, newest_revision, revision
+from storage.rows import from_micros
+from storage.spool_file import totals_of
 
 _TELL_SECONDS = 10.0
 
@@ -31,6 +35,8 @@ def show_configuration(settings: Settings, *, connect: bool) -> None:
     show_table(("key", "value"), describe(settings), empty="")
     if connect:
         show(f"store.url: {asyncio.run(_store_state(settings))}")
+        if settings.store.spool is not None:
+            show(f"store.spool: {_spool_state(settings.store.spool)}")
         for line in try_sources(settings):
             show(line)
     for label, handler in settings.handlers.items():
@@ -90,3 +96,16 @@ async def _store_state(settings: Settings) -> str:
     if file is not None:
         return f"reached, at schema {found or 'none'}: serve brings it to {newest}"
     raise ConfigurationError(f"store.url: expected schema {newest}, not {found or 'none'}: run `headrace migrate`")
+
+
+def _spool_state(path: Path) -> str:
+    """What waits in the spool, whether a server runs or not. Raises ConfigurationError where none can be made."""
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ConfigurationError(f"store.spool: expected a folder that is there and may be written, for {path}")
+    try:
+        waiting = asyncio.run(totals_of(path))
+    except (StoreUnavailable, DataRefused) as error:
+        raise ConfigurationError(f"store.spool: {path} cannot be read: {error}") from error
+    if waiting.oldest_at is None:
+        return "nothing waits in it"
+    return f"{waiting.records} records wait in it since {rfc3339(from_micros(waiting.oldest_at))}; serve drains it"

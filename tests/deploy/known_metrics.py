@@ -19,7 +19,7 @@ _NAME = re.compile(r"(?<![:\w])headrace_\w+")
 def known_metrics() -> set[str]:
     """Return the names of all samples that a server may show."""
     metrics = Metrics(CollectorRegistry())
-    _ = metrics.free_bytes, metrics.certificate_expires  # not every server has them
+    _ = metrics.free_bytes, metrics.certificate_expires, metrics.spool  # not every server has them
     names: set[str] = {"headrace_build_info"}
     for family in metrics.registry.collect():
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])

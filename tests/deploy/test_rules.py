@@ -113,6 +113,8 @@ CASES = [
     ("HeadraceStoreRewound", {f"headrace_store_rewinds_total{{{AT}}}": "0x9 1x100"}, (8, 12, 75)),
     ("HeadraceStoreNearlyFull", {f"headrace_store_free_bytes{{{AT}}}": "5e9x9 5e8x30 5e9x30"}, (15, 25, 45)),
     ("HeadraceStoreNearlyFull", {f"headrace_store_free_bytes{{{AT}}}": "40e9-50e6x600 90e9x300"}, (290, 320, 880)),
+    ("HeadraceSpooling", {f"headrace_spool_oldest_seconds{{{AT}}}": "0x9 0+60x20 0x20"}, (14, 18, 34)),
+    ("HeadraceSpoolFilling", {f"headrace_spool_bytes{{{AT}}}": "0x9 6e8x20 0x20"}, (10, 14, 34)),
     ("HeadraceRetentionBehind", {f"headrace_retention_lag_seconds{{{AT}}}": "0x9 100000x100 0x30"}, (50, 75, 115)),
     ("HeadraceBalanceDifference", {f"headrace_balance_difference_events{{{AT}}}": "0x9 -3x10 0x10"}, (8, 12, 25)),
     ("HeadraceHandlerLagging", {LAG: "0x9 400x30 0x20"}, (15, 25, 45)),

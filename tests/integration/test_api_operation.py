@@ -189,12 +189,8 @@ async def test_livez_answers_whatever_else_is_broken(world: World, client: httpx
 
 async def test_readyz_fails_while_draining(world: World, client: httpx.AsyncClient) -> None:
     """Ready before, 503 with the reason as soon as the process is about to stop."""
-    assert (await client.get("/readyz")).json() == {
-        "ready": True,
-        "sources_down": [],
-        "handlers_failing": [],
-        "secrets_unread": [],
-    }
+    ready = {"ready": True, "sources_down": [], "handlers_failing": [], "secrets_unread": [], "spool": None}
+    assert (await client.get("/readyz")).json() == ready
     world.draining = True
 
     problem = assert_problem(await client.get("/readyz"), 503)

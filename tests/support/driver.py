@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -98,7 +99,7 @@ class Driver:
             for _ in range(self._plan.connections):
                 lanes.create_task(self._lane())
             lanes.create_task(self._watch(patience))
-        return self._report()
+        return self.report()
 
     def progress(self) -> Progress:
         """How far it is now."""
@@ -180,7 +181,8 @@ class Driver:
                 await asyncio.sleep(RECONNECT_SECONDS)
         return None
 
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """What it saw so far."""
         seconds = max(self._ended - self._began, 1e-9)
         latencies = sorted(self._latencies) or [0.0]
         return Report(
@@ -208,10 +210,30 @@ def _request_head(plan: Plan) -> bytes:
 def main(plan: Plan, request: Callable[[int], bytes] | None = None) -> None:
     """Send, in this process."""
     gc.disable()  # a pause of the driver must not be read as one of the server
-    uvloop.run(_drive(plan, Driver(plan, Ledger(), request)))
+    uvloop.run(drive(plan, Driver(plan, Ledger(), request)))
 
 
-async def _drive(plan: Plan, driver: Driver) -> None:
+class Sender(Protocol):
+    """What sends by a plan."""
+
+    ledger: Ledger
+    stopping: bool
+
+    async def run(self) -> Report:
+        """Send until the plan's end, or until `stopping`. Raises TimeoutError where that takes too long."""
+        ...
+
+    def report(self) -> Report:
+        """What it saw so far."""
+        ...
+
+    def progress(self) -> Progress:
+        """How far it is now."""
+        ...
+
+
+async def drive(plan: Plan, driver: Sender) -> None:
+    """Run a sender, and leave what it saw in the plan's folder."""
     folder = Path(plan.folder)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, setattr, driver, "stopping", True)
@@ -219,13 +241,13 @@ async def _drive(plan: Plan, driver: Driver) -> None:
     try:
         report = await driver.run()
     except TimeoutError:
-        report = driver._report()
+        report = driver.report()
     telling.cancel()
     driver.ledger.write(folder / f"{plan.run}.ledger")
     (folder / f"{plan.run}.report.json").write_bytes(msgspec.json.encode(report))
 
 
-async def _tell(driver: Driver) -> None:
+async def _tell(driver: Sender) -> None:
     while True:
         sys.stdout.buffer.write(msgspec.json.encode(driver.progress()) + b"\n")
         sys.stdout.buffer.flush()

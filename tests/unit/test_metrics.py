@@ -79,7 +79,9 @@ def test_a_name_of_the_contract_is_there_at_zero(name: str, metrics: Metrics) ->
     assert {frozenset(sample.labels) - {"le"} for sample in family.samples} == {frozenset(labels)}
 
 
-@pytest.mark.parametrize("name", ["headrace_store_free_bytes", "headrace_certificate_expires_timestamp_seconds"])
+@pytest.mark.parametrize(
+    "name", ["headrace_store_free_bytes", "headrace_certificate_expires_timestamp_seconds", "headrace_spool_bytes"]
+)
 def test_what_would_alarm_at_zero_is_absent(name: str, metrics: Metrics) -> None:
     """Neither a PostgreSQL store nor a server without a certificate looks like a full disk or an expired one."""
     assert name not in scraped(metrics)

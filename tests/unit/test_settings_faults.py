@@ -43,6 +43,8 @@ WRONG_VALUES = {
     "[store]\nretention = '0s'": "store.retention: expected a duration above zero",
     "[store]\nretention = '99999d'": 'store.retention: expected a duration of at most "36500d"',
     "[store]\ninbox_bytes = '64KB'": "store.inbox_bytes: expected a size above zero such as",
+    "[store]\nspool = 'spool.db'": "store.spool: goes with PostgreSQL only",
+    "[store]\nspool = ''\nurl = 'postgresql://h/d'": "store.spool: expected a path, or leave it out",
     "[store]\ninbox_events = 0": "store.inbox_events: expected at least 1",
     "store = 5": "store: expected a table",
     "sources = 5": "sources: expected a table",
