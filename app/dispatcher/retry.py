@@ -37,9 +37,9 @@ class Retry:
     ) -> Parked:
         """Return the row of an event after an attempt that failed; `before` is its row until then.
 
-        Where it was not `alone`, another event may be to blame: it is tried once more, whatever the failure says.
-        Where the handler `stands_still` now, it is first in line when that goes on. The time for which the handler
-        `stood_still` since the attempt before does not make it older.
+        Where it was not `alone`, another event may be to blame: it is tried once more, whatever the failure says. Where
+        the handler `stands_still` now, nothing dies, and the event is first in line when that goes on. The time for
+        which the handler `stood_still` since the attempt before does not make it older.
         """
         now = attempt.at
         attempts = 1 if before is None else before.attempts + 1
@@ -48,7 +48,7 @@ class Retry:
             first = min(now, before.first_failed_at + stood_still)
         ends = first + self._settings.max_age
         exhausted = now >= ends or (self._settings.attempts is not None and attempts >= self._settings.attempts)
-        dead = alone and (failure.verdict is Verdict.DEAD or (exhausted and not stands_still))
+        dead = alone and not stands_still and (exhausted or failure.verdict is Verdict.DEAD)
         next_at = now if stands_still else min(now + self._delay(attempts, failure.retry_after or 0.0), ends)
         return Parked(
             position=event.position or 0,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 import msgspec
+import pytest
 
 from app.dispatcher.retry import Retry, attempt_of
 from app.settings import RetrySettings
@@ -90,6 +91,15 @@ def test_a_dead_letter_is_given_up_at_once_with_its_own_reason() -> None:
 def test_a_batch_that_is_refused_kills_none_of_its_events() -> None:
     """Which of them is at fault is not known: each is tried once more."""
     assert park(retry(attempts=1), None, DeadLetter("one of them"), alone=False).due_at is not None
+
+
+@pytest.mark.parametrize("failure", [DeadLetter("no such device"), ValueError()], ids=["refused", "last attempt"])
+def test_nothing_dies_while_the_handler_stands_still(failure: Exception) -> None:
+    """What was in flight when a circuit opened, or a pause began, is tried again, first in line."""
+    attempt = attempt_of(failure_of(failure), NOON, 0.5)
+    row = retry(attempts=1).park(EVENT, None, failure_of(failure), attempt, stands_still=True)
+    assert row.due_at == NOON
+    assert retry(attempts=1).park(EVENT, None, failure_of(failure), attempt).due_at is None
 
 
 def test_what_was_answered_is_kept_with_each_attempt() -> None:

@@ -18,6 +18,7 @@ from tests.support.deliveries.journal import Delivered, Entry, Flooded, kinds
 
 FLOOD_BYTES = 16 << 20  # what sockets and buffers may hold of an answer that nobody reads; a GiB is far more
 _KEPT = 21  # attempts: the first, and the last 20
+_SHOWN_LATE = 0.5  # seconds until the row of a circuit that was closed says so
 _SHOWN = 5
 
 
@@ -191,7 +192,7 @@ def _deaths_while_open(case: Case) -> Iterator[str]:
         if (
             row.dead
             and row.history
-            and any(since < row.history[-1].at.timestamp() < until for since, until in case.rules.open)
+            and any(since < row.history[-1].at.timestamp() < until - _SHOWN_LATE for since, until in case.rules.open)
         ):
             yield f"died while the circuit was open: {row}"
 
