@@ -17,7 +17,10 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
 from storage.rows import sixteen_bytes
+from storage.tables import events
 
+_SELECT_POSITIONS = "SELECT id, position FROM ids WHERE id = ANY($1::UUID[])"
+_SELECT_FIRST = "SELECT position, source, mode, stream FROM events WHERE position = ANY($1::BIGINT[])"
 _ROWS = 256  # in one SQLite statement: 12 columns × 256 stay well below its 32,766 variables
 
 
@@ -52,16 +55,42 @@ def insert(
 def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
     """Return (id as a number, position, source, mode, stream) of those ids that are in the store already."""
     if connection.dialect.name != "sqlite":
-        found = run(
-            connection, "SELECT id, position, source, mode, stream FROM events WHERE id = ANY($1::uuid[])", (list(ids),)
-        )
-        return [(row[0].int, *row[1:]) for row in found]
+        return _known_by_position(connection, ids)
     known: list[tuple[int, int, str, str, int]] = []
     for start in range(0, len(ids), _ROWS):
         some = ids[start : start + _ROWS]
         rows = run(connection, _select_known(len(some)), tuple([sixteen_bytes(id_) for id_ in some]))
         known.extend((int.from_bytes(row[0], "big"), *row[1:]) for row in rows)
     return known
+
+
+def _known_by_position(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
+    """Look the ids up beside the events. One whose event retention has just taken out is not known any more."""
+    at = {row[1]: row[0].int for row in run(connection, _SELECT_POSITIONS, (list(ids),))}
+    found = run(connection, _SELECT_FIRST, (list(at),)) if at else ()
+    return [(at[row[0]], *row) for row in found]
+
+
+def insert_events(connection: Connection, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert events given as tuples in the order of `columns`; on PostgreSQL with their ids beside them."""
+    if connection.dialect.name == "sqlite":
+        insert(connection, events, columns, rows)
+    elif rows:
+        run(connection, _insert_with_ids(columns), tuple(list(column) for column in zip(*rows, strict=True)))
+
+
+@cache
+def _insert_with_ids(columns: tuple[str, ...]) -> str:
+    """Return a statement for both tables, which saves a commit a round trip.
+
+    An id that is there already was of an event that is gone.
+    """
+    at, id_ = columns.index("position") + 1, columns.index("id") + 1
+    return (
+        f"WITH stored AS ({_insert_unnest(events, columns, '')}) INSERT INTO ids (position, id)"  # noqa: S608 - names
+        f" SELECT * FROM unnest(${at}::BIGINT[], ${id_}::UUID[])"
+        " ON CONFLICT (id) DO UPDATE SET position = excluded.position"
+    )
 
 
 @cache

@@ -24,10 +24,10 @@ from storage.leases import Leased
 from storage.rewinds import Rewinds
 from storage.rows import to_micros
 from storage.runs import Run, positions_of, read_runs, write_runs
-from storage.tables import cursors, events, head
+from storage.tables import LAST_POSITION, cursors, events
 from storage.transactions import transaction
 
-_HEAD = select(head.c.position)
+_HEAD = LAST_POSITION
 # A database that was put back is told by where the cursor is, by where it ends, or by what was stored there since.
 _ADVANCE = (
     update(cursors)

@@ -20,6 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Work = Callable[Concatenate[Connection, P], T]
 
+_CHECK_VIOLATED = "23514"
 _DATA_ERROR_CLASSES = ("22", "23", "54")
 # SQLSTATEs, or their beginnings, that speak of the way to the store or of its state: connection, read-only, cut off as
 # idle, login, unknown database, rollback, resources, object in use, permission, operator, system.
@@ -48,6 +49,10 @@ _DATA_ERRORS = (
 
 class DataRefused(HeadraceError):
     """The database calls the data itself an error; sending it again cannot help."""
+
+
+class NoPartition(StoreUnavailable):
+    """PostgreSQL has no partition for a row: one has to be made. The data is not at fault."""
 
 
 class CommitUnanswered(StoreUnavailable):
@@ -92,9 +97,11 @@ def translated(error: Exception) -> HeadraceError:
 
     Messages hold no values.
     """
+    cause, state = _cause_of(error), sqlstate_of(error)
+    if state == _CHECK_VIOLATED and not getattr(cause, "constraint_name", None):
+        return NoPartition(_first_line(cause))
     if isinstance(error, _DATA_ERRORS):
         return DataRefused(type(error).__name__)
-    cause, state = _cause_of(error), sqlstate_of(error)
     if state[:2] in _DATA_ERROR_CLASSES:
         return DataRefused(f"SQLSTATE {state}")
     return (StoreUnavailable if _is_outage(error, cause, state) else StoreFault)(_first_line(cause))

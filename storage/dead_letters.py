@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Delete, Select, Update, delete
 
 from storage.engine import Database, Work
 from storage.rows import to_micros
-from storage.tables import cursors, deliveries, events
+from storage.tables import cursors, deliveries, ids_of
 from storage.transactions import transaction
 
 STEP_ROWS = 100
@@ -79,11 +79,11 @@ def remove(connection: Connection, handler: str, chosen: Chosen = ALL, limit: in
 
 def count(connection: Connection, handler: str, chosen: Chosen = ALL) -> int:
     """Return how many dead letters are meant."""
-    count: int = connection.execute(_dead(handler, chosen, func.count())).scalar_one()
+    count: int = connection.execute(_dead(connection, handler, chosen, func.count())).scalar_one()
     return count
 
 
-def _dead(handler: str, chosen: Chosen, *what: Any) -> Select[Any]:
+def _dead(connection: Connection, handler: str, chosen: Chosen, *what: Any) -> Select[Any]:
     """Select of the chosen dead letters."""
     due_at: ColumnElement[int | None] = deliveries.c.due_at
     if chosen.positions is not None:  # they are what to look up; the index of due_at leads through all dead letters
@@ -99,14 +99,15 @@ def _dead(handler: str, chosen: Chosen, *what: Any) -> Select[Any]:
     if chosen.positions is not None:
         conditions.append(deliveries.c.position.in_(chosen.positions))
     if chosen.ids is not None:
-        conditions.append(deliveries.c.position.in_(select(events.c.position).where(events.c.id.in_(chosen.ids))))
+        known = ids_of(connection.dialect.name)
+        conditions.append(deliveries.c.position.in_(select(known.c.position).where(known.c.id.in_(chosen.ids))))
     return select(*what).where(*conditions)
 
 
 def _positions(connection: Connection, handler: str, chosen: Chosen) -> list[int]:
     """Return where the chosen dead letters are."""
     key = deliveries.c.position
-    return list(connection.execute(_dead(handler, chosen, key).order_by(key)).scalars())
+    return list(connection.execute(_dead(connection, handler, chosen, key).order_by(key)).scalars())
 
 
 def _change(connection: Connection, statement: Update | Delete, handler: str, chosen: Chosen, limit: int) -> int:
@@ -116,7 +117,7 @@ def _change(connection: Connection, statement: Update | Delete, handler: str, ch
     that a handler has parked.
     """
     key = deliveries.c.position
-    first = _dead(handler, chosen, key).order_by(key).limit(limit).with_for_update()
+    first = _dead(connection, handler, chosen, key).order_by(key).limit(limit).with_for_update()
     positions = connection.execute(first).scalars().all()
     for start in range(0, len(positions), STEP_ROWS):
         some = positions[start : start + STEP_ROWS]

@@ -17,7 +17,7 @@ from ingest.event import Event
 from storage import bulk
 from storage.pauses import pause_of
 from storage.rows import event_of, from_micros, to_micros
-from storage.tables import cursors, deliveries, events, head
+from storage.tables import LAST_POSITION, cursors, deliveries, events
 
 _COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error", "cause", "history")
 _PARKED = len(_COLUMNS) - 1  # but for the handler; those of events follow
@@ -114,7 +114,7 @@ def lag(connection: Connection, handler: str) -> HandlerLag | None:
     return HandlerLag(
         handler=handler,
         position=row.position,
-        head=connection.execute(select(head.c.position)).scalar_one(),
+        head=connection.execute(LAST_POSITION).scalar_one(),
         oldest=None if oldest is None else from_micros(oldest),
         waiting=waiting,
         dead=parked - waiting,

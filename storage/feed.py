@@ -18,7 +18,7 @@ from ingest.submission import weight
 from storage.engine import Database
 from storage.rewinds import Rewinds
 from storage.rows import event_of
-from storage.tables import events, head
+from storage.tables import LAST_POSITION, events
 
 _RECENT_EVENTS = 10_000
 _RECENT_BYTES = 32 * 1024 * 1024
@@ -27,7 +27,7 @@ _POLL_SECONDS = 1.0  # another process's commits are noticed by looking
 _READ = (
     select(events).where(events.c.position > bindparam("after")).order_by(events.c.position).limit(bindparam("most"))
 )
-_HEAD = select(head.c.position)
+_HEAD = LAST_POSITION
 
 
 class SqlFeed:

@@ -28,10 +28,12 @@ _DURABLE = (
     " THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
 )
 # Nobody waits long for a lock, and whoever freezes while it holds one is cut off after two seconds. A plan that looks
-# dear would be compiled, by a stock server in each transaction anew.
+# dear would be compiled, by a stock server in each transaction anew. And a plan is kept that was made while a table was
+# empty: a sequential scan with every commit, until the table is analysed. So there is none to choose.
 _TO_WRITE = (
     f"SELECT {_DURABLE}, set_config('lock_timeout', '2s', true),"
-    " set_config('idle_in_transaction_session_timeout', '2s', true), set_config('jit', 'off', true)"
+    " set_config('idle_in_transaction_session_timeout', '2s', true), set_config('jit', 'off', true),"
+    " set_config('enable_seqscan', 'off', true)"
 )
 # What server, database or role limit by default; not every version knows them all.
 _NO_LIMITS = (

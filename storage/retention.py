@@ -15,15 +15,17 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, 
 
 from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
-from storage import bulk, skips
+from storage import bulk, partitions, skips, whole_partitions
 from storage.database import P, T
 from storage.engine import Database, Work
+from storage.partitions import Partition
 from storage.rows import to_micros
 from storage.store import ADD_UP, TALLY_COLUMNS
-from storage.tables import coverage, cursors, deliveries, events, gaps, rejects, sightings, tallies
+from storage.tables import coverage, cursors, deliveries, events, gaps, ids, rejects, sightings, tallies
 from storage.transactions import transaction
 
 _STEP_ROWS = 500
+_PARTS = 4  # of the retention: rows of a partition that was filled in less go with it
 _SWEPT_IN_VAIN = 20  # steps of a sweep that find nothing, in a round
 
 log = structlog.get_logger(__name__)
@@ -77,6 +79,8 @@ class Retention:
         self._count_skipped = count_skipped
         self._lease = lease or Lease(held=True)
         self._events, self._rejects = _Walk("events"), _Walk("rejects")
+        self._together = (0, 0)  # from which position up to which one events go with their partition
+        self._due_together: int | None = None  # when the last one of the first of these came, in microseconds
 
     async def run(self) -> None:
         """Forget now and again until cancelled, while the lease is this process's."""
@@ -92,9 +96,10 @@ class Retention:
 
     async def lag_seconds(self) -> float:
         """Return how long ago the oldest event was due that is still here. Raises StoreUnavailable."""
-        oldest = await self._database.read(_oldest_behind, self._events.settled)
-        due = self._clock() - self._keep
-        return 0.0 if oldest is None else max(0.0, (to_micros(due) - oldest) / 1_000_000)
+        oldest = await self._database.read(_oldest_behind, self._events.settled, self._together)
+        found = [at for at in (oldest, self._due_together) if at is not None]
+        due = to_micros(self._clock() - self._keep)
+        return max(0.0, (due - min(found)) / 1_000_000) if found else 0.0
 
     async def purge(self) -> int:
         """Forget all that is due now, in steps; return how many events went."""
@@ -103,7 +108,39 @@ class Retention:
         await self._go_through(self._rejects, before, now)
         while await self._write(_forget_others, before):
             pass
-        return await self._go_through(self._events, before, now)
+        whole = 0 if self._database.dialect == "sqlite" else await self._go_whole(before, now)
+        return whole + await self._go_through(self._events, before, now)
+
+    async def _go_whole(self, before: int, now: int) -> int:
+        """Take out the partitions that are due as a whole, and forget what is out; return how many events went."""
+        await self._database.write(partitions.make_ahead, now)
+        total = 0
+        while (whole := await self._look_at_partitions(before)) is not None:
+            try:
+                out = await self._database.alter(whole_partitions.take_out, whole, before, now, self._handlers)
+            except StoreUnavailable as error:  # others read and write too busily now, or it is away
+                log.warning("partition_stays", partition=whole.name, error=str(error))
+                break
+            if out is None:
+                break
+            total += out.gone
+            self._tell_skipped(out.skipped)
+        for name in await self._database.read(partitions.taken_out):
+            after = 0
+            while after := await self._write(whole_partitions.forget_some, name, after):
+                pass
+        return total
+
+    async def _look_at_partitions(self, before: int) -> Partition | None:
+        """Return the oldest partition where all of it is due. Rows of one that soon will be are not looked at alone."""
+        kept, filled = await self._database.read(partitions.filled)
+        most = int(self._keep.total_seconds() * 1_000_000) // _PARTS
+        soon = [one for one in filled if one.last_at is not None and one.last_at - (one.first_at or 0) <= most]
+        self._together = (kept.end, soon[-1].partition.end) if soon else (0, 0)
+        self._due_together = soon[0].last_at if soon else None
+        if filled and (filled[0].last_at is None or filled[0].last_at < before):
+            return filled[0].partition
+        return None
 
     async def _go_through(self, walk: _Walk, before: int, now: int) -> int:
         """Forget from the front until a step sees young rows only, then go on with the sweep; return how many went."""
@@ -124,12 +161,17 @@ class Retention:
         return total
 
     async def _step(self, table: str, after: int, before: int, now: int) -> _Step:
-        work = _step_of_events if table == "events" else _step_of_rejects
-        step = await self._write(work, after, before, now, self._handlers)
-        for handler, count in step.skipped.items():
+        if table == "events":
+            step = await self._write(_step_of_events, after, before, now, self._handlers, self._together)
+        else:
+            step = await self._write(_step_of_rejects, after, before, now)
+        self._tell_skipped(step.skipped)
+        return step
+
+    def _tell_skipped(self, skipped: Mapping[str, int]) -> None:
+        for handler, count in skipped.items():
             self._count_skipped(handler, count)
             log.error("events_skipped", handler=handler, events=count, consequence="it was paused, and never had them")
-        return step
 
     async def _write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write, and leave half of the time to the ingestion."""
@@ -139,36 +181,54 @@ class Retention:
         return result
 
 
-def _oldest_behind(connection: Connection, settled: int) -> int | None:
+def _stretches(after: int, together: tuple[int, int]) -> list[tuple[ColumnElement[bool], ...]]:
+    """Return the conditions of the positions behind `after`, before and behind those that go together."""
+    key, (first, end) = events.c.position, together
+    stretches: list[tuple[ColumnElement[bool], ...]] = [(key > max(after, end - 1),)]
+    return [(key > after, key < first), *stretches] if after + 1 < first else stretches
+
+
+def _oldest_behind(connection: Connection, settled: int, together: tuple[int, int]) -> int | None:
     """When the first event behind that position was received, in microseconds."""
-    oldest = select(events.c.received_at).where(events.c.position > settled).order_by(events.c.position).limit(1)
-    return connection.execute(oldest).scalar()
+    for stretch in _stretches(settled, together):
+        oldest = select(events.c.received_at).where(*stretch).order_by(events.c.position).limit(1)
+        if (at := connection.execute(oldest).scalar()) is not None:
+            return int(at)
+    return None
 
 
 @transaction
-def _step_of_events(connection: Connection, after: int, before: int, now: int, handlers: tuple[str, ...]) -> _Step:
+def _step_of_events(
+    connection: Connection, after: int, before: int, now: int, handlers: tuple[str, ...], together: tuple[int, int]
+) -> _Step:
     key = events.c.position
     is_dead = exists().where(deliveries.c.position == key, deliveries.c.due_at.is_(None))
-    step, positions = _judge(
-        connection, events, key, (key > after, key < _first_needed(connection, handlers, before)), is_dead, before, now
-    )
+    needed = key < _first_needed(connection, handlers, before)
+    step, positions = _Step(0, False, 0), list[int]()
+    for stretch in _stretches(after, together):
+        step, positions = _judge(connection, events, key, (*stretch, needed), is_dead, before, now)
+        if step.last:
+            break
     if not positions:
         return step
     skipped = skips.note(connection, handlers, positions)
     connection.execute(delete(sightings).where(sightings.c.position.in_(positions)))
     skips.delete_parked(connection, positions)
-    gone = delete(events).where(key.in_(positions)).returning(events.c.source, events.c.mode)
+    gone = delete(events).where(key.in_(positions)).returning(events.c.id, events.c.source, events.c.mode)
+    rows = connection.execute(gone).all()
+    if connection.dialect.name == "postgresql":
+        connection.execute(delete(ids).where(ids.c.id.in_([row.id for row in rows])))
     # Counted by what went and not by what was found: another replica may be at the same rows.
-    counts = Counter((row.source, row.mode) for row in connection.execute(gone))
+    counts = Counter((row.source, row.mode) for row in rows)
     expired = [(source, mode, now // 60_000_000, "expired", count) for (source, mode), count in sorted(counts.items())]
     bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
     return step._replace(gone=counts.total(), skipped=skipped)
 
 
 @transaction
-def _step_of_rejects(connection: Connection, after: int, before: int, now: int, _: tuple[str, ...]) -> _Step:
-    step, ids = _judge(connection, rejects, rejects.c.id, (rejects.c.id > after,), false(), before, now)
-    return step._replace(gone=_delete(connection, rejects, ids))
+def _step_of_rejects(connection: Connection, after: int, before: int, now: int) -> _Step:
+    step, due = _judge(connection, rejects, rejects.c.id, (rejects.c.id > after,), false(), before, now)
+    return step._replace(gone=_delete(connection, rejects, due))
 
 
 def _judge(
@@ -214,10 +274,10 @@ def _forget_gaps(connection: Connection, before: int) -> int:
     return _delete(connection, gaps, connection.execute(old).scalars().all())
 
 
-def _delete(connection: Connection, table: Table, ids: Sequence[int]) -> int:
-    if ids:
-        connection.execute(delete(table).where(table.c.id.in_(ids)))
-    return len(ids)
+def _delete(connection: Connection, table: Table, keys: Sequence[int]) -> int:
+    if keys:
+        connection.execute(delete(table).where(table.c.id.in_(keys)))
+    return len(keys)
 
 
 def _first_needed(connection: Connection, handlers: tuple[str, ...], before: int) -> int:

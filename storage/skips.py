@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -12,6 +13,18 @@ from storage.clock import database_now
 from storage.tables import cursors, deliveries, skipped
 
 _COLUMNS = ("handler", "first_position", "last_position", "events", "at")
+_COUNT = """
+SELECT min(position), max(position), count(*) FROM events
+WHERE position >= $1 AND position < $2 AND position NOT IN (SELECT position FROM {kept})
+"""
+
+
+class _Taken(NamedTuple):
+    """The events that a handler never had: the first position, the last, and how many."""
+
+    first: int
+    last: int
+    events: int
 
 
 def note(connection: Connection, handlers: Sequence[str], positions: Sequence[int]) -> Mapping[str, int]:
@@ -25,8 +38,22 @@ def note(connection: Connection, handlers: Sequence[str], positions: Sequence[in
         )
         taken = sorted([*connection.execute(parked).scalars(), *(at for at in positions if at > position)])
         if taken:
-            _add(connection, handler, taken, paused_at)
+            _add(connection, handler, _Taken(taken[0], taken[-1], len(taken)), paused_at)
             counts[handler] = len(taken)
+    return counts
+
+
+def note_stretch(connection: Connection, handlers: Sequence[str], first: int, end: int, kept: str) -> Mapping[str, int]:
+    """Do the same for all events from one position up to another but those in the table `kept`."""
+    counts = {}
+    behind = select(cursors.c.handler, cursors.c.position, cursors.c.paused_at).where(
+        cursors.c.handler.in_(handlers), cursors.c.position < end - 1
+    )
+    for handler, position, paused_at in connection.execute(behind).all():
+        taken = _Taken(*bulk.run(connection, _COUNT.format(kept=kept), (max(first, position + 1), end))[0])
+        if taken.events:
+            _add(connection, handler, taken, paused_at)
+            counts[handler] = taken.events
     return counts
 
 
@@ -38,15 +65,15 @@ def delete_parked(connection: Connection, positions: Sequence[int]) -> None:
         connection.execute(update(cursors).where(whose).values(deleted=cursors.c.deleted + count))
 
 
-def _add(connection: Connection, handler: str, taken: Sequence[int], paused_at: int | None) -> None:
+def _add(connection: Connection, handler: str, taken: _Taken, paused_at: int | None) -> None:
     """Extend the row that was begun in the same pause where this follows it, or begin another one."""
     whose, now = skipped.c.handler == handler, database_now(connection)
     last = connection.execute(select(skipped).where(whose).order_by(skipped.c.first_position.desc())).first()
     is_same_pause = last is not None and paused_at is not None and last.at >= paused_at
-    if last is not None and is_same_pause and last.last_position < taken[0]:
+    if last is not None and is_same_pause and last.last_position < taken.first:
         row = update(skipped).where(whose, skipped.c.first_position == last.first_position)
-        more = {"last_position": taken[-1], "events": skipped.c.events + len(taken), "at": now}
+        more = {"last_position": taken.last, "events": skipped.c.events + taken.events, "at": now}
         connection.execute(row.values(more))
     else:
         again = "ON CONFLICT (handler, first_position) DO UPDATE SET events = skipped.events + excluded.events"
-        bulk.insert(connection, skipped, _COLUMNS, [(handler, taken[0], taken[-1], len(taken), now)], again)
+        bulk.insert(connection, skipped, _COLUMNS, [(handler, *taken, now)], again)

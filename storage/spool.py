@@ -115,7 +115,7 @@ class SpooledStore:
         log.warning("spooling", because=reason)
         self._given_up = committing
         self._spooling = self._away = True
-        return await self._keep(records, (self._store.writer, number))
+        return await self._keep(records, (self._store.writer_of(number), number))
 
     def fault(self) -> str | None:
         """Return why the spool takes nothing; None where it does, as far as is known."""

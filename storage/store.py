@@ -23,12 +23,12 @@ from sqlalchemy import Connection, select
 
 from ingest.errors import StoreFault, StoreUnavailable
 from ingest.event import Commit, Event, Ignored, Mode, Outcome, Reason, Record, Reject
-from storage import bulk
-from storage.database import CommitUnanswered
+from storage import bulk, partitions
+from storage.database import CommitUnanswered, NoPartition
 from storage.engine import Database
 from storage.rewinds import Rewinds
 from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, reject_row, to_micros
-from storage.tables import events, rejects, sightings, tallies, writers
+from storage.tables import batches, rejects, sightings, tallies
 from storage.transactions import transaction
 
 _SIGHTING_COLUMNS = ("position", "source", "mode", "received_at")
@@ -37,6 +37,7 @@ _WRITER_COLUMNS = ("writer", "batch", "committed_at")
 _REPLACE_BATCH = "ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, committed_at = excluded.committed_at"
 ADD_UP = "ON CONFLICT (source, mode, minute, outcome) DO UPDATE SET count = tallies.count + excluded.count"
 _COMPLAINT_SECONDS = 60.0
+_BATCHES_OF_A_NAME = 1000
 _LOOKUPS = 3
 _LOOKUP_PAUSE_SECONDS = 0.5  # a server that starts again refuses connections at once
 
@@ -56,20 +57,20 @@ class SqlStore:
         self._batch = 0
         self._complaints = _Complaints()
 
-    @property
-    def writer(self) -> str:
-        """The name under which this process commits, new with each start."""
-        return self._writer
-
     def next_number(self) -> int:
         """Return the number of a new batch: where the answer to its COMMIT is lost, it is looked up by this."""
         self._batch += 1
         return self._batch
 
+    def writer_of(self, number: int) -> str:
+        """Return the name under which a batch is noted: new with each start, and now and then (storage.tables)."""
+        return f"{self._writer}-{number // _BATCHES_OF_A_NAME}"
+
     async def commit(self, records: Sequence[Record], number: int | None = None) -> Commit:
         """See protocols.Store. `number`: of this batch, where somebody may ask for it later."""
         try:
-            return await self._commit_once(records, self._writer, number or self.next_number())
+            number = number or self.next_number()
+            return await self._commit_once(records, self.writer_of(number), number)
         except Exception as error:  # whatever it is, it must not be the end of all that is committed together
             if is_away(error):
                 raise
@@ -89,7 +90,7 @@ class SqlStore:
     async def _commit_once(self, records: Sequence[Record], writer: str, number: int) -> Commit:
         now, mark = to_micros(self._clock()), self._rewinds.mark()
         try:
-            position, outcomes = await self._database.write(_write_batch, records, now, writer, number)
+            position, outcomes = await self._write(records, now, writer, number)
         except CommitUnanswered as lost:
             if not await self._was_committed(writer, number):
                 raise
@@ -97,6 +98,14 @@ class SqlStore:
         self._rewinds.compare(mark, position)
         self._rewinds.reached(position + outcomes.count(Outcome.STORED))
         return Commit(outcomes, partial(_placed, records, outcomes, position))
+
+    async def _write(self, records: Sequence[Record], now: int, writer: str, number: int) -> tuple[int, list[Outcome]]:
+        """Write a batch; where PostgreSQL has no partition for it because nobody made one, make one and write again."""
+        try:
+            return await self._database.write(_write_batch, records, now, writer, number)
+        except NoPartition:
+            await self._database.write(partitions.make_ahead, now)
+            return await self._database.write(_write_batch, records, now, writer, number)
 
     async def _was_committed(self, writer: str, number: int) -> bool:
         """Return whether the batch whose COMMIT went unanswered is there; wait for the head lock it may still hold.
@@ -125,7 +134,8 @@ class SqlStore:
     async def _set_apart(self, record: Record, error: Exception) -> Commit:
         """Keep a record that cannot be stored as a Reject; where not even that can be, it is DEFERRED."""
         try:
-            commit = await self._commit_once([_refused(record)], self._writer, self.next_number())
+            number = self.next_number()
+            commit = await self._commit_once([_refused(record)], self.writer_of(number), number)
         except Exception as fault:  # one record must not be the end of all the others
             if is_away(fault):
                 raise
@@ -166,13 +176,14 @@ def _write_batch(
     known: dict[int, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
     rows = _sort_out(records, known, position)
     sqlite = connection.dialect.name == "sqlite"
-    bulk.insert(connection, events, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
+    bulk.insert_events(connection, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
     bulk.insert(connection, sightings, _SIGHTING_COLUMNS, rows.sightings)
     bulk.insert(connection, rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects])
     bulk.insert(connection, tallies, TALLY_COLUMNS, _tally(records, rows.outcomes, now), ADD_UP)
     if not sqlite:  # there no answer to a COMMIT can be lost on the way
-        bulk.insert(connection, writers, _WRITER_COLUMNS, [(writer, number, now)], _REPLACE_BATCH)
-    _move_head(connection, position + len(rows.stored))
+        bulk.insert(connection, batches, _WRITER_COLUMNS, [(writer, number, now)], _REPLACE_BATCH)
+    if rows.stored:
+        _move_head(connection, position, position + len(rows.stored))
     return position, rows.outcomes
 
 
@@ -239,20 +250,15 @@ def _duplicate(record: Event, first: _First) -> Outcome:
 
 
 def _lock_head(connection: Connection) -> int:
-    """Lock the head; return the last position.
-
-    On PostgreSQL the known ids are looked up by a plan that the connection keeps, and may have made when the table was
-    empty: a sequential scan, with every commit, until the table is analysed. So there is none to choose.
-    """
+    """Lock the head; return the last position."""
     if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE has locked it all
         return int(bulk.run(connection, "SELECT position FROM head")[0][0])
-    by_index = "SELECT position, set_config('enable_seqscan', 'off', true) FROM head FOR UPDATE"
-    return int(bulk.run(connection, by_index)[0][0])
+    return int(bulk.run(connection, "SELECT position FROM head ORDER BY position DESC LIMIT 1 FOR UPDATE")[0][0])
 
 
-def _move_head(connection: Connection, position: int) -> None:
-    mark = "?" if connection.dialect.name == "sqlite" else "$1"
-    bulk.run(connection, f"UPDATE head SET position = {mark}", (position,))  # noqa: S608 - one of two marks
+def _move_head(connection: Connection, before: int, position: int) -> None:
+    marks = ("?", "?") if connection.dialect.name == "sqlite" else ("$1", "$2")
+    bulk.run(connection, "UPDATE head SET position = {} WHERE position = {}".format(*marks), (position, before))  # noqa: S608 - marks
 
 
 @transaction
@@ -262,14 +268,14 @@ def touch_head(connection: Connection) -> None:
     There and back: SQLite writes nothing where a value is the one that is there already.
     """
     position = _lock_head(connection)
-    _move_head(connection, position + 1)
-    _move_head(connection, position)
+    _move_head(connection, position, position + 1)
+    _move_head(connection, position + 1, position)
 
 
 @transaction
 def _last_batch_of(connection: Connection, writer: str) -> int | None:
     _lock_head(connection)
-    return connection.execute(select(writers.c.batch).where(writers.c.writer == writer)).scalar_one_or_none()
+    return connection.execute(select(batches.c.batch).where(batches.c.writer == writer)).scalar_one_or_none()
 
 
 def _refused(record: Record) -> Reject:

@@ -1,5 +1,7 @@
 """The schema as Core tables: what is durable, and nothing else. alembic/versions holds the same, step by step.
 
+`schema_of` says where PostgreSQL's differs: events in partitions by position, and their ids beside them.
+
 Times are microseconds since 1970 (BIGINT: years 1 to 9999 fit), so both databases compare and round them alike.
 """
 
@@ -19,12 +21,14 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     TypeDecorator,
     Uuid,
     false,
     literal_column,
+    select,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -65,12 +69,24 @@ head = Table(
     "head",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("position", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False, autoincrement=False),
 )
+# From the end of PostgreSQL's index: while an old snapshot lasts, the row's earlier versions stay, one for each commit.
+LAST_POSITION = select(head.c.position).order_by(head.c.position.desc()).limit(1)
 
-# The last batch that each process committed: where the answer to a COMMIT was lost, this row knows.
+# Not used any more.
 writers = Table(
     "writers",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("batch", BigInteger, nullable=False),
+    Column("committed_at", BigInteger, nullable=False),
+)
+
+# The last batch that each process committed: where the answer to a COMMIT was lost, this row knows. A process takes
+# another name now and then, for the same reason as above.
+batches = Table(
+    "batches",
     metadata,
     Column("writer", Text, primary_key=True),
     Column("batch", BigInteger, nullable=False),
@@ -94,6 +110,13 @@ events = Table(
     Column("attributes", Text, nullable=False),
     Column("stream", Integer, nullable=False, server_default="0"),
     Index("uq_events_id", "id", unique=True),
+)
+# Each event's id is there once. A unique index of a partitioned table must hold the key of the partitions.
+ids = Table(
+    "ids",
+    metadata,
+    Column("id", EventId, primary_key=True),
+    Column("position", BigInteger, nullable=False),
 )
 # Positions in blocks of 4,096. An index by device alone would have its end in as many pages as there are devices, and
 # each commit would write most of them; by block and device all of a commit's entries are in a few.
@@ -269,3 +292,24 @@ gaps = Table(
     Index("ix_gaps_open", "source", "mode", sqlite_where=text("until IS NULL"), postgresql_where=text("until IS NULL")),
     sqlite_autoincrement=True,
 )
+
+
+def ids_of(dialect: str) -> Table:
+    """Return the table with an index of the events' ids, of which `id` and `position` may be asked for."""
+    return ids if dialect == "postgresql" else events
+
+
+def schema_of(dialect: str) -> MetaData:
+    """Return the schema as `sqlite` or `postgresql` has it."""
+    schema = MetaData(naming_convention=metadata.naming_convention)
+    elsewhere = {"ids", "batches"} if dialect == "sqlite" else {"writers"}
+    for table in metadata.sorted_tables:
+        if table.name not in elsewhere:
+            table.to_metadata(schema)
+    if dialect == "postgresql":
+        ours, last = schema.tables["events"], schema.tables["head"]
+        ours.dialect_options["postgresql"]["partition_by"] = "RANGE (position)"
+        ours.indexes.difference_update([index for index in ours.indexes if index.unique])
+        last.c.id.primary_key = False
+        last.append_constraint(PrimaryKeyConstraint("position"))
+    return schema

@@ -18,7 +18,7 @@ from storage.queries.events import CONTENTS
 from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.queries.times import as_time_or_none
 from storage.rows import event_of
-from storage.tables import deliveries, events
+from storage.tables import deliveries, events, ids_of
 
 _MOST_CAUSES = 1000
 
@@ -103,10 +103,11 @@ def dead_causes(connection: Connection, handler: str, cause: str | None = None) 
 
 def dead_positions(connection: Connection, handler: str, ids: Sequence[UUID]) -> list[int]:
     """Return the positions of those events among `ids` that are dead letters of the handler."""
+    known = ids_of(connection.dialect.name)
     query = (
         select(deliveries.c.position)
-        .join(events, events.c.position == deliveries.c.position)
-        .where(*_is_dead(handler), events.c.id.in_(ids))
+        .join(known, known.c.position == deliveries.c.position)
+        .where(*_is_dead(handler), known.c.id.in_(ids))
         .order_by(deliveries.c.position)
     )
     return list(connection.execute(query).scalars())

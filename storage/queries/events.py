@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct, structs
-from sqlalchemy import ColumnElement, Connection, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, and_, func, select, true
 
 from ingest import event_json
 from ingest.event import Event
@@ -19,12 +20,13 @@ from storage.queries.event_deliveries import ConfiguredHandler, EventDelivery, d
 from storage.queries.page import Page, PageSpan, ordered, select_keys
 from storage.queries.times import as_time
 from storage.rows import event_of, to_micros
-from storage.tables import BLOCK_BITS, block, events, head, sightings
+from storage.tables import BLOCK_BITS, LAST_POSITION, block, events, ids_of, sightings
 
 # Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
 _FEW_IDS = 10_000
 # What senders choose the size of.
 CONTENTS = tuple(events.c[name] for name in ("data", "attributes", "name", "device", "product", "content_type"))
+_CHUNK = 500  # positions in one statement
 _MOST_BLOCKS = 512  # in one statement
 
 
@@ -71,21 +73,20 @@ EXAMPLE = _in_full(
 
 def head_position(connection: Connection) -> int:
     """Return the highest position that was ever given."""
-    return int(connection.execute(select(head.c.position)).scalar_one())
+    return int(connection.execute(LAST_POSITION).scalar_one())
 
 
 def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> Page[EventJson]:
     """Return the events of a span that pass the filter."""
     read_to = head_position(connection)  # first: whatever commits after this is for the next page
-    stretch = _id_stretch(wanted)
     conditions = [*_conditions(wanted), events.c.position <= read_to]
     key: ColumnElement[int] = events.c.position
     parts: Iterable[ColumnElement[bool]] = (true(),)
     if wanted.device is not None:
         first = connection.execute(select(func.min(key))).scalar() or 0
         parts = _blocks(max(span.after + 1, first), _ceiling(read_to, span), descending=span.descending)
-    elif stretch and _few(connection, stretch):
-        conditions, key = [*conditions[:-1], key + 0 <= read_to, *stretch], key + 0  # hides the key's own index
+    elif (few := _few_within(connection, wanted)) is not None:
+        parts = _chunks(few, span)
     keys = select_keys(connection, key, CONTENTS, conditions, span, parts)
     rows = _events_at(connection, keys.keys, span)
     return keys.page(rows, span, key="position", read_to=_ceiling(read_to, span))
@@ -93,7 +94,9 @@ def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> 
 
 def stored_event(connection: Connection, id_: UUID) -> Event | None:
     """Return an event; None where there is none of this id."""
-    row = connection.execute(select(events).where(events.c.id == id_)).one_or_none()
+    known = ids_of(connection.dialect.name)
+    position = select(known.c.position).where(known.c.id == id_).scalar_subquery()
+    row = connection.execute(select(events).where(events.c.position == position, events.c.id == id_)).one_or_none()
     return None if row is None else event_of(row)
 
 
@@ -126,7 +129,9 @@ def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElemen
         blocks = blocks[::-1]
     start, count = 0, 1
     while start < len(blocks):
-        yield block.in_(blocks[start : start + count])
+        some = blocks[start : start + count]
+        bounds = min(some) << BLOCK_BITS, (max(some) + 1) << BLOCK_BITS  # PostgreSQL has partitions by position
+        yield and_(block.in_(some), events.c.position >= bounds[0], events.c.position < bounds[1])
         start, count = start + count, min(count * 2, _MOST_BLOCKS)
 
 
@@ -153,16 +158,39 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _id_stretch(wanted: EventFilter) -> list[ColumnElement[bool]]:
-    """Return which ids events of that time have: ids begin with published_at in milliseconds, 0 before 1970."""
-    stretch: list[ColumnElement[bool]] = []
+def _id_stretch(wanted: EventFilter) -> tuple[UUID | None, UUID | None]:
+    """Return from and up to which ids the events of that time have: they begin with published_at in milliseconds.
+
+    Before 1970 with 0. None where there is no bound.
+    """
+    first = last = None
     if wanted.since is not None and (since := to_micros(wanted.since) // 1000) > 0:
-        stretch.append(events.c.id >= UUID(int=since << 80))
+        first = UUID(int=since << 80)
     if wanted.until is not None:
-        stretch.append(events.c.id < UUID(int=(max(to_micros(wanted.until) // 1000, 0) + 1) << 80))
-    return stretch
+        last = UUID(int=(max(to_micros(wanted.until) // 1000, 0) + 1) << 80)
+    return first, last
 
 
-def _few(connection: Connection, stretch: Sequence[ColumnElement[bool]]) -> bool:
-    some = select(literal(1)).select_from(events).where(*stretch).limit(_FEW_IDS + 1).subquery()
-    return connection.execute(select(func.count()).select_from(some)).scalar_one() <= _FEW_IDS
+def _few_within(connection: Connection, wanted: EventFilter) -> list[int] | None:
+    """Return the positions of the events of that time; None where they are many, or all."""
+    first, last = _id_stretch(wanted)
+    if first is None and last is None:
+        return None
+    known = ids_of(connection.dialect.name)
+    query = select(known.c.position).limit(_FEW_IDS + 1)
+    if first is not None:
+        query = query.where(known.c.id >= first)
+    if last is not None:
+        query = query.where(known.c.id < last)
+    found = list(connection.execute(query.order_by(known.c.id)).scalars())
+    return sorted(found) if len(found) <= _FEW_IDS else None
+
+
+def _chunks(positions: Sequence[int], span: PageSpan) -> Iterator[ColumnElement[bool]]:
+    """Yield some positions at a time, in the order of reading."""
+    end = None if span.before is None else bisect_left(positions, span.before)
+    within = positions[bisect_right(positions, span.after) : end]
+    if span.descending:
+        within = within[::-1]
+    for start in range(0, len(within), _CHUNK):
+        yield events.c.position.in_(within[start : start + _CHUNK])

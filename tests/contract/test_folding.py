@@ -13,11 +13,12 @@ from sqlalchemy import Connection, delete, insert
 from ingest.event import Cause, Origin
 from storage.coverage import SqlCoverage
 from storage.database import Database
+from storage.engine import open_database
 from storage.folding import Folding
 from storage.gaps import SourceKey, _arrivals
 from storage.intervals import Stretch
 from storage.queries.sources import stored_sources
-from storage.tables import tallies, writers
+from storage.tables import batches, tallies
 from tests.support.stored import rows, run
 
 NOW = datetime(2026, 11, 30, 14, 35, 20, tzinfo=UTC)
@@ -153,11 +154,13 @@ async def test_what_is_usual_is_known_of_folded_hours(database: Database) -> Non
     assert suspected[0] > 0
 
 
-async def test_writers_that_are_gone_are_forgotten(database: Database) -> None:
-    """The row of a process that committed nothing for a day goes; of one that did it stays."""
+async def test_old_batches_are_forgotten(postgres_url: str) -> None:
+    """The row of a process that committed nothing for a day goes; of one that did it stays. SQLite has none."""
+    database = open_database(postgres_url)
     now = int(NOW.timestamp()) * 1_000_000
     old = [{"writer": f"old{number}", "batch": 1, "committed_at": number} for number in range(1200)]
     young = [{"writer": "young", "batch": 7, "committed_at": now - 3600 * 1_000_000}]
-    await database.write(lambda connection: connection.execute(insert(writers), old + young) and None)
+    await database.write(lambda connection: connection.execute(insert(batches), old + young) and None)
     await folding(database).fold()
-    assert await rows(database, "SELECT writer FROM writers") == [("young",)]
+    assert await rows(database, "SELECT writer FROM batches") == [("young",)]
+    await database.close()

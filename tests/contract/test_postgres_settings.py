@@ -83,8 +83,8 @@ async def test_a_commit_compiles_no_plan(
     seen: list[list[str]] = []
     move_head = store._move_head
 
-    def noting(connection: Connection, position: int) -> None:
-        move_head(connection, position)
+    def noting(connection: Connection, before: int, position: int) -> None:
+        move_head(connection, before, position)
         seen.append(settings(connection, "jit", "enable_seqscan"))
 
     monkeypatch.setattr(store, "_move_head", noting)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from storage.engine import Database
-from storage.tables import metadata
-
-_TABLES = [table.name for table in metadata.sorted_tables]
+from storage.tables import schema_of
 
 
 async def take_copy(database: Database) -> None:
@@ -21,11 +19,11 @@ async def put_back(database: Database) -> None:
 
 
 def _copy(connection: Connection) -> None:
-    for name in _TABLES:
+    for name in schema_of(connection.dialect.name).tables:
         connection.execute(text(f"CREATE TABLE copy_of_{name} AS SELECT * FROM {name}"))  # noqa: S608 - names
 
 
 def _put_back(connection: Connection) -> None:
-    for name in _TABLES:
+    for name in schema_of(connection.dialect.name).tables:
         connection.execute(text(f"DELETE FROM {name}"))  # noqa: S608 - names
         connection.execute(text(f"INSERT INTO {name} SELECT * FROM copy_of_{name}"))  # noqa: S608 - names
