@@ -19,6 +19,7 @@ from storage.transactions import transaction
 SMALLEST, LARGEST = 1 << 20, 1 << 26  # rows
 _AHEAD = 2  # partitions behind the one that is being filled
 _DAY = 86_400_000_000
+_SEEN = 4  # partitions that tell how much a day brings: the next ones are at most as many times as large
 _LOCK = 0x4865_6164_7261_6364  # whoever makes or takes out partitions takes turns
 _ATTACHED = """
 SELECT relname, pg_get_expr(relpartbound, pg_class.oid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -112,7 +113,7 @@ def add(connection: Connection, partition: Partition) -> None:
 
 def _fitting_size(connection: Connection, partitions: list[Partition], last: int, now: int) -> int:
     """Return how many rows a day brings, as a power of two: a query looks at each partition, so they are not many."""
-    begun = [partition for partition in partitions[1:] if partition.first <= last][-2:]
+    begun = [partition for partition in partitions[1:] if partition.first <= last][-_SEEN:]
     if not begun:
         return SMALLEST
     oldest = select(func.min(events.c.received_at)).where(

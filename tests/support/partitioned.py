@@ -1,0 +1,33 @@
+"""PostgreSQL's partitions in small, so that a test fills some of them."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection
+
+from storage import bulk, partitions
+from storage.engine import Database
+from storage.partitions import Partition
+from storage.rows import to_micros
+from tests.support.records import NOW
+
+ROWS = 4096
+
+
+async def small_partitions(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give an empty database partitions of 4,096 positions, of which two are made ahead."""
+    monkeypatch.setattr(partitions, "SMALLEST", ROWS)
+    monkeypatch.setattr(partitions, "LARGEST", ROWS)
+    await database.write(_replace)
+    await database.write(partitions.make_ahead, to_micros(NOW))
+
+
+def _replace(connection: Connection) -> None:
+    for partition in partitions.attached(connection)[1:]:
+        bulk.run(connection, f"DROP TABLE {partition.name}")
+    partitions.add(connection, Partition("events_p1", 1, ROWS))
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the partitions that are attached, in order."""
+    return [partition.name for partition in partitions.attached(connection)]
