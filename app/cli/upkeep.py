@@ -33,10 +33,10 @@ def show_configuration(settings: Settings, *, connect: bool) -> None:
     Raises ConfigurationError, which names the key.
     """
     show_table(("key", "value"), describe(settings), empty="")
+    if settings.store.spool is not None:
+        show(f"store.spool: {_spool_state(settings.store.spool)}")
     if connect:
         show(f"store.url: {asyncio.run(_store_state(settings))}")
-        if settings.store.spool is not None:
-            show(f"store.spool: {_spool_state(settings.store.spool)}")
         for line in try_sources(settings):
             show(line)
     for label, handler in settings.handlers.items():

@@ -207,7 +207,9 @@ def test_an_unmigrated_postgresql_ends_serve(tmp_path: Path) -> None:
         migrated = headrace(tmp_path, "migrate", **store)
         assert (migrated.returncode, migrated.stderr) == (0, "")
         assert "from schema none to" in migrated.stdout
-        assert headrace(tmp_path, "check", "--connect", **store).returncode == 0
+        connected = headrace(tmp_path, "check", "--connect", HEADRACE_STORE__SPOOL="spool.db", **store)
+        assert connected.returncode == 0
+        assert "store.spool: nothing waits in it\n" in connected.stdout
         assert headrace(tmp_path, "events", **store).stdout == "There are no such events.\n"
     finally:
         session_server().drop_database(url)
