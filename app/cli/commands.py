@@ -80,4 +80,23 @@ def health(
     show_health(config, os.environ, ready=ready)
 
 
-COMMANDS = (serve, check, migrate, health, *reading.COMMANDS, *acting.COMMANDS)
+def copy(
+    source: Annotated[str, typer.Option("--from", metavar="URL", help="The SQLite store, sqlite:///file.")],
+    target: Annotated[str, typer.Option("--to", metavar="URL", help="PostgreSQL: an empty database, or a copy begun.")],
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Copy a SQLite store to PostgreSQL, as it is, and compare both sides. Exit 1 where they differ.
+
+    No server may run on either. Interrupted, it goes on where it was when it is run again. What differs is named.
+
+    \b
+    Example:
+      headrace copy --from sqlite:///headrace.db --to postgresql://user@host/database
+    """
+    from app.cli.copying import copy_store
+
+    copy_store(source, target)
+
+
+COMMANDS = (serve, check, migrate, health, copy, *reading.COMMANDS, *acting.COMMANDS)
