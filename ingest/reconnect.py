@@ -45,6 +45,13 @@ class ReconnectRules:
     longest: float = 60.0
     limited: tuple[float, float] = (30.0, 60.0)
     refused: float = 3600.0
+    retry: tuple[float, float] = (1.0, 60.0)  # what of upstream's own `retry:` is kept to
+
+    def beginning_at(self, retry: float) -> ReconnectRules:
+        """Return the same, with waits that begin at `retry` seconds, as far as that is kept to."""
+        least = min(max(retry, self.retry[0]), self.retry[1])
+        longest = max(self.longest, least)
+        return replace(self, first=(least, min(max(self.first[1], 1.5 * least), longest)), longest=longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +66,18 @@ class Patience:
     doublings: int = 0
     refusals: int = 0
 
-    def after(self, loss: Loss, now: float, floor: float, draw: Draw) -> tuple[float, Patience]:
+    def after(self, loss: Loss, now: float, retry: float | None, draw: Draw) -> tuple[float, Patience]:
         """Return how many seconds to wait before the next attempt, and the patience that is left then.
 
-        Retry-After takes the place of the wait (RFC 9110 §10.2.3); `floor` is the stream's own `retry:`.
+        Retry-After takes the place of the wait (RFC 9110 §10.2.3). `retry`, which the stream itself once said, is where
+        waits begin: none is shorter, and they double from it.
         """
         away = self if self.since is not None else replace(self, since=now)
-        wait, away = away._wait(loss, now, draw)
-        return max(wait, floor), away
+        rules = self.rules if retry is None else self.rules.beginning_at(retry)
+        wait, away = away._wait(rules, loss, now, draw)
+        return max(wait, rules.first[0]) if retry is not None else wait, away
 
-    def _wait(self, loss: Loss, now: float, draw: Draw) -> tuple[float, Patience]:
-        rules = self.rules
+    def _wait(self, rules: ReconnectRules, loss: Loss, now: float, draw: Draw) -> tuple[float, Patience]:
         if loss.cause is Cause.UNAUTHORIZED:
             refused = replace(self, refusals=self.refusals + 1)
             wait = Backoff(first=rules.first[1], longest=rules.refused).seconds(refused.refusals, draw)

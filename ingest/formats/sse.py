@@ -18,9 +18,10 @@ KEPT_BYTES = 64 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _LF = ord("\n")
-_COMMENT = ord(":")
 _MOST_RETRY_SECONDS = 3600.0
 _RETRY = re.compile(rb"retry: ?[0-9]{1,12}")
+# A comment that has begun at the start of a line, with the end of that line; the last one may have none yet.
+_COMMENTS = re.compile(rb"^:[^\n]*(?:\n|\Z)", re.MULTILINE)
 _NAMES = re.compile(rb"^event(?:$|:.*$)", re.MULTILINE)
 _NO_NAMES = frozenset({b"event", b"event:", b"event: "})
 
@@ -28,9 +29,9 @@ _NO_NAMES = frozenset({b"event", b"event:", b"event: "})
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One event of a stream: the value of its `event:` field, and of its `data:` fields, joined by line feeds.
 
-    `raw` is the frame's text with LF for every line end, without what stands around it (blank lines, comments before
-    it). An oversized frame has only the beginning of that, and neither event nor data. `id` is the value of its own
-    `id:` field, empty where it has none: not the last one that the stream gave.
+    `raw` is the frame's text with LF for every line end, without comments and the blank lines around it. An oversized
+    frame has only the beginning of that, and neither event nor data. `id` is the value of its own `id:` field, empty
+    where it has none: not the last one that the stream gave.
     """
 
     event: bytes
@@ -43,6 +44,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 class FrameDecoder:
     """Takes one connection's bytes as they come. A frame of more than `max_frame` bytes is thrown away but for 64 KiB.
 
+    Comments are none of a frame's bytes. `retry_seconds` is the last `retry:` that upstream gave.
+
     Any way of cutting the bytes into chunks gives the same frames. What has not ended when the bytes do is no frame.
     """
 
@@ -52,7 +55,8 @@ class FrameDecoder:
         self._fields = SSEDecoder()
         self._bom: bytes | None = b""  # what may become one; None as soon as that is settled
         self._after_cr = False  # an LF that comes next belongs to it
-        self._rest = bytearray()  # of the frame that has begun: no blank lines or comments stand before it
+        self._rest = bytearray()  # of the frame that has begun: no blank lines stand before it, and no comments in it
+        self._in_comment = False  # it ends with the colon of one that has not ended
         self._excess = False  # it is too large: the rest is its beginning and stays so
         self._excess_ends_line = False
         self.last_event_id: str | None = None  # None: upstream gave none; "": it took it back
@@ -61,7 +65,7 @@ class FrameDecoder:
     @property
     def partial(self) -> bool:
         """Return whether a frame has begun and not ended; comments and blank lines alone are none."""
-        return bool(self._bom) or self._excess or (bool(self._rest) and self._rest[0] != _COMMENT)
+        return bool(self._bom) or self._excess or len(self._rest) > self._in_comment
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Return the frames that end in this chunk. Each byte is looked at a fixed number of times."""
@@ -77,6 +81,7 @@ class FrameDecoder:
                 return frames
             text = bytes(self._rest) + text
             self._rest.clear()
+            self._in_comment = False
         # What stands between two blank lines is a frame: C finds them, and the usual frame of two lines needs no more.
         *blocks, last = text.split(b"\n\n")
         for block in blocks:
@@ -106,16 +111,29 @@ class FrameDecoder:
     def _keep(self, text: bytes) -> None:
         """Remember the beginning of a frame, as far as it may be remembered."""
         rest = self._rest
-        rest += text if rest else text.lstrip(b"\n")
-        while rest and rest[0] == _COMMENT:
-            end = rest.find(b"\n")
-            if end < 0:
-                del rest[1:]  # that it is one is all that need be known
+        if self._in_comment:
+            _, line_feed, text = text.partition(b"\n")
+            if not line_feed:
                 return
-            del rest[: end + 1]
-        if len(rest) - rest.endswith(b"\n") > self._max:
+            rest.pop()
+            self._in_comment = False
+        rest += self._less_comments(text if rest else text.lstrip(b"\n"), after_line=not rest or rest[-1] == _LF)
+        size = len(rest) - (2 if self._in_comment else rest.endswith(b"\n"))
+        if size > self._max:
             self._excess, self._excess_ends_line = True, rest.endswith(b"\n")
+            self._in_comment = False
             del rest[self._kept :]
+
+    def _less_comments(self, text: bytes, *, after_line: bool) -> bytes:
+        """Return what is no comment, and the colon of one that goes on; `after_line`: the text begins a line."""
+        if b":" not in text:  # only then no line can begin with one
+            return text
+        head, line_feed, lines = (b"", b"", text) if after_line else text.partition(b"\n")
+        kept = _COMMENTS.sub(b"", lines)
+        if len(kept) == len(lines):
+            return text
+        self._in_comment = lines[lines.rfind(b"\n") + 1 :].startswith(b":")
+        return (head + line_feed + kept if head or line_feed else kept.lstrip(b"\n")) + b":" * self._in_comment
 
     def _skip(self, text: bytes, frames: list[Frame]) -> bytes:
         """Throw away what belongs to a frame that is too large; what follows it."""
@@ -131,45 +149,43 @@ class FrameDecoder:
 
     def _frame(self, block: bytes) -> Frame | None:
         if block[:1] in (b"\n", b":", b""):
-            block = _without_head(block)
+            block = _bare(block)
             if not block:
                 return None
+        head, _, tail = block.partition(b"\n")
+        if head[:7] == b"event: " and tail[:6] == b"data: " and b"\n" not in tail and len(block) <= self._max:
+            return Frame(head[7:], tail[6:], block)
+        if b"\n:" in block:
+            block = _bare(block)
         if len(block) > self._max:
             return Frame(b"", b"", block[: self._kept], oversized=True)
-        head, _, tail = block.partition(b"\n")
-        if head[:7] == b"event: " and tail[:6] == b"data: " and b"\n" not in tail:
-            return Frame(head[7:], tail[6:], block)
         return self._frame_by_line(block)
 
     def _frame_by_line(self, block: bytes) -> Frame | None:
         """Do the same by the rules in full. Latin-1 is a letter for each byte, there and back."""
-        has_data = has_id = False
-        own_id = b""
+        has_data = False
+        own_id: bytes | None = None
         for line in block.split(b"\n"):
             field, _, value = line.partition(b":")
             has_data |= field == b"data"
-            if field == b"id":
-                has_id = True
-                own_id = own_id if b"\0" in value else value.removeprefix(b" ")
+            if field == b"id" and b"\0" not in value:
+                own_id = value.removeprefix(b" ")
             if field != b"retry" or _RETRY.fullmatch(line):
                 self._fields.decode(line.decode("latin-1"))
+        if own_id is not None:
+            self.last_event_id = own_id.decode(errors="replace")
         parsed = self._fields.decode("")
         if parsed is None:
             return None
-        if has_id:
-            self.last_event_id = parsed.id
         if parsed.retry is not None:
             self.retry_seconds = min(parsed.retry / 1000, _MOST_RETRY_SECONDS)
         if not has_data:
             return None
         names = _NAMES.findall(block)
         name = "" if not names or names[-1] in _NO_NAMES else parsed.event
-        return Frame(name.encode("latin-1"), parsed.data.encode("latin-1"), block, id=own_id)
+        return Frame(name.encode("latin-1"), parsed.data.encode("latin-1"), block, id=own_id or b"")
 
 
-def _without_head(block: bytes) -> bytes:
-    """Without the blank lines and comments that stand before a frame."""
-    block = block.lstrip(b"\n")
-    while block[:1] == b":":
-        block = block.partition(b"\n")[2]
-    return block
+def _bare(block: bytes) -> bytes:
+    """Return a frame without its comments and the blank lines around it."""
+    return _COMMENTS.sub(b"", block).strip(b"\n")

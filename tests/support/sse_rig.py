@@ -33,7 +33,7 @@ HASTY = StreamRules(
     tick=0.01,
     behind=0.01,
     latency=0.0,
-    reconnect=ReconnectRules(first=(0.01, 0.03), longest=0.1, limited=(0.2, 0.3)),
+    reconnect=ReconnectRules(first=(0.01, 0.03), longest=0.1, limited=(0.2, 0.3), retry=(0.01, 60.0)),
 )
 
 

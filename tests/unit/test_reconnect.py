@@ -14,12 +14,12 @@ from ingest.reconnect import MOST_OPENS, OPENS_SECONDS, Loss, OpenBudget, Patien
 IDLE = Loss(Cause.IDLE, "silent")
 
 
-def waits(loss: Loss, *, seed: int, floor: float = 0.0) -> Iterator[tuple[float, float]]:
+def waits(loss: Loss, *, seed: int, retry: float | None = None) -> Iterator[tuple[float, float]]:
     """How long the stream has been away, and its next wait, for ever: each attempt fails at once."""
     draw = random.Random(seed).uniform
     now, patience = 1000.0, Patience()
     while True:
-        wait, patience = patience.after(loss, now, floor, draw)
+        wait, patience = patience.after(loss, now, retry, draw)
         yield now - 1000.0, wait
         now += wait
 
@@ -70,10 +70,15 @@ def test_a_refusal_is_tried_again_ever_more_rarely() -> None:
     assert next(waits(Loss(Cause.UNAUTHORIZED, "403", 700.0), seed=1))[1] == 700
 
 
-def test_the_streams_own_wait_is_the_least() -> None:
-    """`retry:` never shortens a wait, and lengthens a shorter one."""
-    assert min(wait for _, wait in islice(waits(IDLE, seed=1, floor=4.5), 20)) == 4.5
-    assert next(waits(IDLE, seed=1, floor=0.001))[1] >= 1
+@pytest.mark.parametrize(("retry", "least"), [(0.001, 1), (4.5, 4.5), (20, 20), (60, 60), (3600, 60)])
+def test_the_streams_own_wait_is_where_waits_begin(retry: float, least: float) -> None:
+    """Between one and sixty seconds, no wait is shorter than `retry:`, and the longest is a minute all the same."""
+    for seed in range(20):
+        found = list(islice(waits(IDLE, seed=seed, retry=retry), 40))
+        assert all(least <= wait <= 60 for _, wait in found)
+        assert all(wait <= max(5, 1.5 * least) for away, wait in found if away < 60)
+        assert max(wait for _, wait in found) > max(30, least - 1)
+    assert next(waits(Loss(Cause.ERROR, "503", 2.0), seed=1, retry=retry))[1] >= least
 
 
 def test_a_host_is_not_asked_too_often() -> None:

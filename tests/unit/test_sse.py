@@ -130,6 +130,49 @@ def test_ids_and_waits_are_heeded() -> None:
     assert (decoder.last_event_id, decoder.retry_seconds) == ("", 3600.0)
 
 
+def test_an_id_with_nul_is_ignored_and_one_without_data_is_kept() -> None:
+    """WHATWG HTML §9.2.6: the first is no id at all, the second counts, also where it takes the last one back."""
+    decoder = FrameDecoder()
+    decoder.feed(b"id: a\0\n\n")
+    assert not decoder.last_event_id
+    decoder.feed("id: ä7\n\n".encode())
+    assert decoder.last_event_id == "ä7"
+    (found,) = decoder.feed(b"id: x\0y\ndata: b\n\n")
+    assert (found.id, decoder.last_event_id) == (b"", "ä7")
+    decoder.feed(b"id\n\n")
+    assert decoder.last_event_id == ""
+    fresh = FrameDecoder()
+    fresh.feed(b"id:\n\n")
+    assert fresh.last_event_id == ""
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_comments_do_not_count_to_the_bound(end: bytes, step: int) -> None:
+    """A frame of the largest size is one, however many comments stand in it; a byte more is still too much."""
+    for size, expected in (
+        (SMALL, (b"", b"x" * (SMALL - 6))),
+        (SMALL + 1, (b"(oversized)", b"data: " + b"x" * (SMALL - 6))),
+    ):
+        comments = (b": keep alive" + end) * 9
+        text = comments + b"data: " + b"x" * (size - 6) + end + comments + end + b"data: next" + end + end
+        cut = [text[start : start + step] for start in range(0, len(text), step)]
+        assert decoded(*cut, max_frame=SMALL) == [expected, (b"", b"next")]
+
+
+def test_comments_inside_a_frame_need_no_memory() -> None:
+    """Nor does one of them that never ends."""
+    decoder = FrameDecoder()
+    decoder.feed(b"data: a\n")
+    tracemalloc.start()
+    for _ in range(1000):
+        decoder.feed(b": keep alive\n:" + b"x" * 4096)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100_000
+    assert [shown(frame) for frame in decoder.feed(b"\ndata: b\n:\n\n")] == [(b"", b"a\nb")]
+
+
 def test_an_id_counts_when_its_frame_is_whole() -> None:
     """Of a frame that was cut off nothing is known, so it can be sent again."""
     decoder = FrameDecoder()

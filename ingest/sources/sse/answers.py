@@ -39,9 +39,9 @@ def judge(response: httpx.Response, now: datetime, said: str = "") -> Loss | Non
     if status != 200:
         of_request = 400 <= status < 500 and status not in _NOT_OF_REQUEST
         return Loss(Cause.ERROR, f"upstream answered {status}{because}", wait, of_request)
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != _EVENT_STREAM:
-        found = shown(media_type) or "no content type"
+    content_type = response.headers.get("content-type", "")
+    if _EVENT_STREAM not in {each.partition(";")[0].strip().lower() for each in content_type.split(",")}:
+        found = shown(content_type) or "no content type"
         return Loss(Cause.ERROR, f"upstream answered with {found}, not with {_EVENT_STREAM}")
     return None
 

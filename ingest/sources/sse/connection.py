@@ -36,7 +36,8 @@ class Wire:
 
     `clock` in seconds; `now` is the time of day; `on_byte` is told of each.
 
-    `idle_seconds` without a byte end a connection; making one takes `connect_seconds` at most.
+    `idle_seconds` without a byte end a connection; making one takes `connect_seconds` at most. What comes within
+    `greeting` seconds of an answer belongs to it.
     """
 
     origin: Origin
@@ -50,7 +51,13 @@ class Wire:
     clock: Callable[[], float]
     now: Callable[[], datetime]
     on_byte: Callable[[datetime], None]
+    greeting: float = 2.0
     thread: DecodingThread = field(default_factory=DecodingThread)
+
+    @property
+    def timeout(self) -> httpx.Timeout:
+        """Return what one request may take; there is no waiting for a pool."""
+        return httpx.Timeout(self.idle_seconds, connect=min(self.connect_seconds, self.idle_seconds), pool=None)
 
 
 class _Left(Exception):
@@ -70,6 +77,7 @@ class Connection:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.opened_at = float("inf")
         self.last_byte_at: datetime | None = None
+        self.fell_silent: bool | None = None  # whether it ended idle with nothing heard; None where it was never open
         self.listening: CoverageTracker | None = None
         self.tap: Tap | None = None
         self._given_id = last_event_id
@@ -77,6 +85,7 @@ class Connection:
         self._inflater: Inflater = Identity()
         self._chunked = False
         self._frames: list[Frame] = []
+        self._was_heard = False
         self._leaving = False
         self._task: asyncio.Task[object] | None = None
 
@@ -113,6 +122,7 @@ class Connection:
             if self.listening is not None and self.tap is not None:
                 self.listening.confirm(self.tap.reads)
                 self.listening.over(loss.cause)
+                self.fell_silent = loss.cause is Cause.IDLE and not self._was_heard
                 self._wire.recorder.wake()
             self.opened.cancel()
         return loss
@@ -136,7 +146,7 @@ class Connection:
         headers = request_headers(self.token, self._given_id)
         try:
             async with asyncio.timeout(wire.connect_seconds + wire.idle_seconds) as deadline:
-                async with wire.client.stream("GET", wire.url, headers=headers) as response:
+                async with wire.client.stream("GET", wire.url, headers=headers, timeout=wire.timeout) as response:
                     if (refused := await stream_refusal(response, self.token, wire.now())) is not None:
                         return refused
                     deadline.reschedule(None)
@@ -181,6 +191,7 @@ class Connection:
 
     def _heard(self) -> None:
         self.last_byte_at = self._wire.now()
+        self._was_heard = self._was_heard or self._wire.clock() - self.opened_at > self._wire.greeting
         self._wire.on_byte(self.last_byte_at)
 
     async def _before_waiting(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -17,7 +18,8 @@ from ingest.sources.sse.inflate import inflater_for
 
 _EXPLANATION_BYTES = 4096
 _EXPLANATION_SECONDS = 2.0
-_MAX_ID_CHARACTERS = 1024
+_MAX_ID_BYTES = 1024
+_SENDABLE = re.compile(rb"[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?")  # RFC 9110 §5.5: a field's value
 
 
 def make_client(connect_seconds: float, idle_seconds: float) -> httpx.AsyncClient:
@@ -52,9 +54,9 @@ def request_headers(token: str | None, last_event_id: str | None) -> Mapping[byt
     headers = {b"Accept": b"text/event-stream", b"Accept-Encoding": b"identity", b"Cache-Control": b"no-store"}
     if token is not None:
         headers[b"Authorization"] = b"Bearer " + token.encode()
-    last = last_event_id
-    if last and last.isprintable() and last == last.strip() and len(last) <= _MAX_ID_CHARACTERS:
-        headers[b"Last-Event-ID"] = last.encode("latin-1")
+    last = (last_event_id or "").encode()  # WHATWG HTML §9.2.3: UTF-8
+    if last and len(last) <= _MAX_ID_BYTES and _SENDABLE.fullmatch(last):
+        headers[b"Last-Event-ID"] = last
     return headers
 
 

@@ -26,4 +26,6 @@ class StreamRules:
     frozen: float = 5.0  # a tick that is so late: upstream may have given up on what it had for us
     behind: float = 0.2  # within which upstream, once it was stopped by a backlog, goes on
     latency: float = 0.25  # what upstream has sent, and the network not delivered, when we look
+    patient: float = 75.0  # without a byte, where keep-alives come once a minute
+    greeting: float = 2.0  # what comes so soon behind the answer is no keep-alive
     reconnect: ReconnectRules = field(default_factory=ReconnectRules)

@@ -18,6 +18,7 @@ from ingest.source_health import StreamState
 from ingest.sources.sse.connection import Connection, Wire
 from ingest.sources.sse.rules import StreamRules
 
+_SILENCES = 2  # so often in a row a connection ended idle on which nothing was heard
 _REFUSALS_OF_ID = 4  # 401, 403 or 404 so often in a row may be meant for the id
 
 log = structlog.get_logger(__name__)
@@ -71,6 +72,8 @@ class Stream:
         self._replace_at = float("inf")  # by age
         self._refused_token: str | None = None
         self._refused_id: str | None = None
+        self._retry: float | None = None  # the last one that upstream said
+        self._silences = 0  # connections in a row of which nothing was heard but the answer
         self._state = StreamState(number, "connecting", wire.now())
 
     @property
@@ -137,16 +140,31 @@ class Stream:
             last_event_id = None
         token = None if self._token is None else self._token()
         self._state = self.state  # with the last byte of the connection that now was
-        connection = self._last = Connection(self._number, self._wire, token, last_event_id)
+        connection = self._last = Connection(self._number, self._patient_wire(), token, last_event_id)
         self._live.add(connection)
         task = tasks.create_task(connection.run())
         task.add_done_callback(lambda _: self._over(connection))
         return _Attempt(connection, task)
 
+    def _patient_wire(self) -> Wire:
+        """Return the wire, patient where upstream says nothing for longer than we wait: once a minute, perhaps.
+
+        Older pages of Particle's name that for its keep-alives.
+        """
+        patient = self._rules.patient
+        if self._silences >= _SILENCES and self._wire.idle_seconds < patient:
+            log.warning("stream_idle_longer", source=self._wire.origin.source, stream=self._number, seconds=patient)
+            self._wire = replace(self._wire, idle_seconds=patient)
+        return self._wire
+
     def _over(self, connection: Connection) -> None:
+        """Take note of what a connection that is over has said of the next one."""
         self._live.discard(connection)
         self._opens.closed(self._host)
-
+        if connection.decoder.retry_seconds is not None:
+            self._retry = connection.decoder.retry_seconds
+        if connection.fell_silent is not None:
+            self._silences = self._silences + 1 if connection.fell_silent else 0
     async def _attend(self, attempt: _Attempt, tasks: asyncio.TaskGroup) -> Loss:
         """Stay with a connection, and with those that replace it, until there is none left."""
         await attempt.decided()
@@ -208,8 +226,8 @@ class Stream:
         self._last = old.connection
         self._refused_token = new.connection.token
         now, least = self._wire.clock(), self._rules.reconnect.longest
-        wait, self._patience_with_successor = self._patience_with_successor.after(loss, now, least, self._draw)
-        self._replace_at = now + wait
+        wait, self._patience_with_successor = self._patience_with_successor.after(loss, now, None, self._draw)
+        self._replace_at = now + max(wait, least)
         self._doubt_id(new.connection, loss, self._patience_with_successor)
         log.warning(
             "stream_not_replaced",
@@ -221,8 +239,7 @@ class Stream:
 
     async def _recover(self, loss: Loss) -> None:
         """Wait as the loss asks for."""
-        floor = 0.0 if self._last is None else self._last.decoder.retry_seconds or 0.0
-        wait, self._patience = self._patience.after(loss, self._wire.clock(), floor, self._draw)
+        wait, self._patience = self._patience.after(loss, self._wire.clock(), self._retry, self._draw)
         if self._last is not None:
             self._doubt_id(self._last, loss, self._patience)
         if loss.cause is Cause.UNAUTHORIZED:

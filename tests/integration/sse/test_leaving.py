@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingest.event import Cause
 from ingest.reconnect import ReconnectRules
 from tests.support.sse_rig import SseRig, Token, hasty, sse_rig
-from tests.support.sse_upstream import CHUNKED, PLAIN, SseUpstream, an_answer, frame
+from tests.support.sse_upstream import CHUNKED, PLAIN, Request, SseUpstream, an_answer, frame
 
 
 async def test_a_stream_without_a_word_is_dead(upstream: SseUpstream) -> None:
@@ -79,15 +81,41 @@ async def test_a_reset_proves_nothing(upstream: SseUpstream, rig: SseRig) -> Non
 
 
 async def test_ids_and_waits_of_the_stream_are_honoured(upstream: SseUpstream, rig: SseRig) -> None:
-    """`retry:` is the least wait, and the last id is sent, also after connections that gave none."""
-    await (await upstream.channel()).say(b"retry: 150\nid: a\xc3\xa47\n" + frame("temp"))
+    """`retry:` is the least wait also behind a 503; the last id is sent in UTF-8, also after connections without."""
+    await (await upstream.channel()).say("retry: 150\nid: Ä\U0001f321\n".encode() + frame("temp"))
     await rig.until(lambda: rig.names)
+    upstream.answers.append(an_answer("503 Busy"))
     ended = asyncio.get_running_loop().time()
     await upstream.channels[0].finish()
     await (await upstream.channel(2)).finish()
     await upstream.channel(3)
-    assert upstream.requests[1].at - ended >= 0.145
-    assert [request.headers.get("last-event-id") for request in upstream.requests] == [None, "aÃ¤7", "aÃ¤7"]
+    asked = [ended, *(request.at for request in upstream.requests[1:])]
+    assert all(later - earlier >= 0.145 for earlier, later in pairwise(asked))
+    assert [_id_sent(request) for request in upstream.requests] == [None, *["Ä\U0001f321"] * 3]
+
+
+def _id_sent(request: Request) -> str | None:
+    sent = request.headers.get("last-event-id")
+    return None if sent is None else sent.encode("latin-1").decode()
+
+
+async def test_an_upstream_of_one_byte_a_minute_is_waited_for(upstream: SseUpstream) -> None:
+    """After two connections in a row that said nothing but their greeting the wait is longer; that is logged once."""
+    rules = hasty(upstream.url, idle=0.2)
+    rules = replace(rules, stream=replace(rules.stream, patient=30.0))
+    with capture_logs() as logged:
+        async with sse_rig(rules) as rig:
+            heard = await upstream.channel(1)
+            for _ in range(4):  # it is heard until long after its greeting
+                await asyncio.sleep(0.05)
+                await heard.say(b"\n")
+            for number in (2, 3, 4):
+                await (await upstream.channel(number)).say(b":ok\n\n")
+            await asyncio.sleep(0.6)
+            await upstream.channels[3].event("temp", 1)
+            await rig.until(lambda: rig.numbers == [1])
+            assert len(upstream.requests) == 4
+    assert [line["seconds"] for line in logged if line["event"] == "stream_idle_longer"] == [30.0]
 
 
 async def test_a_new_token_is_taken_up_without_a_gap(upstream: SseUpstream, tmp_path: Path) -> None:

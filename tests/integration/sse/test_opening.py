@@ -80,6 +80,22 @@ async def test_a_token_that_no_header_can_carry_is_not_sent(upstream: SseUpstrea
         assert not upstream.requests
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "Text/Event-Stream; charset=utf-8; x=y",
+        "text/event-stream, text/event-stream",
+        "text/plain,text/event-stream;q=1",
+    ],
+)
+async def test_a_content_type_may_have_parameters_or_be_a_list(upstream: SseUpstream, content_type: str) -> None:
+    """A proxy that adds its own does not cost the stream."""
+    upstream.head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n".encode()
+    async with sse_rig(hasty(upstream.url)) as rig:
+        await (await upstream.channel()).event("temp")
+        await rig.until(lambda: rig.names == ["temp"])
+
+
 @pytest.mark.parametrize("wish", ["600", "date"])
 async def test_retry_after_takes_the_place_of_the_wait(upstream: SseUpstream, wish: str) -> None:
     """As seconds or as a date; the state says when upstream is asked again."""
