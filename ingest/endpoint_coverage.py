@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 
 from ingest.errors import IntervalLost, StoreUnavailable
 from ingest.event import Cause, Origin
 from ingest.protocols import Coverage
+from ingest.times import elapsed
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +28,7 @@ class EndpointCoverageRules:
 class EndpointCoverage:
     """One interval of coverage, opened, extended and ended.
 
-    It looks at two clocks: a stopped process sees the time it lost on the monotonic one (seconds), a suspended
-    machine only on the wall clock.
+    `clock` counts seconds, also while the machine sleeps; nobody sets it, as the time of day is set.
     """
 
     def __init__(
@@ -37,16 +36,14 @@ class EndpointCoverage:
         coverage: Coverage,
         origin: Origin,
         rules: EndpointCoverageRules,
-        clock: Callable[[], datetime],
-        monotonic: Callable[[], float],
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self._coverage = coverage
         self._origin = origin
         self._rules = rules
         self._clock = clock
-        self._monotonic = monotonic
         self._interval: int | None = None
-        self._extended_at = (clock(), monotonic())
+        self._extended_at = clock()
         self._was_suspended = False
         self._stopped = False
         self._turn = asyncio.Lock()
@@ -67,7 +64,7 @@ class EndpointCoverage:
     async def stop(self) -> None:
         """Record that the endpoint listens no more, on purpose; give up where that takes too long."""
         self._stopped = True
-        silent = self._seconds_since(self._extended_at)  # long, where the process was suspended until just now
+        silent = self._clock() - self._extended_at  # long, where the process was suspended until just now
         try:
             async with asyncio.timeout(self._rules.stop), self._turn:
                 await self._end(Cause.STOPPED, silent if silent > self._rules.suspended else 0.0)
@@ -78,9 +75,9 @@ class EndpointCoverage:
         if self._stopped:
             return
         if self._was_suspended:
-            await self._end(Cause.DOWN, ago=self._seconds_since(self._extended_at))
+            await self._end(Cause.DOWN, ago=self._clock() - self._extended_at)
             self._was_suspended = False
-        looked_at = self._clock(), self._monotonic()
+        looked_at = self._clock()
         if self._interval is not None:
             try:
                 await self._coverage.extend(self._interval)
@@ -107,12 +104,8 @@ class EndpointCoverage:
 
     async def _rest(self) -> None:
         """Wait; if that took far longer than asked, nobody can have listened meanwhile."""
-        before = self._clock(), self._monotonic()
+        before = self._clock()
         await asyncio.sleep(self._rules.extend)
-        if self._seconds_since(before) > self._rules.extend + self._rules.suspended:
-            log.warning("suspended", source=self._origin.source, seconds=round(self._seconds_since(before), 1))
+        if (slept := self._clock() - before) > self._rules.extend + self._rules.suspended:
+            log.warning("suspended", source=self._origin.source, seconds=round(slept, 1))
             self._was_suspended = True
-
-    def _seconds_since(self, before: tuple[datetime, float]) -> float:
-        clock, monotonic = before
-        return max((self._clock() - clock).total_seconds(), self._monotonic() - monotonic)

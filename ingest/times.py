@@ -28,7 +28,8 @@ _NUMBER = re.compile(r"(-?)(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,2}))?", 
 # What a number counts, as a share of a second, and below what, were it seconds, in nanoseconds: seconds end in the year
 # 5138, and so do milliseconds and microseconds after them; nanoseconds end with 64 bits.
 _UNITS = ((1, 10**20), (10**3, 10**23), (10**6, 10**26), (10**9, 2**63 * 10**9))
-_elapsed = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+# Linux stops CLOCK_MONOTONIC while the machine sleeps; where there is no CLOCK_BOOTTIME (macOS, BSD) it goes on.
+_elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def elapsed() -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -147,9 +146,7 @@ async def test_a_stream_goes_on_with_another_interval(database: Database) -> Non
 async def test_an_endpoint_goes_on_with_another_interval(database: Database) -> None:
     """Its record is begun anew and ended by the stop, whichever of the two meets the copy."""
     await take_copy(database)
-    attendance = EndpointCoverage(
-        SqlCoverage(database), FLEET, EndpointCoverageRules(extend=0.01), lambda: datetime.now(UTC), elapsed
-    )
+    attendance = EndpointCoverage(SqlCoverage(database), FLEET, EndpointCoverageRules(extend=0.01))
     attending = asyncio.create_task(attendance.run())
     try:
         await until_written(database, False)

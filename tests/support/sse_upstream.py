@@ -55,6 +55,10 @@ class Channel:
         self._writer.write(data)
         await self._writer.drain()
 
+    def write(self, data: bytes) -> None:
+        """Bytes of the stream, as one chunk, which are in the kernel when this returns."""
+        self._writer.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
     async def say(self, data: bytes) -> None:
         """Bytes of the stream, as one chunk."""
         await self.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)

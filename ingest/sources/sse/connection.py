@@ -52,6 +52,7 @@ class Wire:
     now: Callable[[], datetime]
     on_byte: Callable[[datetime], None]
     greeting: float = 2.0
+    on_end: Callable[[], None] = lambda: None  # before a connection is judged
     thread: DecodingThread = field(default_factory=DecodingThread)
 
     @property
@@ -120,6 +121,7 @@ class Connection:
             loss = Loss(Cause.ERROR, f"the attempt failed ({type(error).__name__})")
         finally:
             if self.listening is not None and self.tap is not None:
+                self._wire.on_end()
                 self.listening.confirm(self.tap.reads)
                 self.listening.over(loss.cause)
                 self.fell_silent = loss.cause is Cause.IDLE and not self._was_heard

@@ -79,6 +79,7 @@ class CoverageTracker:
         self._proofs: deque[_Look] = deque()  # a byte has: they wait for their batches
         self._holds = 0
         self._span_holds = 0
+        self._hold_cause = Cause.OVERFLOW
         self._held_at = float("-inf")
         self._waited = 0.0
 
@@ -114,7 +115,7 @@ class CoverageTracker:
         while proofs and self._is_lost(proofs[-1]):
             proofs.pop()
         if self.is_over and not proofs and self.spans and self.spans[-1].cause is None:
-            self.spans[-1].cause = Cause.OVERFLOW if self.held else self._cause
+            self.spans[-1].cause = self._hold_cause if self.held else self._cause
 
     def waited(self, seconds: float, at: float) -> None:
         """Offering took so long. Waits add up until the reader has caught up, for upstream's buffers fill all along."""
@@ -123,8 +124,10 @@ class CoverageTracker:
             if self._waited > HELD_SECONDS:
                 self.hold(at)
 
-    def hold(self, at: float) -> None:
-        """Reading was held until `at`."""
+    def hold(self, at: float, cause: Cause = Cause.OVERFLOW) -> None:
+        """Reading was held until `at`; of several in a row the first is the cause."""
+        if not self.held:
+            self._hold_cause = cause
         self._holds += 1
         self._held_at = at
         self._waited = 0.0
@@ -163,7 +166,7 @@ class CoverageTracker:
     def _prove(self, look: _Look) -> None:
         span = self.spans[-1]
         if look.holds > self._span_holds:
-            span.cause = Cause.OVERFLOW
+            span.cause = self._hold_cause
             self._span_holds = look.holds
             self.spans.append(Span(began=look.at, proven=look.at))
         else:

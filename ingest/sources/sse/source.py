@@ -176,6 +176,7 @@ class SseSource:
             clock=self._clock,
             now=self._now,
             on_byte=self._intake.heard,
+            on_end=self._watch.wake,
             greeting=min(self._rules.stream.greeting, self._rules.idle / 2),
         )
 

@@ -12,8 +12,12 @@ from fcntl import ioctl
 from termios import FIONREAD
 from typing import Any, Protocol
 
+import httpcore
+
 BEHIND_BYTES = 64 * 1024  # a smaller backlog fits into any receive buffer: upstream was never stopped
 
+_LATE_SECONDS = 0.05  # a timer that is later than this: the process was suspended, or busy
+_ONCE_MORE_SECONDS = 1.0  # for bytes that have come already
 _TAIL_BYTES = 64
 # The size of an HTTP chunk whose bytes are to come (RFC 9112 §7.1). Behind a frame's end stands an empty line.
 _CHUNK_SIZE = re.compile(rb"(?:\A|\n)[0-9A-Fa-f]+[^\r\n]*\r?\n?\Z")
@@ -64,7 +68,7 @@ class Tap:
             self.behind_at = self._clock()
         self.waiting = True
         try:
-            chunk = await self._read(max_bytes, timeout)
+            chunk = await self._read_unless_silent(max_bytes, timeout)
         finally:
             self.waiting = False
         self._tail = chunk[-_TAIL_BYTES:] if len(chunk) >= _TAIL_BYTES else (self._tail + chunk)[-_TAIL_BYTES:]
@@ -74,6 +78,17 @@ class Tap:
         else:
             self.ended = True
         return chunk
+
+    async def _read_unless_silent(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        """Read; where a timeout comes late, nobody ran when bytes may have come, and what lies there is read first."""
+        while True:
+            asked = self._clock()
+            try:
+                return await self._read(max_bytes, timeout)
+            except httpcore.ReadTimeout:
+                if timeout is None or self._clock() - asked <= timeout + _LATE_SECONDS:
+                    raise
+                timeout = min(timeout, _ONCE_MORE_SECONDS)
 
     def behind(self, at: float) -> None:
         """Note that there may have been a backlog until `at`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from ingest.event import Cause
 from ingest.sources.sse.connection import Connection
 from ingest.sources.sse.rules import StreamRules
 
@@ -22,22 +23,28 @@ class Watch:
         self._connections = connections
         self._rules = rules
         self._clock = clock
+        self._due = float("inf")
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            due = self._clock() + self._rules.tick
+            self._due = self._clock() + self._rules.tick
             await asyncio.sleep(self._rules.tick)
-            now = self._clock()
-            if now - due > self._rules.frozen:
-                self.thaw(now)
+            self.wake()
             await self.look()
 
+    def wake(self) -> None:
+        """Note it where the process was frozen until now. A connection that ends asks too: it may be first to run."""
+        now = self._clock()
+        if now - self._due > self._rules.frozen:
+            self._due = now
+            self.thaw(now)
+
     def thaw(self, now: float) -> None:
-        """Note that the process was frozen until now."""
+        """Note that the process was frozen until now: upstream may have given up on what it had for us."""
         for connection in self._connections():
             if connection.listening is not None and connection.tap is not None:
-                connection.listening.hold(now)
+                connection.listening.hold(now, Cause.DOWN)
                 connection.tap.behind(now)
 
     async def look(self) -> None:

@@ -7,7 +7,6 @@ be the cost.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from ingest.sources.webhook.answers import ANSWERS, Answer, unauthorized
 from ingest.sources.webhook.body_decoder import BodyDecoder, Decoded, UnknownEncoding
 from ingest.sources.webhook.credentials import Credentials, KeyRefresher
 from ingest.sources.webhook.unfinished import NoRoom, UnfinishedBodies, UnfinishedBody
+from ingest.times import elapsed
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -82,7 +82,7 @@ class WebhookSource:
         coverage: Coverage,
         metrics: Metrics,
         clock: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
+        seconds: Callable[[], float] = elapsed,
         upkeep: KeyRefresher | None = None,
     ) -> None:
         self._origin = origin
@@ -95,7 +95,7 @@ class WebhookSource:
         self._thread = thread
         self._most_bytes = min(rules.max_body, bodies.max_bytes)
         self._little = min(self._most_bytes, AT_ONCE_BYTES)
-        self._attendance = EndpointCoverage(coverage, origin, rules.attendance, clock, monotonic)
+        self._attendance = EndpointCoverage(coverage, origin, rules.attendance, seconds)
         self._metrics = metrics
         self._clock = clock
         self._paused = False

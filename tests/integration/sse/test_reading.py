@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from dataclasses import replace
 
@@ -187,13 +188,36 @@ async def test_upstream_that_was_stopped_is_given_time_to_catch_up(upstream: Sse
 
 
 async def test_a_frozen_process_may_have_missed_something(upstream: SseUpstream, rig: SseRig) -> None:
-    """A stop of the whole process is as if reading had been held."""
+    """A stop of the whole process is as if reading had been held, and is called down."""
     channel = await upstream.channel()
     await rig.until_up()
     await rig.until_proven(channel.say, lambda: rig.has_proven)
     frozen_from = rig.clock()
     rig.clock.ahead += 60
-    await rig.until_proven(channel.say, lambda: rig.coverage.causes == [Cause.OVERFLOW, None])
+    await rig.until_proven(channel.say, lambda: rig.coverage.causes == [Cause.DOWN, None])
     before, after = rig.coverage.intervals
     assert before.until <= frozen_from
     assert after.since >= frozen_from + 60
+
+
+@pytest.mark.parametrize("sent", ["events", "events and the end", "nothing"])
+async def test_what_lay_in_the_kernel_is_whole(upstream: SseUpstream, sent: str) -> None:
+    """After a suspension of more than the idle timeout it is stored before the stream is judged, and that was down."""
+    rules = hasty(upstream.url, idle=0.3)
+    async with sse_rig(replace(rules, stream=replace(rules.stream, frozen=0.3))) as rig:
+        channel = await upstream.channel()
+        await rig.until_up()
+        await rig.until_proven(channel.say, lambda: rig.has_proven)
+        if sent != "nothing":
+            channel.write(frame("temp", 1) + frame("temp", 2))
+        if sent == "events and the end":
+            channel.close()
+        time.sleep(1.0)  # noqa: ASYNC251 - nothing runs meanwhile, as in a process that is suspended
+        if sent == "events":
+            await rig.until(lambda: rig.numbers == [1, 2])
+            await rig.until_proven(channel.say, lambda: rig.coverage.causes == [Cause.DOWN, None])
+            assert len(upstream.requests) == 1
+        else:
+            await rig.until(lambda: rig.coverage.causes[0] is Cause.DOWN)
+            await upstream.channel(2)
+            assert rig.numbers == ([1, 2] if sent == "events and the end" else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -40,7 +39,7 @@ class TcpSource:
         self._format = format_
         self._intake = intake
         self._clock = clock
-        self._coverage = EndpointCoverage(coverage, origin, rules or EndpointCoverageRules(), clock, time.monotonic)
+        self._coverage = EndpointCoverage(coverage, origin, rules or EndpointCoverageRules())
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
         self._reading: set[asyncio.Task[None]] = set()
