@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from app.times import time_of, utc_now
 from ingest.delivery import FailureCause
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
-from ingest.times import parse_rfc3339
 from storage.engine import Database
 from storage.queries.events import EventFilter
 from storage.queries.handlers import handler_exists
@@ -25,8 +25,8 @@ _PLUS_READ_AS_SPACE = re.compile(r"(?<=\d) (?=\d\d:?\d\d\Z)")
 
 
 def _instant(text: object) -> datetime | None:
-    """Parse a time in RFC 3339. In a query + means a space: an offset that was not percent-encoded is understood."""
-    return None if text is None else parse_rfc3339(_PLUS_READ_AS_SPACE.sub("+", str(text))).at
+    """Parse a time. In a query + means a space: an offset that was not percent-encoded is understood."""
+    return None if text is None else time_of(_PLUS_READ_AS_SPACE.sub("+", str(text)), utc_now())
 
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)  # a misspelt filter must not answer with everything
@@ -63,8 +63,10 @@ class EventQuery(BaseModel):
     ] = None
     name: Annotated[Text | None, Field(description="prefix of the event's name", examples=["spark/"])] = None
     source: Annotated[Text | None, Field(description="label of the source that stored it")] = None
-    since: Annotated[Time | None, Field(description="published at or after this time (RFC 3339)")] = None
-    until: Annotated[Time | None, Field(description="published before this time (RFC 3339)")] = None
+    since: Annotated[
+        Time | None, Field(description="published at or after this time: RFC 3339, or `2h`, `3d` for that long ago")
+    ] = None
+    until: Annotated[Time | None, Field(description="published before this time: RFC 3339, or `2h`, `3d` ago")] = None
     limit: Limit = 100
     after: Annotated[
         Position, Field(description="events behind this position: `last` or `next` of the page before")

@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from app.api.parameters import body_of
+from app.times import time_of, utc_now
 from ingest import event_json
 from ingest.delivery import FailureCause
 from ingest.settings.quantities import parse_rate
-from ingest.times import parse_rfc3339
 from storage.dead_letters import Chosen
 
 
@@ -35,12 +35,12 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     rate: str | None = None
 
 
-_TIME = {"type": "string", "format": "date-time"}
+_TIME = {"type": "string"}
 _PROPERTIES = {
     "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}, "description": "of their events"},
     "cause": {"type": "string", "enum": [*FailureCause], "description": "by which the last attempt failed"},
-    "since": {**_TIME, "description": "failed first at or after it (RFC 3339)"},
-    "until": {**_TIME, "description": "failed first before it (RFC 3339)"},
+    "since": {**_TIME, "description": "failed first at or after it: RFC 3339, or `2h`, `3d` ago"},
+    "until": {**_TIME, "description": "failed first before it: RFC 3339, or `2h`, `3d` ago"},
     "all": {"const": True, "description": "all of the handler's; goes with nothing but a rate"},
     "rate": {
         "type": "string",
@@ -51,7 +51,7 @@ _PROPERTIES = {
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "all": {"all": True},
     "some": {"ids": [str(event_json.EXAMPLE.id)]},
-    "slowly": {"cause": "timeout", "since": "2026-07-28T16:00:00Z", "rate": "50/s"},
+    "slowly": {"cause": "timeout", "since": "2h", "rate": "50/s"},
 }
 DESCRIPTION = {
     "required": True,
@@ -101,7 +101,7 @@ async def redrive_of(request: Request) -> Redrive:
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_rfc3339(text).at
+    return None if text is None else time_of(text, utc_now())
 
 
 def _invalid(message: str) -> RequestValidationError:

@@ -16,6 +16,7 @@ from app.cli import commands
 from app.cli.faults import report, without_secrets
 from app.cli.output import hint
 
+_HELP = {"help_option_names": ["-h", "--help"]}
 _INTERRUPTED = 130  # what shells make of SIGINT
 
 
@@ -53,10 +54,10 @@ def _fill_standard_descriptors() -> None:
 
 def make_app() -> typer.Typer:
     """The commands under their names; help and errors are plain text."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(context_settings=_HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(help="Take device events in, store each once, and hand them on.")(_root)
     for command in commands.COMMANDS:
-        app.command()(command)
+        app.command(context_settings=_HELP)(command)
     return app
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.times import parse_rfc3339
+from app.times import time_of, utc_now
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -39,23 +39,9 @@ def store_settings_of(config: Path | None) -> Settings:
 def parse_time(text: str) -> datetime:
     """The aware time of an option's value, by this machine's clock. Raises BadParameter."""
     try:
-        return time_of(text, datetime.now(UTC))
+        return time_of(text, utc_now())
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def time_of(text: str, now: datetime) -> datetime:
-    """An RFC 3339 time, or a duration before `now` such as "30m", "2h" or "3d". Raises ValueError."""
-    from ingest.settings.quantities import parse_duration
-
-    try:
-        return now - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        return parse_rfc3339(text).at
-    except ValueError:
-        raise ValueError('expected a time such as "2026-07-28T16:53:05Z", or "2h", "3d" for that long ago') from None
 
 
 def rate_of(text: str) -> float:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.visible import visible, visible_lines
 
-# Where nobody looks, no column is cut off: the table goes to a file or to grep.
-_UNBOUNDED_COLUMNS = 1000
-_LONGEST_CELL = 200
+_LONGEST_CELL = 200  # at a terminal
+_ERRORS = ("error", "last error")  # the headings of columns that are never cut
 _GAP = 2
 _LAST_AT_LEAST = 24
 
@@ -26,9 +26,9 @@ _LAST_AT_LEAST = 24
 Column = str | tuple[str, Callable[[Any], object]]
 
 
-def show_json(document: Mapping[str, Any]) -> None:
+def show_json(document: object, *, indent: int | None = 2) -> None:
     """Print a document, which may hold structs, in ASCII: no terminal and no locale can stumble over it."""
-    show(json.dumps(msgspec.to_builtins(document), indent=2).replace("\x7f", "\\u007f"))
+    show(json.dumps(msgspec.to_builtins(document), indent=indent).replace("\x7f", "\\u007f"))
 
 
 def show_rows(columns: Sequence[Column], rows: Sequence[object], *, empty: str) -> None:
@@ -41,27 +41,53 @@ def show_rows(columns: Sequence[Column], rows: Sequence[object], *, empty: str) 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Print rows in columns, or the sentence `empty`. None is an empty cell; numbers are aligned to the right.
 
-    Only the last column is ever cut, and only where a terminal is too narrow; a very narrow one wraps the lines.
+    Off a terminal nothing is ever cut. On one only the last column is, where that is too narrow, and an error never: it
+    takes as many lines as it needs.
     """
-    cells = [[_cell(value) for value in row] for row in rows]
-    if not cells:
+    table = [list(row) for row in rows]
+    if not table:
         show(empty)
-        return
-    table = Table(
-        box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="" if os.environ.get("NO_COLOR") else "bold"
-    )
+    elif sys.stdout.isatty():
+        _write("\n".join(_fitting_lines(headings, table)))  # with its own colours
+    else:
+        _write("\n".join(_whole_lines(headings, table)))
+
+
+def _whole_lines(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """Yield the heading and a line for each row; columns are as wide as their widest cell."""
+    lines = [headings, *([_text(value) for value in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    numbers = [any(_is_number(value) for value in column) for column in zip(*rows, strict=True)]
+    for number, line in enumerate(lines):
+        cells = []
+        for text, width, right in zip(line, widths, numbers, strict=True):
+            blank = " " * (width - cell_len(text))
+            cells.append(blank + text if right and number else text + blank)
+        yield (" " * _GAP).join(cells).rstrip()
+
+
+def _fitting_lines(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Return the lines for the terminal; one that is very narrow wraps them."""
+    is_error = headings[-1] in _ERRORS
+    cells = [[_cell(value) for value in row] for row in rows]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="" if _colourless() else "bold")
     for heading in headings[:-1]:
         table.add_column(heading, no_wrap=True)
     table.add_column(headings[-1])
-    for row in cells:
-        table.add_row(*row)
+    for row, values in zip(cells, rows, strict=True):
+        *others, last = row
+        table.add_row(*others, Text(_text(values[-1]), overflow="fold", no_wrap=False) if is_error else last)
     console = Console()
     columns = list(zip(map(Text, headings), *cells, strict=True))
     uncut = sum(max(cell.cell_len for cell in column) + _GAP for column in columns[:-1])
-    console.width = max(console.width if sys.stdout.isatty() else _UNBOUNDED_COLUMNS, uncut + _LAST_AT_LEAST)
+    console.width = max(console.width, uncut + _LAST_AT_LEAST)
     with console.capture() as rendered:
         console.print(table)
-    _write("\n".join(line.rstrip() for line in rendered.get().splitlines()))  # with its own colours
+    return [line.rstrip() for line in rendered.get().splitlines()]
+
+
+def _colourless() -> bool:
+    return bool(os.environ.get("NO_COLOR"))  # https://no-color.org
 
 
 def show(text: str) -> None:
@@ -89,9 +115,16 @@ def _content(column: Column, row: object) -> object:
     return round(value, 1) if isinstance(value, float) else value
 
 
+def _text(value: object) -> str:
+    return "" if value is None else visible(str(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _cell(value: object) -> Text:
     """Return plain text, never markup: what a device sends is shown, not obeyed."""
     text = "" if value is None else str(value)
     shown = visible(text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…")
-    number = isinstance(value, int | float)
-    return Text(shown, justify="right" if number else "left", no_wrap=True, overflow="ellipsis")
+    return Text(shown, justify="right" if _is_number(value) else "left", no_wrap=True, overflow="ellipsis")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from ingest.event_json import EventJson
     from storage.gaps import SourceKey
-    from storage.queries.handlers import HandlerRow
     from storage.queries.rejects import RejectRow
     from storage.queries.sources import ConfiguredSource, StoredSource
 
@@ -34,6 +34,12 @@ def events(
     until: Until = None,
     limit: Limit = 100,
     after: After = None,
+    id_: Annotated[
+        UUID | None, typer.Option("--id", metavar="ID", help="This one alone, with what became of it at each handler.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with new ones as they are committed, until Ctrl+C.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
     debug: Debug = False,
@@ -43,20 +49,33 @@ def events(
     \b
     Example:
       headrace events --device e00fce682e79a004f1e69a2b --name spark/ --since 2h
+      headrace events --follow --name alarm/
+      headrace events --id 0199f3a2-7c11-8b52-9f0e-3c5a7d1e2f40
     """
     from app.cli.listing import Asked, show_page
     from storage.queries.events import EventFilter, events_page
 
     wanted = EventFilter(product, device, name, source, since, until)
-    show_page(
-        store_settings_of(config),
-        "events",
-        Asked(after, limit),
-        lambda connection, span: events_page(connection, wanted, span),
-        ("position", "published_at", "source", "device", "name", ("data", _data)),
-        empty="There are no such events.",
-        as_json=as_json,
-    )
+    if id_ is not None:
+        if follow or after is not None or wanted != EventFilter():
+            raise typer.BadParameter("names one event, and goes with no filter", param_hint="--id")
+        from app.cli.one_event import show_event
+
+        show_event(store_settings_of(config), id_, as_json=as_json)
+    elif follow:
+        from app.cli.following import follow_events
+
+        follow_events(store_settings_of(config), wanted, after, as_json=as_json)
+    else:
+        show_page(
+            store_settings_of(config),
+            "events",
+            Asked(after, limit),
+            lambda connection, span: events_page(connection, wanted, span),
+            ("position", "published_at", "source", "device", "name", ("data", shown_data)),
+            empty="There are no such events.",
+            as_json=as_json,
+        )
 
 
 def gaps(
@@ -138,7 +157,7 @@ def sources(as_json: Json = False, config: Config = None, debug: Debug = False) 
     rows = read(settings, stored_sources, _configured_sources(settings))
     counts: list[Column] = [(name, _count(name)) for name in ("stored", "duplicate", "rejected", "ignored", "expired")]
     columns: tuple[Column, ...] = (
-        *("source", "mode", ("product", lambda row: row.product or "(gone)"), "state", "since"),
+        *("source", "mode", ("product", lambda row: row.product or "(gone)"), ("state", _state), "since"),
         *(("streams", _streams), "covered_until", *counts, ("last counted minute", attrgetter("last_minute"))),
     )
     show_all("sources", rows, columns, empty="There are no sources.", as_json=as_json)
@@ -152,21 +171,26 @@ def handlers(as_json: Json = False, config: Config = None, debug: Debug = False)
       headrace handlers --json
     """
     from app.cli.listing import read, show_all
+    from app.cli.output import hint
     from storage.queries.handlers import handler_rows
 
     settings = store_settings_of(config)
-    rows = [_configured(row, settings) for row in read(settings, handler_rows)]
+    rows = read(settings, handler_rows)
     columns = (
         *("handler", "state", "position", "head", ("lag", attrgetter("lag_events"))),
         *(("lag s", attrgetter("lag_seconds")), "circuit", "retries", "dead", "holder", "last_error"),
     )
     show_all("handlers", rows, columns, empty="No handler ran on this store yet.", as_json=as_json)
+    gone = [row.handler for row in rows if row.handler not in settings.handlers]
+    if gone and not as_json:
+        hint(f"Not in this configuration: {', '.join(gone)}")
 
 
 COMMANDS = (events, gaps, rejects, sources, handlers)
 
 
-def _data(event: EventJson) -> str | None:
+def shown_data(event: EventJson) -> str | None:
+    """Return an event's data as a table shows it."""
     if isinstance(event.data_base64, bytes):
         return f"({len(event.data_base64)} bytes)"
     return event.data or None
@@ -191,17 +215,14 @@ def _configured_sources(settings: Settings) -> dict[SourceKey, ConfiguredSource]
     }
 
 
+def _state(source: StoredSource) -> str | None:
+    """Return the state, and why it is so, as the page shows it."""
+    return f"{source.state}: {source.reason}" if source.reason else source.state
+
+
 def _streams(source: StoredSource) -> int | None:
     return None if source.state is None else len(source.streams)
 
 
 def _count(name: str) -> Callable[[StoredSource], int]:
     return lambda source: source.counts[name]
-
-
-def _configured(row: HandlerRow, settings: Settings) -> HandlerRow:
-    """Return the row with state `removed` where it has a cursor, and the configuration does not name it."""
-    from msgspec.structs import replace
-
-    gone = row.state == "stopped" and row.handler not in settings.handlers
-    return replace(row, state="removed") if gone else row

@@ -19,7 +19,7 @@ from app.cli.health import reachable
 from app.cli.output import show
 from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
-from app.settings import Settings
+from app.settings import Settings, recommendations
 from app.simulator.stream import ProductStream
 
 TOKEN_FILE = Path("headrace.token")
@@ -72,6 +72,8 @@ def address(settings: Settings) -> str:
 def run_service(settings: Settings, *, demo: bool) -> None:
     """Serve until a signal. Raises ConfigurationError, or Fault where the store cannot be used."""
     configure_logs()
+    for remark in recommendations(settings):
+        log.info("configuration_remark", remark=remark)
     access = settings.access.with_action_token(secrets.token_urlsafe(32))
     settings = settings.model_copy(update={"access": access})
     companions: list[main.Companion] = []

@@ -66,9 +66,14 @@ async def ask(settings: Settings, question: Callable[[Database], Awaitable[T]]) 
 def _require_file(settings: Settings) -> None:
     file = sqlite_file(settings)
     if file is not None and not file.exists():
-        read_demo = f"; the demo's is read with HEADRACE_STORE__URL={DEMO_URL}"
-        demos = read_demo if Path(DEMO_FILE).exists() else ""
-        raise Fault(f"there is no database {file} yet: `headrace serve` makes it, or --config names another one{demos}")
+        raise Fault(
+            f"there is no database {file} yet: `headrace serve` makes it, or --config names another one{_demo()}"
+        )
+
+
+def _demo() -> str:
+    """Return the end of a sentence that says how the demo's store is read, where there is one."""
+    return f"; the demo's is read with HEADRACE_STORE__URL={DEMO_URL}" if Path(DEMO_FILE).exists() else ""
 
 
 async def require_handler(database: Database, handler: str) -> str:

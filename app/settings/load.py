@@ -16,9 +16,10 @@ from app.settings.interpolate import Interpolation, Lookup
 from app.settings.model import Settings
 from app.settings.rules import conflicts
 from ingest.errors import ConfigurationError
-from ingest.sources import unusable
+from ingest.sources import modes, unusable
 
 DEFAULT_FILE = Path("headrace.toml")
+_FILTERS = frozenset({"names", "exclude", "products", "devices", "from"})
 _SERVERS_FILES = frozenset({"tls_cert", "tls_key"})
 
 
@@ -55,7 +56,15 @@ def load(
     settings, faults = _validated(tree, interpolation)
     if settings is None:
         raise ConfigurationError("\n".join(sorted({fault.sentence(variables) for fault in faults})))
-    return settings.read_from(folder, lookup.watched)
+    return settings.read_from(folder, lookup.watched, _unused_tables(tree, settings))
+
+
+def _unused_tables(tree: Mapping[str, Any], settings: Settings) -> list[tuple[str, str]]:
+    return [
+        (label, mode)
+        for label, source in settings.sources.items()
+        for mode in tree.get("sources", {}).get(label, {}).keys() & modes().keys() - set(source.modes)
+    ]
 
 
 def _file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -98,7 +107,8 @@ def _readable(tree: dict[str, Any], left_out: Iterable[Key]) -> dict[str, Any]:
         tree["server"] = {key: value for key, value in tree["server"].items() if key not in _SERVERS_FILES}
     for table, *rest in left_out:
         if table == "handlers" and len(rest) > 1:
-            tree[table][rest[0]] = {"type": "log"}
+            kept = {key: value for key, value in tree[table][rest[0]].items() if key in _FILTERS}
+            tree[table][rest[0]] = {"type": "log", **kept}
         elif table == "sources" and len(rest) > 2:
             tree[table][rest[0]].pop(rest[1], None)
         elif table in {"server", "access"}:

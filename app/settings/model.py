@@ -144,6 +144,7 @@ class Settings(BaseModel):
 
     _folder: Path = PrivateAttr(default=Path())
     _secret_files: Sequence[SecretFile] = PrivateAttr(default=())
+    _unused_tables: Sequence[tuple[str, str]] = PrivateAttr(default=())
 
     @property
     def folder(self) -> Path:
@@ -155,10 +156,17 @@ class Settings(BaseModel):
         """Return the files that secrets follow."""
         return self._secret_files
 
-    def read_from(self, folder: Path, secret_files: Sequence[SecretFile]) -> Self:
-        """Return the same settings, read from a file in `folder` whose secrets follow `secret_files`."""
+    @property
+    def unused_tables(self) -> Sequence[tuple[str, str]]:
+        """Return source and mode of each table that was given for a mode that the source has not."""
+        return self._unused_tables
+
+    def read_from(
+        self, folder: Path, secret_files: Sequence[SecretFile], unused_tables: Sequence[tuple[str, str]]
+    ) -> Self:
+        """Return the same settings with what is known of their file: its `folder`, and what is in it."""
         settings = self.model_copy()
-        settings._folder, settings._secret_files = folder, secret_files
+        settings._folder, settings._secret_files, settings._unused_tables = folder, secret_files, unused_tables
         return settings
 
     @model_validator(mode="before")

@@ -79,7 +79,10 @@ def _tls_faults(settings: Settings) -> Iterator[Fault]:
 
 
 def recommendations(settings: Settings) -> Iterator[str]:
-    """Yield what would do better, though nothing is at fault; each names its key."""
+    """Yield what would do better, or has no effect, though nothing is at fault; each names its key."""
+    for label, mode in settings.unused_tables:
+        chosen = ", ".join(settings.sources[label].modes)
+        yield f'sources.{label}.{mode}: not used, as sources.{label}.mode is {chosen}; put "{mode}" there to run it'
     for label, source in settings.sources.items():
         has_id = source.fields is not None and source.fields.id is not None
         if source.format == "generic" and source.modes == ("sse",) and not has_id:

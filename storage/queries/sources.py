@@ -19,7 +19,7 @@ from storage.queries.times import as_time, as_time_or_none
 from storage.rows import to_micros
 from storage.tables import coverage, gaps, tallies
 
-_LISTENING = "listening"
+_RUNNING, _DOWN = "running", "down"
 _LATE_SECONDS = 20.0  # by which a record may lag: an endpoint's is renewed every two, and a busy store takes its time
 _MICROSECONDS_PER_MINUTE = 60_000_000
 
@@ -43,8 +43,9 @@ class StoredStream(Struct, frozen=True, kw_only=True):
 class StoredSource(Struct, frozen=True, kw_only=True):
     """One source and mode over all processes and restarts; `product` is null where it is not configured.
 
-    `state` is listening, or why nobody is; `since` when; `streams` those that were heard of lately. All that is null
-    where no record is kept (Pub/Sub), and before the first start. `last_minute` is the last one with traffic.
+    `state` is running, stopped (in good order) or down, `reason` why it is down, `since` when; `streams` are those that
+    were heard of lately. All that is null where no record is kept (Pub/Sub), and before the first start. `last_minute`
+    is the last one with traffic.
     """
 
     source: str
@@ -55,6 +56,7 @@ class StoredSource(Struct, frozen=True, kw_only=True):
     last_minute: Time | None
     open_gap: OpenGap | None
     state: str | None
+    reason: str | None
     since: Time | None
     covered_since: Time | None
     covered_until: Time | None
@@ -79,7 +81,7 @@ def stored_sources(connection: Connection, configured: Mapping[SourceKey, Config
         known, gap, span = configured.get(key), lasting.get(key), covered.get(key)
         silent_before = now - round((_LATE_SECONDS + (known.quiet_seconds if known else 0.0)) * 1_000_000)
         alive = [row for row in listening.get(key, ()) if row.until >= silent_before]
-        state, since = _state(span, gap, listening=bool(alive))
+        state, reason, since = _state(span, gap, listening=bool(alive))
         found.append(
             StoredSource(
                 source=key.source,
@@ -89,6 +91,7 @@ def stored_sources(connection: Connection, configured: Mapping[SourceKey, Config
                 last_minute=as_time_or_none(minutes.get(key)),
                 open_gap=None if gap is None else _open_gap(gap, now),
                 state=state,
+                reason=reason,
                 since=since,
                 covered_since=as_time(span.since) if span else None,
                 covered_until=as_time(span.until) if span else None,
@@ -106,16 +109,20 @@ def _counted(counts: Mapping[str, int]) -> dict[str, Mapping[str, int]]:
     return {"counts": shown, "duplicate_kinds": kinds}
 
 
-def _state(covered: _Covered | None, gap: Gap | None, *, listening: bool) -> tuple[str | None, Time | None]:
-    """Return the state, and since when.
+def _state(covered: _Covered | None, gap: Gap | None, *, listening: bool) -> tuple[str | None, str | None, Time | None]:
+    """Return the state, in the words of the API, the reason, and since when.
 
     Where no record goes on and no gap was written, the process was killed: `down`, as the gap to come will say.
     """
     if gap is not None:
-        return gap.cause.value, rfc3339(gap.since)
+        if gap.cause is Cause.STOPPED:
+            return Cause.STOPPED.value, None, rfc3339(gap.since)
+        return _DOWN, gap.cause.value, rfc3339(gap.since)
     if covered is None:
-        return None, None
-    return (_LISTENING, as_time(covered.unbroken_since)) if listening else (Cause.DOWN.value, as_time(covered.until))
+        return None, None, None
+    if listening:
+        return _RUNNING, None, as_time(covered.unbroken_since)
+    return _DOWN, Cause.DOWN.value, as_time(covered.until)
 
 
 def _stream(row: Any) -> StoredStream:

@@ -22,6 +22,7 @@ from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate
 from tests.support.api import NOW, Rules, World, a_status, an_event
+from tests.support.browser import opened
 from tests.support.required import missing
 
 FLAGS = (
@@ -169,11 +170,45 @@ async def test_the_printed_link_carries_the_token(chromium: str, world: World, t
     assert "temperature" in dom
 
 
+@pytest.mark.parametrize(("page", "shows"), [("/", "headrace_events_stored_total"), ("/docs", '"openapi":')])
+async def test_links_to_data_work_with_tokens(
+    page: str, shows: str, chromium: str, world: World, tmp_path: Path
+) -> None:
+    """Metrics and the OpenAPI document open from their link, with the token that the page has or then asks for."""
+    world.rules = Rules(read_tokens=(Secret("reader"),))
+    async with serving(world) as url, opened(chromium, f"{url}{page}", tmp_path / "profile") as tab:
+        await tab.wait_until("!document.getElementById('token-form').hidden")
+        await tab.evaluate("document.querySelector('a[data-token]').click()")
+        await tab.wait_until("!document.getElementById('token-form').hidden")
+        await tab.evaluate("document.getElementById('token').value = 'reader'")
+        await tab.evaluate("document.getElementById('token-form').requestSubmit()")
+        await tab.wait_until("document.getElementById('token-form').hidden")
+        await tab.evaluate("document.querySelector('a[data-token]')?.click()")
+        await tab.wait_until(f"location.protocol === 'blob:' && document.body.innerText.includes('{shows}')")
+
+
+async def test_times_are_utc_wherever_the_reader_is(
+    chromium: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dates and hours are of one zone, which the headings name, on a machine that is elsewhere."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    await world.commit(an_event())
+    async with serving(world) as url:
+        dom = await dom_of(chromium, f"{url}/", tmp_path / "profile")
+
+    assert "2026-07-28 16:53:05.616" in text_of(dom, "events")
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]+)', dom)
+    assert {"Published, UTC", "Received, UTC", "Since, UTC", "Until, UTC"} <= set(heads)
+
+
 async def test_the_documentation_is_readable_without_the_internet(chromium: str, world: World, tmp_path: Path) -> None:
     """/docs lists every operation with parameters and examples, loading nothing from elsewhere."""
     async with serving(world) as url:
         dom = await dom_of(chromium, f"{url}/docs", tmp_path / "profile")
 
+    assert "`" not in re.sub(r"<script.*?</script>", "", dom)
+    assert "<code>{</code>" in dom
+    assert "event=temperature&amp;data=%7B%22t%22%3A21.5%7D&amp;coreid=e00fce682e79a004f1e69a2b" in dom
     assert dom.count("<details") == 19
     for shown in ("/ingest/fleet", "/api/v1/events/{id}", "published before this time", "e00fce682e79a004f1e69a2b"):
         assert shown in dom

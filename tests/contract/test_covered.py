@@ -69,10 +69,10 @@ async def test_unbroken_is_what_no_gap_interrupts(database: Database) -> None:
 
     found = await stored(database)
 
-    assert (first.state, first.since) == ("listening", first.covered_since)
-    assert broken.state == "idle"
+    assert (first.state, first.since) == ("running", first.covered_since)
+    assert (broken.state, broken.reason) == ("down", "idle")
     assert is_ago(broken.since, 450)
     assert is_ago(after_gap.since, 400)
-    assert (found.state, found.since) == ("listening", after_gap.since)
+    assert (found.state, found.since) == ("running", after_gap.since)
     assert is_ago(found.covered_since, 500)
     assert is_ago((await stored(database, "other")).since, 30)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
-from tests.support.api import EVENT, World, an_event, assert_problem
+from tests.support.api import EVENT, World, an_event, assert_problem, id_at
 
 
 async def test_an_event_is_written_exactly_as_documented(world: World, client: httpx.AsyncClient) -> None:
@@ -54,6 +55,20 @@ async def test_data_is_shown_as_sent(
 
     assert {key: event[key] for key in event if key.startswith("data")} == shown
     assert (event["device"], event["published_at"], event["content_type"]) == (None, None, None)
+
+
+async def test_times_may_be_relative(world: World, client: httpx.AsyncClient) -> None:
+    """`since=2h` and `until=30m` are so long ago, as on the command line."""
+    for number, ago in enumerate((timedelta(hours=3), timedelta(hours=1), timedelta(minutes=5))):
+        await world.commit(an_event(number, published_at=datetime.now(UTC) - ago, id=id_at(datetime.now(UTC) - ago)))
+
+    async def positions(query: str) -> list[int]:
+        return [event["position"] for event in (await client.get(f"/api/v1/events?{query}")).json()["events"]]
+
+    assert await positions("since=2h") == [2, 3]
+    assert await positions("until=2h") == [1]
+    assert await positions("since=2h&until=30m") == [2]
+    assert await positions("since=3d") == [1, 2, 3]
 
 
 async def test_filters_and_pages_are_taken_from_the_query(world: World, client: httpx.AsyncClient) -> None:

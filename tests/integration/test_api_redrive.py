@@ -34,6 +34,8 @@ async def differ(world: World) -> None:
         (b'{"until": "1970-01-01T00:00:02Z"}', 1, [2, 3]),
         (b'{"since": "1970-01-01T00:00:02Z", "until": "1970-01-01T02:00:03+02:00"}', 1, [1, 3]),
         (b'{"since": "1970-01-01T00:00:02Z", "cause": "timeout"}', 1, [1, 3]),
+        (b'{"until": "2h"}', 3, []),
+        (b'{"since": "2h"}', 0, [1, 2, 3]),
     ],
 )
 async def test_redrive_gives_dead_letters_another_try(

@@ -238,7 +238,7 @@ def test_commands_show_what_the_api_shows(tmp_path: Path) -> None:
         assert row.keys() == api_row.keys()
         assert (row["state"], row["dead"]) == (api_row["state"], api_row["dead"]) == ("running", 3)
         (source,) = document(tmp_path, "sources")["sources"]
-        assert (source["state"], len(source["streams"])) == ("listening", 1)
+        assert (source["state"], len(source["streams"])) == ("running", 1)
         assert (source["counts"]["stored"], source["counts"]["rejected"]) == (3, 1)
 
 

@@ -145,8 +145,8 @@ def test_a_handler_is_paused_and_resumed(capsys: pytest.CaptureFixture[str]) -> 
     for command, said, state in (
         ("pause", "alerts is paused now; `headrace resume alerts` ends it.", "paused"),
         ("pause", "alerts was paused already; `headrace resume alerts` ends it.", "paused"),
-        ("resume", "alerts delivers again.", "removed"),
-        ("resume", "alerts was not paused.", "removed"),
+        ("resume", "alerts delivers again.", "stopped"),
+        ("resume", "alerts was not paused.", "stopped"),
     ):
         assert run([command, "alerts"]) == 0
         assert capsys.readouterr().out == f"{said}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import run
-from app.cli.options import time_of
+from app.times import time_of
 from storage.migrate import newest_revision
 
 READING = ("events", "gaps", "rejects", "sources", "handlers")

@@ -218,11 +218,15 @@ def test_sources_with_the_gap_that_lasts(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_handlers_with_their_lag(capsys: pytest.CaptureFixture[str]) -> None:
-    """A handler that ran shows how far it is; one that the configuration does not name any more is called removed."""
+    """A handler that ran shows how far it is; which the configuration does not name any more is said."""
     fill(*map(event, range(1, 5)), dead=[dead_letter(2)])
     (row,) = asked(capsys, "handlers")["handlers"]
-    assert (row["handler"], row["state"]) == ("alerts", "removed")
+    assert (row["handler"], row["state"]) == ("alerts", "stopped")
     assert (row["position"], row["head"], row["lag_events"], row["dead"], row["retries"]) == (2, 4, 2, 1, 0)
+    assert run(["handlers"]) == 0
+    shown = capsys.readouterr()
+    assert " ".join(shown.out.splitlines()[1].split()).startswith("alerts stopped 2 4 2 ")
+    assert shown.err == "Not in this configuration: alerts\n"
     Path("headrace.toml").write_text('[handlers.alerts]\ntype = "log"\n')
     assert run(["handlers"]) == 0
-    assert " ".join(capsys.readouterr().out.splitlines()[1].split()).startswith("alerts stopped 2 4 2 ")
+    assert capsys.readouterr().err == ""

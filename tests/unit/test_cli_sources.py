@@ -76,15 +76,15 @@ def test_streams_that_listen(capsys: pytest.CaptureFixture[str]) -> None:
 
     listen(act)
     row = sources(capsys)["sse"]
-    assert row["state"] == "listening"
+    assert (row["state"], row["reason"]) == ("running", None)
     assert row["covered_since"] < row["since"] < row["covered_until"]
     assert [stream["stream"] for stream in row["streams"]] == [0, 1]
     assert row["streams"][1]["covered_until"] == row["covered_until"]
-    assert cells(capsys, "sse")[:4] == ["listening", row["since"], "2", row["covered_until"]]
+    assert cells(capsys, "sse")[:4] == ["running", row["since"], "2", row["covered_until"]]
 
 
 def test_a_source_in_a_gap(capsys: pytest.CaptureFixture[str]) -> None:
-    """The state is the gap's cause, since the gap began."""
+    """It is down since the gap began, by its cause; in the words of the API and the page."""
 
     async def act(coverage: SqlCoverage) -> None:
         lost = await coverage.open(SSE, 0, 200)
@@ -92,9 +92,10 @@ def test_a_source_in_a_gap(capsys: pytest.CaptureFixture[str]) -> None:
 
     listen(act)
     row = sources(capsys)["sse"]
-    assert (row["state"], row["since"], row["streams"]) == ("unauthorized", row["open_gap"]["since"], [])
+    assert (row["state"], row["reason"]) == ("down", "unauthorized")
+    assert (row["since"], row["streams"]) == (row["open_gap"]["since"], [])
     assert row["since"] == row["covered_until"]
-    assert cells(capsys, "sse")[:4] == ["unauthorized", row["since"], "0", row["covered_until"]]
+    assert cells(capsys, "sse")[:5] == ["down:", "unauthorized", row["since"], "0", row["covered_until"]]
 
 
 def test_a_process_that_was_killed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,4 +118,4 @@ def test_a_way_of_which_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> 
         row = rows[mode]
         assert (row["state"], row["since"], row["covered_until"], row["streams"]) == (None, None, None, [])
         assert cells(capsys, mode) == ["0"] * 5
-    assert rows["webhook"]["state"] == "listening"
+    assert rows["webhook"]["state"] == "running"

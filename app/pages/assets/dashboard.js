@@ -165,13 +165,13 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
+// Times are UTC, as in the API, the command line and the logs; the headings say so.
 function clock(time) {
   if (!time) return { text: "–" };
   const at = new Date(time);
-  const pad = (value, width = 2) => String(value).padStart(width, "0");
-  const today = at.toDateString() === new Date().toDateString();
-  const hours = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}.${pad(at.getMilliseconds(), 3)}`;
-  return { text: today ? hours : `${time.slice(0, 10)} ${hours}`, title: time, class: "time" };
+  const [date, hours] = at.toISOString().slice(0, -1).split("T");
+  const today = date === new Date().toISOString().slice(0, 10);
+  return { text: today ? hours : `${date} ${hours}`, title: time, class: "time" };
 }
 
 function age(time) {
@@ -205,7 +205,7 @@ async function run() {
         continue;
       }
       lostAt ??= new Date();
-      say("lost", `no answer since ${clock(lostAt.toISOString()).text.slice(0, -4)}, trying again`);
+      say("lost", `no answer since ${clock(lostAt.toISOString()).text.slice(0, -4)} UTC, trying again`);
     }
     await pause(Math.max(100, EVERY_MS - (performance.now() - started)));
   }

@@ -18,17 +18,41 @@ function takeFromLink() {
 takeFromLink();
 addEventListener("hashchange", takeFromLink);
 
-export async function ask(path) {
+async function get(path) {
   const token = sessionStorage.getItem(KEY);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const answer = await fetch(path, { headers, signal: AbortSignal.timeout(10_000) });
+  if (answer.status === 401 && sessionStorage.getItem(KEY) !== token) return get(path); // one was given meanwhile
   if (answer.status === 401) throw new Refused(token ? "This token is not known." : "");
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.detail || `answer ${answer.status}`);
-  return body;
+  if (!answer.ok) throw new Error((await answer.json()).detail || `answer ${answer.status}`);
+  return answer;
 }
 
-// Show the form; resolves when a token was given.
+export async function ask(path) {
+  return (await get(path)).json();
+}
+
+// A link cannot carry the token: what it leads to is fetched with it, and shown as the text that it is.
+async function follow(clicked) {
+  clicked.preventDefault();
+  const path = clicked.currentTarget.getAttribute("href");
+  for (;;) {
+    try {
+      const text = new Blob([await (await get(path)).text()], { type: "text/plain;charset=utf-8" });
+      location.assign(URL.createObjectURL(text));
+      return;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      await askForToken(error.message);
+    }
+  }
+}
+
+for (const link of document.querySelectorAll("a[data-token]")) link.addEventListener("click", follow);
+
+let asked = null;
+
+// Show the form; resolves when a token was given, for whoever waits for one.
 export function askForToken(message) {
   if (message) {
     note.textContent = message;
@@ -36,15 +60,17 @@ export function askForToken(message) {
   }
   form.hidden = false;
   input.focus();
-  return new Promise((resolve) => {
+  asked ??= new Promise((resolve) => {
     form.onsubmit = (submitted) => {
       submitted.preventDefault();
       sessionStorage.setItem(KEY, input.value.trim());
       input.value = "";
       form.hidden = true;
+      asked = null;
       resolve();
     };
   });
+  return asked;
 }
 
 // Bidirectional controls show what follows in another order than it has; they are spelled out instead.
