@@ -7,7 +7,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +151,118 @@ def test_the_console_template_gives_an_event(tmp_path: Path) -> None:
             "fw_version": "91",
             "userid": "5d447a8c6c0ad300017dd72e",
         }
+
+
+RUNNABLE = re.compile(r"(?:^|: )((?:\.venv/bin/)?headrace [a-z][^;|]*|curl [^;]*)")
+ELSEWHERE = {  # by the first words, and who runs it
+    ".venv/bin/headrace serve": "every test here, by `Server`",
+    "make run": "it installs from an index; `test_the_demo_moves_every_counter_and_shows_a_gap` runs what it runs",
+    "make test": "this is a part of it",
+    "curl -i": "test_each_documented_body_is_taken",
+    "printf": "test_each_documented_body_is_taken",
+    "PUBSUB_EMULATOR_HOST": "test_cli_demo and the tests of the emulator",
+    "gcloud": "it needs a Google Cloud project",
+}
+
+
+def command_lines(page: str) -> list[str]:
+    """Each line of a page's shell examples, and each command that a comment beside one names."""
+    lines = []
+    for code in blocks(page, "sh"):
+        for line in re.sub(r"\\\n\s*|\n  +", " ", re.sub(r"'\n  \{.*?\}'", "'{}'", code)).splitlines():
+            command, _, comment = line.partition(" #")
+            if command.strip() and not command.startswith("#"):
+                lines.append(command.strip())
+            lines += [found.strip() for found in RUNNABLE.findall(comment)]
+    return lines
+
+
+def test_every_command_line_runs(tmp_path: Path) -> None:
+    """Whatever a reader copies from README and docs/ works beside a server with the README's configuration.
+
+    What cannot run here is named above with its reason.
+    """
+    pages = [README, *(f"docs/{path.name}" for path in sorted((CHECKOUT / "docs").glob("*.md")))]
+    lines = [line for page in pages for line in command_lines(page)]
+    assert len(lines) > 30
+    lines = [line for line in dict.fromkeys(lines) if not line.startswith(tuple(ELSEWHERE))]
+    (tmp_path / "fleet_rules.py").write_text(block(README, "python", "on_event"))
+    small = block(README, "toml", "[handlers.rules]")
+    secrets = {"HOOK_SECRET": "a-secret", "ALERTS_SECRET": "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="}
+    with refusing() as receiver:
+        alerts = block(README, "toml", "[handlers.alerts]").replace("https://example.org", receiver)
+        with Server(tmp_path, small + alerts, environment=secrets) as server:
+            assert _failed(lines, server, secrets) == {}
+
+
+def test_each_command_that_is_named_is_there() -> None:
+    """Whatever `headrace …` a page speaks of in its text is a command or an option of this version."""
+    known = subprocess.run(
+        [sys.executable, "-m", "app.cli", "-h"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+    pages = [README, "deploy/README.md", *(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md"))]
+    named = {word for page in pages for word in re.findall(r"`headrace ([a-z-]+)", (CHECKOUT / page).read_text())}
+    assert {"check", "migrate", "redrive"} <= named
+    assert [word for word in named if f" {word} " not in known] == []
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """A receiver that calls every event one that it cannot take; its URL."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(422)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as receiver:
+        thread = threading.Thread(target=receiver.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{receiver.server_port}"
+        finally:
+            receiver.shutdown()
+            thread.join()
+
+
+def _failed(lines: list[str], server: Server, secrets: dict[str, str]) -> dict[str, str]:
+    """Run the lines one after another, with a dead letter of each handler there; what those that failed said."""
+    for number, data in enumerate(("null", '"21.5"')):
+        body = f'{{"event":"alarm/a","data":{data},"published_at":"2026-07-28T16:53:0{number}Z","coreid":"d1"}}'
+        request = urllib.request.Request(
+            f"{server.url}/ingest/fleet", body.encode(), {"X-Particle-Key": secrets["HOOK_SECRET"]}
+        )
+        assert urllib.request.urlopen(request, timeout=10).status == 204
+    event = read(server, "/api/v1/events")["events"][0]["id"]
+    wait_until(
+        lambda: [each["dead"] for each in read(server, "/api/v1/handlers")["handlers"]] == [2, 1],
+        PATIENCE_SECONDS,
+        "no dead letters",
+    )
+    failed = {}
+    for line in lines:
+        runs = line.replace("0199f3a2-7c11-8b52-9f0e-3c5a7d1e2f40", event)
+        runs = f"timeout 5 {runs} || test $? = 124" if "--follow" in runs else runs
+        done = run_line(runs, server, secrets)
+        if done.returncode:
+            failed[line] = done.stderr
+    return failed
+
+
+def run_line(line: str, server: Server, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command line as a shell does, against a server on another port."""
+    line = re.sub(
+        r"(\.venv/bin/)?headrace (?=[a-z-])", f"{sys.executable} -m app.cli ", line.replace(ADDRESS, server.url)
+    )
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line],
+        cwd=server.folder,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
