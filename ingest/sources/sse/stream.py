@@ -165,6 +165,7 @@ class Stream:
             self._retry = connection.decoder.retry_seconds
         if connection.fell_silent is not None:
             self._silences = self._silences + 1 if connection.fell_silent else 0
+
     async def _attend(self, attempt: _Attempt, tasks: asyncio.TaskGroup) -> Loss:
         """Stay with a connection, and with those that replace it, until there is none left."""
         await attempt.decided()
