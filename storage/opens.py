@@ -15,7 +15,7 @@ from ingest.reconnect import FULL_SECONDS, MOST_OPEN, MOST_OPENS, OPENS_SECONDS,
 from ingest.times import elapsed
 from storage.clock import database_now
 from storage.engine import Database
-from storage.replicas import is_alive
+from storage.replicas import is_unexpired
 from storage.tables import replicas, stream_opens
 from storage.transactions import transaction
 
@@ -112,5 +112,5 @@ def settle_opens(connection: Connection, holder: str, host: str, lasting: tuple[
 
 def _is_kept(holder: str, now: int) -> ColumnElement[bool]:
     """Match what this process opened, or another one that lives: connections go with their process."""
-    lives = exists().where(replicas.c.holder == stream_opens.c.holder, is_alive(now))
+    lives = exists().where(replicas.c.holder == stream_opens.c.holder, is_unexpired(now))
     return (stream_opens.c.holder == holder) | lives

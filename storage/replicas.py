@@ -131,7 +131,7 @@ def go_round(connection: Connection, holder: str, wanted: tuple[str, ...]) -> Ro
     connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     now = database_now(connection)
     bulk.insert(connection, replicas, _ROW, [(holder, now + LEASE_MICROS, "\n".join(wanted))], _RENEW)
-    connection.execute(delete(replicas).where(~_unexpired(now)))
+    connection.execute(delete(replicas).where(~is_unexpired(now)))
     wants = {row.holder: frozenset(row.wants.splitlines()) for row in connection.execute(select(replicas))}
     held = {row.name: row.holder for row in connection.execute(select(leases)) if row.holder in wants}
     changes = spread(holder, wants, held)
@@ -155,9 +155,9 @@ def forget(connection: Connection, holder: str) -> None:
 
 def is_alive(now: int) -> ColumnElement[bool]:
     """Match the rows of processes that have renewed them within three seconds."""
-    return and_(_unexpired(now), replicas.c.expires_at >= now + LEASE_MICROS - ALIVE_MICROS)
+    return and_(is_unexpired(now), replicas.c.expires_at >= now + LEASE_MICROS - ALIVE_MICROS)
 
 
-def _unexpired(now: int) -> ColumnElement[bool]:
+def is_unexpired(now: int) -> ColumnElement[bool]:
     """Match the rows that are in force; one that ends later than any can was made before the clock was set back."""
     return replicas.c.expires_at.between(now, now + 2 * LEASE_MICROS)

@@ -69,7 +69,7 @@ def balancing(name: str, folder: Path, servers: Sequence[int]) -> Iterator[int]:
 def _addressed(text: str, servers: Sequence[int]) -> str:
     """Return a file with our ports; what it says of the second server holds for those that it does not know."""
     second = [line for line in text.splitlines() if "headrace-2:8000" in line]
-    for line in second:
+    for line in {*second}:
         more = [line.replace("headrace-2", f"headrace-{number}") for number in range(3, len(servers) + 1)]
         text = text.replace(line, "\n".join([line, *more]))
     for number, port in enumerate(servers, 1):

@@ -46,7 +46,7 @@ def hasty(
     pause: float = 2.0,
 ) -> SseRules:
     """Return rules by which everything that waits for upstream waits for hundredths of a second."""
-    return SseRules(url, token, idle=idle, streams=streams, connect=2.0, pause=pause, stream=HASTY)
+    return SseRules(url, token, idle=idle, streams=streams, connect=2.0, pause=pause, handover=0.01, stream=HASTY)
 
 
 class Clock:
@@ -78,7 +78,8 @@ class Token:
 class SseRig:
     """The source `fleet`; `records` is what its store was given."""
 
-    def __init__(self, rules: SseRules, *, max_events: int, budget: OpenBudget) -> None:
+    def __init__(self, rules: SseRules, *, max_events: int, budget: OpenBudget, leases: OwnLeases) -> None:
+        self.leases = leases
         self.records: list[Record] = []
         self.store = GatedStore(self._keep)
         self.clock = Clock()
@@ -93,7 +94,7 @@ class SseRig:
             self.format,
             intake,
             self.coverage,
-            OwnLeases(),
+            leases,
             OwnOpens(budget, self.clock),
             self.metrics,
             lambda: datetime.now(UTC),
@@ -165,10 +166,10 @@ class SseRig:
 
 @asynccontextmanager
 async def sse_rig(
-    rules: SseRules, *, max_events: int = 10_000, budget: OpenBudget | None = None
+    rules: SseRules, *, max_events: int = 10_000, budget: OpenBudget | None = None, leases: OwnLeases | None = None
 ) -> AsyncIterator[SseRig]:
     """A rig that runs."""
-    rig = SseRig(rules, max_events=max_events, budget=budget or OpenBudget())
+    rig = SseRig(rules, max_events=max_events, budget=budget or OpenBudget(), leases=leases or OwnLeases())
     committing = asyncio.create_task(rig.inbox.run())
     running = asyncio.create_task(rig.source.run())
     try:

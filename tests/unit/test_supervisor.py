@@ -192,6 +192,17 @@ async def test_a_source_that_runs_and_cannot_receive_is_down() -> None:
         assert metrics.registry.get_sample_value("headrace_source_up", LABELS) == 1
 
 
+async def test_a_source_that_stands_by_is_not_down() -> None:
+    """Another process receives for it: it is not up here, and that is no fault."""
+    source = Scripted()
+    source.tells = Condition(up=False, standby=True, reason="another process listens")
+    supervisor, _ = make(source)
+    async with running(supervisor):
+        await source.ended.wait()
+        (status,) = supervisor.statuses()
+        assert (status.state, status.reason) == (State.STANDBY, "another process listens")
+
+
 @in_virtual_time
 async def test_pauses_grow_to_a_minute_and_not_beyond() -> None:
     """However long a bad night is, the next try comes within a minute; a long good run begins anew."""
