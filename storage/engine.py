@@ -10,16 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.errors import ConfigurationError
 from storage.database import Database, DataRefused, Work
 from storage.postgres import PostgresDatabase
+from storage.postgres_url import NO_PORT, read_postgres_url
 from storage.sqlite import SqliteDatabase, WriterThread
 from storage.writer import WriterProcess
 
 __all__ = ["DataRefused", "Database", "Work", "open_database", "parse_url", "read_url"]
-
-_LARGEST_PORT = 65_535
-_NO_PORT = (
-    "store.url: expected postgresql://user:password@host:port/database, with a number from 1 to 65535 as its port; "
-    "is the host missing, or a character of the password not percent-encoded?"
-)
 
 _READ_SECONDS = 10.0  # as long as with PostgreSQL
 
@@ -32,14 +27,17 @@ def open_database(url: str, *, write_apart: bool = False) -> Database:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return PostgresDatabase(parsed)
+        return PostgresDatabase(read_postgres_url(url))
     if not write_apart:
         return SqliteDatabase(parsed, WriterThread(parsed))
     return SqliteDatabase(parsed, WriterProcess(parsed), _READ_SECONDS)
 
 
 def read_url(url: str) -> URL:
-    """Return the parts of a URL, of whatever database. Raises ConfigurationError, never showing the password."""
+    """Return a URL, of whatever database, that can be used. Raises ConfigurationError, never showing the password.
+
+    Of PostgreSQL's only the dialect is in it: see read_postgres_url.
+    """
     if "\0" in url:
         raise ConfigurationError("store.url: expected a text without NUL")
     if url.startswith("sqlite:") and "?" in url:
@@ -47,15 +45,15 @@ def read_url(url: str) -> URL:
         raise ConfigurationError(
             f"store.url: the option {option} is not known, SQLite has none here; a ? in a file's name is written %3F"
         )
+    if url.startswith(("postgres:", "postgresql:")):
+        read_postgres_url(url)
+        return URL.create("postgresql+asyncpg")
     try:
-        parsed = make_url(url)
+        return make_url(url)
     except SQLAlchemyError:
         raise ConfigurationError("store.url: expected sqlite:///file or postgresql://user@host/database") from None
-    except ValueError:  # whose text is what stands in the place of the port: the password, where the host was forgotten
-        raise ConfigurationError(_NO_PORT) from None
-    if (parsed.port or 0) > _LARGEST_PORT:
-        raise ConfigurationError(_NO_PORT)
-    return parsed
+    except ValueError:  # whose text is what stands in the place of a port
+        raise ConfigurationError(NO_PORT) from None
 
 
 def parse_url(url: str) -> URL:
@@ -66,19 +64,6 @@ def parse_url(url: str) -> URL:
         if parsed.database in {None, "", ":memory:"}:  # each of our connections would see one of its own
             raise ConfigurationError("store.url: expected a file, sqlite:///path, not a database in memory")
         return parsed.set(drivername="sqlite+pysqlite")
-    if backend in {"postgres", "postgresql"}:
-        return _asyncpg_url(parsed)
+    if backend == "postgresql":
+        return parsed
     raise ConfigurationError(f"store.url: expected sqlite:/// or postgresql://, not {backend}://")
-
-
-def _asyncpg_url(url: URL) -> URL:
-    """Return the URL for asyncpg.
-
-    libpq writes sslmode where asyncpg's dialect expects ssl; other libpq options are not ours to guess.
-    """
-    query = dict(url.query)
-    if unknown := sorted(query.keys() - {"host", "port", "ssl", "sslmode"}):
-        raise ConfigurationError(f"store.url: the option {unknown[0]} is not supported here; leave it out")
-    if "sslmode" in query:
-        query["ssl"] = query.pop("sslmode")
-    return url.set(drivername="postgresql+asyncpg", query=query)

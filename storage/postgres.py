@@ -7,18 +7,19 @@ from collections import Counter
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy import URL, Connection
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ingest.errors import StoreUnavailable
 from storage import bulk
 from storage.database import CommitUnanswered, P, T, Work, sqlstate_of, translated
+from storage.postgres_url import CONNECT_SECONDS, PostgresTarget
 
 log = structlog.get_logger(__name__)
 
-_CONNECT_SECONDS = 5
 _READ_ONLY = "25006"
+_NO_RIGHT = "42501"
 # A pooler gave the connection that knew a prepared statement to somebody else.
 _FORGOTTEN = ("26000", "42P05")
 _COMMAND_SECONDS = 10  # a frozen server must not hold a sender longer than it waits (Particle: 20 s)
@@ -33,7 +34,9 @@ _DURABLE = (
 _TO_WRITE = (
     f"SELECT {_DURABLE}, set_config('lock_timeout', '2s', true),"
     " set_config('idle_in_transaction_session_timeout', '2s', true), set_config('jit', 'off', true),"
-    " set_config('enable_seqscan', 'off', true)"
+    " set_config('enable_seqscan', 'off', true), set_config('statement_timeout', '10s', true),"
+    " CASE WHEN current_setting('server_version_num')::int >= 170000"
+    " THEN set_config('transaction_timeout', '0', true) END"
 )
 # What server, database or role limit by default; not every version knows them all.
 _NO_LIMITS = (
@@ -47,17 +50,17 @@ class PostgresDatabase:
 
     dialect = "postgresql"
 
-    def __init__(self, url: URL) -> None:
-        self._url = url
+    def __init__(self, target: PostgresTarget) -> None:
+        self._target = target
         self._prepares = True
         self._users: Counter[AsyncEngine] = Counter()  # who works with a connection of theirs
         self._make_engines()
 
     def _make_engines(self) -> None:
-        self._writer = _postgres_engine(self._url, _COMMAND_SECONDS, prepares=self._prepares)
+        self._writer = _postgres_engine(self._target, _COMMAND_SECONDS, prepares=self._prepares)
         # Slow readers must not keep the ingestion from a connection. A reader is told 503 where its connection broke
         # in an outage, so each is tried first; the ingestion's sender is told to send again anyway.
-        self._reader = _postgres_engine(self._url, _COMMAND_SECONDS, prepares=self._prepares, pool_pre_ping=True)
+        self._reader = _postgres_engine(self._target, _COMMAND_SECONDS, prepares=self._prepares, pool_pre_ping=True)
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
@@ -69,9 +72,15 @@ class PostgresDatabase:
 
     async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
-        patient = _postgres_engine(self._url, None, prepares=False)
+        patient = _postgres_engine(self._target, None, prepares=False)
         try:
             return await self._run(lambda: patient, _with, _NO_LIMITS, work, *args, **kwargs)
+        except StoreUnavailable as error:
+            if error.__cause__ is not None and sqlstate_of(error.__cause__) == _NO_RIGHT:
+                raise StoreUnavailable(
+                    f"{error}: to change the schema its user needs GRANT CREATE ON SCHEMA, and to own its tables"
+                ) from error
+            raise
         finally:
             await patient.dispose()
 
@@ -90,10 +99,11 @@ class PostgresDatabase:
             try:
                 async with used.begin() as connection:
                     returned.append(await connection.run_sync(work, *args, **kwargs))
-            except DBAPIError as error:  # nothing was committed: only a statement can be forgotten, and no COMMIT is
-                if sqlstate_of(error) not in _FORGOTTEN:
+            except DBAPIError as error:  # nothing was committed: no COMMIT was sent yet
+                if sqlstate_of(error) in _FORGOTTEN:
+                    await self._prepare_no_more()
+                elif returned or not error.connection_invalidated:
                     raise
-                await self._prepare_no_more()
                 async with engine().begin() as connection:
                     returned.append(await connection.run_sync(work, *args, **kwargs))
             return returned[0]
@@ -156,16 +166,16 @@ _PREPARE_NOTHING = {
 
 
 def _postgres_engine(
-    url: URL, command_seconds: float | None, *, prepares: bool, pool_pre_ping: bool = False
+    target: PostgresTarget, command_seconds: float | None, *, prepares: bool, pool_pre_ping: bool = False
 ) -> AsyncEngine:
     """Make an engine. The level of isolation is ours: under a stricter one that a server may have, replicas collide."""
     statements = {"prepared_statement_name_func": _new_name} if prepares else _PREPARE_NOTHING
     return create_async_engine(
-        url,
+        "postgresql+asyncpg://",
         isolation_level="READ COMMITTED",
         pool_pre_ping=pool_pre_ping,
         pool_size=5,
         max_overflow=5,
-        pool_timeout=_CONNECT_SECONDS,
-        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": command_seconds, **statements},
+        pool_timeout=CONNECT_SECONDS,
+        connect_args={"async_creator_fn": target.connect, "command_timeout": command_seconds, **statements},
     )

@@ -192,13 +192,25 @@ async def broken_line(postgres_url: str, tmp_path_factory: pytest.TempPathFactor
     await direct.close()
 
 
-@pytest.mark.parametrize("statement", [b"BEGIN", b"INSERT INTO events", b"INSERT INTO tallies", b"COMMIT;"])
-async def test_an_interrupted_batch_leaves_nothing(statement: bytes, broken_line: Line) -> None:
-    """A connection cut at any statement before the COMMIT arrives is StoreUnavailable; the next batch goes through."""
+@pytest.mark.parametrize("statement", [b"BEGIN", b"INSERT INTO events", b"INSERT INTO tallies"])
+async def test_an_interrupted_batch_is_written_on_another_connection(statement: bytes, broken_line: Line) -> None:
+    """A connection cut at any statement before the COMMIT is sent costs nobody anything."""
+    proxy, database, direct = broken_line
+    await store_of(direct).commit(numbered(1, 100))
+    proxy.cut_before(statement)  # on a connection that has not prepared it yet, so that its text is sent
+
+    assert list((await store_of(database).commit(numbered(3))).outcomes) == [Outcome.STORED] * 3
+    assert proxy.cuts == 1
+    assert await positions(direct) == [1, 2, 3, 4]
+    assert await tallies(direct) == {"stored": 4}
+
+
+async def test_a_batch_whose_commit_was_cut_leaves_nothing(broken_line: Line) -> None:
+    """A connection cut before the COMMIT arrives is StoreUnavailable; the next batch goes through."""
     proxy, database, direct = broken_line
     store = store_of(database)
     await store_of(direct).commit(numbered(1, 100))
-    proxy.cut_before(statement)  # on a connection that has not prepared it yet, so that its text is sent
+    proxy.cut_before(b"COMMIT;")
 
     with pytest.raises(StoreUnavailable):
         await store.commit(numbered(3))
@@ -257,16 +269,13 @@ async def test_a_commit_that_was_lost_is_not_taken_for_a_later_one(broken_line: 
     assert await positions(direct) == [1]
 
 
-async def test_dead_connections_in_the_pool_cost_one_batch(broken_line: Line) -> None:
-    """When the server has closed every connection, at most one batch is deferred before the store goes on."""
+async def test_dead_connections_in_the_pool_cost_no_batch(broken_line: Line) -> None:
+    """When the server has closed every connection, the store goes on with new ones."""
     _, database, direct = broken_line
     store = store_of(database)
     await asyncio.gather(*(database.read(lambda connection: None) for _ in range(4)), store.commit(numbered(1)))
     await rows(direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
                "AND datname = current_database() AND backend_type = 'client backend'")  # fmt: skip
-
-    with pytest.raises(StoreUnavailable):
-        await store.commit(numbered(1, 1))
 
     assert list((await store.commit(numbered(1, 1))).outcomes) == [Outcome.STORED]
 
