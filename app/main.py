@@ -7,12 +7,8 @@ server refuses, sources pause, the inbox drains and settles, the server closes, 
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import socket
-import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from random import Random
@@ -23,46 +19,35 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from app.access import ingest_forbids
 from app.api import HandlersHere, Readiness, create_api
+from app.commits import Commits
 from app.dispatcher import Dispatcher
 from app.duties import Duties
 from app.redriving import BackgroundRedrives
 from app.replicas import make_replica
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
-from app.stopping import outlive_hangups, stop_on_signals
 from ingest.counted_coverage import CountedCoverage
-from ingest.errors import ConfigurationError, StoreUnavailable
+from ingest.errors import StoreUnavailable
 from ingest.event import Origin
 from ingest.formats import make_format
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
-from ingest.intake_metrics import IntakeAccounts
 from ingest.metrics import Metrics
 from ingest.retrying import wait_at_most
 from ingest.sources import modes
 from ingest.sources.mode import SourceParts
 from ingest.supervisor import Supervised, Supervisor
 from storage.cursors import SqlCursors
-from storage.engine import Database, open_database
+from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.gaps import open_gaps
-from storage.health import WatchedStore
-from storage.migrate import migrate, require_newest
 from storage.read_apart import ReadApart
 from storage.rewinds import Rewinds
-from storage.served_file import served_alone
-from storage.spool import SpooledStore
-from storage.spool_file import SpoolFile
-from storage.store import SqlStore
 
 # How long a webhook waits for room in a full inbox before it is told 503; senders give up after 20 s (Particle).
 _PATIENCE_SECONDS = 5.0
-# Short turns: a thread that reads must not wait five milliseconds for a busy event loop at every statement.
-_SWITCH_SECONDS = 0.001
-_BACKLOG = 4096
 _LAST_REQUESTS_SECONDS = 2.0  # for those that came before we refused: what is stored now need not be sent again
 _SECRETS_SECONDS = 5.0
-_GC_THRESHOLD = 50_000  # events hold no cycles: looking for them at every 700th container cost 3 % of the time
 
 log = structlog.get_logger(__name__)
 
@@ -87,22 +72,10 @@ class Headrace:
         self._at_once = asyncio.Event()
         metrics = make_metrics()
         rewinds = Rewinds(metrics.store_rewinds.inc)
-        self._watched = WatchedStore(SqlStore(database, utc_now, rewinds), database)
-        self._accounts = IntakeAccounts(metrics)
-        self._spool: SpooledStore | None = None
-        if settings.store.spool is not None:
-            self._spool = SpooledStore(
-                lambda: SqlStore(database, utc_now, rewinds),
-                SpoolFile(settings.store.spool),
-                self._accounts,
-                utc_now,
-                watched=self._watched.watched,
-                prepare=lambda: require_newest(database),
-            )
-            self._spool.show(metrics)
+        self._commits = Commits(settings.store.spool, database, rewinds, metrics, utc_now)
         feed = SqlFeed(database, rewinds)
         self._inbox = Inbox(
-            self._spool or self._watched,
+            self._commits.store,
             metrics,
             max_events=settings.store.inbox_events,
             max_bytes=settings.store.inbox_bytes,
@@ -150,7 +123,7 @@ class Headrace:
         settings = self._settings
         parts = SourceParts(
             intake=lambda origin: SourceIntake(
-                self._inbox, metrics, origin.source, origin.mode, self._accounts.of(origin.source, origin.mode)
+                self._inbox, metrics, origin.source, origin.mode, self._commits.accounts.of(origin.source, origin.mode)
             ),
             metrics=metrics,
             coverage=self._coverage,
@@ -180,18 +153,15 @@ class Headrace:
 
     async def run(self, listening: socket.socket, companions: Sequence[Companion] = ()) -> None:
         """Serve on a bound socket until `stop`; companions run beside it until the sources take no more."""
-        if self._spool is not None:
-            await self._spool.open()
+        await self._commits.open()
         await self._take_up_gaps()
         async with asyncio.TaskGroup() as tasks:
             leasing = tasks.create_task(self._replica.leases.run())
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
-            attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._watched.run())]
+            attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._commits.run())]
             attending.append(tasks.create_task(self._duties.run()))
             attending.append(tasks.create_task(self._look_at_secrets()))
-            if self._spool is not None:
-                attending.append(tasks.create_task(self._spool.run()))
             serving = tasks.create_task(self._server.serve(sockets=[listening]))
             accompanying = [tasks.create_task(companion.run()) for companion in companions]
             log.info("ready", address="{}:{}".format(*listening.getsockname()[:2]), version=version("headrace"))
@@ -209,15 +179,13 @@ class Headrace:
             self._server.should_exit = True
             await serving
             await self._redrives.close()
-            if self._spool is not None:
-                await self._spool.drained()
+            await self._commits.drained()
             await _cancelled(attending)
             self._dispatcher.stop()
             await dispatching
             await _cancelled([leasing])
         await self._replica.close()
-        if self._spool is not None:
-            await self._spool.close()
+        await self._commits.close()
         await self._read_apart.close()
         await self._database.close()
         log.info("stopped")
@@ -234,7 +202,7 @@ class Headrace:
         try:
             self._coverage.follow((await self._database.read(open_gaps)).items())
         except StoreUnavailable:
-            if self._spool is None:
+            if not self._commits.has_spool:
                 raise
 
     async def _drain_delay(self) -> None:
@@ -244,10 +212,10 @@ class Headrace:
     def _readiness(self) -> Readiness:
         return Readiness(
             draining=self._draining,
-            store_fault=self._watched.fault() if self._spool is None else self._spool.fault(),
+            store_fault=self._commits.fault(),
             handlers_failing=self._dispatcher.faults(),
             secrets_unread={file.key: why for file in self._settings.secret_files if (why := file.fault()) is not None},
-            spool=None if self._spool is None else self._spool.state(),
+            spool=self._commits.waiting(),
         )
 
 
@@ -279,60 +247,6 @@ def make_metrics() -> Metrics:
     metrics = Metrics(registry)
     metrics.build_info.info({"version": version("headrace")})
     return metrics
-
-
-async def prepare_store(url: str, *, spooled: bool = False) -> None:
-    """Bring the schema up to date: SQLite by itself, PostgreSQL only by `headrace migrate`. Raises SchemaBehind.
-
-    `spooled`: a PostgreSQL that is away is looked at when it is there.
-
-    A migration takes as long as it takes, so it is not asked of the process that is killed where it does not answer.
-    """
-    database = open_database(url)
-    try:
-        if database.dialect == "sqlite":
-            await migrate(database)
-        else:
-            await require_newest(database)
-    except StoreUnavailable as error:
-        if not spooled:
-            raise
-        log.warning("started_without_store", error=str(error), consequence="the spool takes what comes")
-    finally:
-        await database.close()
-
-
-async def serve(settings: Settings, companions: Sequence[Companion] = ()) -> None:
-    """Run the service until SIGTERM or SIGINT.
-
-    Raises ConfigurationError where the address cannot be bound, StoreUnavailable or SchemaBehind where the store
-    cannot be used.
-    """
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    outlive_hangups()
-    with ExitStack() as served:
-        listening = served.enter_context(_listen(settings.server.host, settings.server.port))
-        url = settings.store.url.value()
-        served.enter_context(served_alone(url))
-        await prepare_store(url, spooled=settings.store.spool is not None)
-        headrace = Headrace(
-            settings, open_database(url, write_apart=True), readers=open_database(url, write_apart=True)
-        )
-        stop_on_signals(headrace.stop, settings.server.drain_delay.total_seconds())
-        gc.collect()
-        gc.freeze()  # what lives as long as the process need not be looked through again and again
-        gc.set_threshold(_GC_THRESHOLD)
-        await headrace.run(listening, companions)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"server.host, server.port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
-        ) from None
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -13,12 +13,13 @@ import structlog
 import typer
 import uvloop
 
-from app import main
+from app import start
 from app.cli.demo import SOURCE, demo_fleet, demo_settings
 from app.cli.health import reachable
 from app.cli.output import show
 from app.cli.store import sqlite_file, store_explained
 from app.logs import configure_logs
+from app.main import Companion
 from app.settings import Settings, recommendations
 from app.simulator.stream import ProductStream
 
@@ -76,7 +77,7 @@ def run_service(settings: Settings, *, demo: bool) -> None:
         log.info("configuration_remark", remark=remark)
     access = settings.access.with_action_token(secrets.token_urlsafe(32))
     settings = settings.model_copy(update={"access": access})
-    companions: list[main.Companion] = []
+    companions: list[Companion] = []
     if demo:
         stream = ProductStream(SOURCE)
         elsewhere, subscription = [stream.send], None
@@ -90,4 +91,4 @@ def run_service(settings: Settings, *, demo: bool) -> None:
         companions += [stream, demo_fleet(settings, address(settings), elsewhere)]
     companions.append(Greeting(settings))
     with store_explained(settings):
-        uvloop.run(main.serve(settings, companions))
+        uvloop.run(start.serve(settings, companions))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app import main
+from app import start
 from app.settings import Settings
 from ingest.errors import StoreUnavailable
 from tests.support.server import free_port
@@ -33,7 +33,7 @@ async def test_a_store_that_cannot_be_opened_leaves_no_socket(tmp_path: Path) ->
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always", ResourceWarning)
         with pytest.raises(StoreUnavailable):
-            await main.serve(settings)
+            await start.serve(settings)
         gc.collect()
 
     assert [str(warning.message) for warning in left if "socket" in str(warning.message)] == []
