@@ -20,7 +20,11 @@ from storage.rows import sixteen_bytes
 from storage.tables import events
 
 _SELECT_POSITIONS = "SELECT id, position FROM ids WHERE id = ANY($1::UUID[])"
-_SELECT_FIRST = "SELECT position, source, mode, stream FROM events WHERE position = ANY($1::BIGINT[])"
+# Partitions are chosen by the bounds, where a plan is kept: it knows nothing of what is in an array.
+_SELECT_FIRST = (
+    "SELECT position, source, mode, stream FROM events"
+    " WHERE position = ANY($1::BIGINT[]) AND position >= $2 AND position <= $3"
+)
 _ROWS = 256  # in one SQLite statement: 12 columns × 256 stay well below its 32,766 variables
 
 
@@ -67,7 +71,7 @@ def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, in
 def _known_by_position(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
     """Look the ids up beside the events. One whose event retention has just taken out is not known any more."""
     at = {row[1]: row[0].int for row in run(connection, _SELECT_POSITIONS, (list(ids),))}
-    found = run(connection, _SELECT_FIRST, (list(at),)) if at else ()
+    found = run(connection, _SELECT_FIRST, (list(at), min(at), max(at))) if at else ()
     return [(at[row[0]], *row) for row in found]
 
 

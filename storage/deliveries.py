@@ -20,7 +20,6 @@ from storage.rows import event_of, from_micros, to_micros
 from storage.tables import LAST_POSITION, cursors, deliveries, events
 
 _COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error", "cause", "history")
-_PARKED = len(_COLUMNS) - 1  # but for the handler; those of events follow
 _AT_ONCE = 0  # due by anybody's clock
 _CHUNK = 500
 _REPLACE = (
@@ -125,18 +124,23 @@ def lag(connection: Connection, handler: str) -> HandlerLag | None:
 
 
 def _parked(handler: str) -> Select[Any]:
-    """Return a query for a handler's parked rows with their events, in order of position."""
+    """Return a query for a handler's parked rows, in order of position."""
     parked = (deliveries.c[name] for name in _COLUMNS[1:])
-    return (
-        select(*parked, *events.c)
-        .join_from(deliveries, events, events.c.position == deliveries.c.position)
-        .where(deliveries.c.handler == handler)
-        .order_by(deliveries.c.position)
-    )
+    return select(*parked).where(deliveries.c.handler == handler).order_by(deliveries.c.position)
 
 
 def _pairs(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[tuple[Parked, Event]]:
-    return [(_parked_of(row[:_PARKED]), event_of(row[_PARKED:])) for row in connection.execute(statement)]
+    """Return the parked rows with their events.
+
+    Asked for one after the other: a join may read all events between the first and the last.
+    """
+    rows = [_parked_of(row) for row in connection.execute(statement)]
+    positions = sorted({row.position for row in rows})
+    found: dict[int, Event] = {}
+    for start in range(0, len(positions), _CHUNK):
+        some = select(events).where(events.c.position.in_(positions[start : start + _CHUNK]))
+        found |= {row.position: event_of(row) for row in connection.execute(some)}
+    return [(row, found[row.position]) for row in rows if row.position in found]
 
 
 def _row(handler: str, parked: Parked) -> tuple[Any, ...]:

@@ -31,7 +31,7 @@ OLD = NOW - timedelta(days=31)
 
 @pytest.fixture
 async def database(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
-    """PostgreSQL with partitions of 4,096 positions."""
+    """PostgreSQL with partitions of 1,024 positions."""
     database = open_database(postgres_url)
     await small_partitions(database, monkeypatch)
     yield database
@@ -89,16 +89,16 @@ async def test_a_commit_makes_the_partition_that_nobody_made(database: Database)
 
 async def test_without_a_partition_the_store_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none can be made the whole batch is deferred, and nothing of it is taken for bad data."""
-    await fill(database, numbered(3 * ROWS - 1000))
+    await fill(database, numbered(3 * ROWS - 100))
 
     def denied(_connection: Connection, _now: int) -> int:
         return 0
 
     monkeypatch.setattr(partitions, "make_ahead", denied)
     with pytest.raises(StoreUnavailable, match="no partition"):
-        await fill(database, numbered(1500, 3 * ROWS))
+        await fill(database, numbered(150, 3 * ROWS))
     assert await rejects(database) == []
-    assert await tallies(database) == {"stored": 3 * ROWS - 1000}
+    assert await tallies(database) == {"stored": 3 * ROWS - 100}
 
 
 async def test_partitions_hold_about_a_day(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +181,8 @@ async def test_a_partition_waits_for_every_handler(database: Database) -> None:
 async def test_what_a_paused_handler_loses_is_written_down(database: Database) -> None:
     """One that is paused for longer than the retention holds nothing, and a row says what it will never have."""
     await fill(database, numbered(2 * ROWS, received_at=OLD))
-    await passed(database, "paused", 1000, str(to_micros(OLD)))
-    await parked(database, "other", 2000)
+    await passed(database, "paused", 300, str(to_micros(OLD)))
+    await parked(database, "other", 700)
     counted: dict[str, int] = {}
     retention = Retention(
         database, timedelta(days=30), ["paused"], lambda: NOW, count_skipped=lambda who, n: counted.update({who: n})
@@ -191,31 +191,31 @@ async def test_what_a_paused_handler_loses_is_written_down(database: Database) -
     await retention.purge()
 
     (first, *_) = await rows(database, "SELECT first_position, last_position, events FROM skipped")
-    total = 2 * ROWS - 1000 - 1
-    assert (first[0], first[2]) == (1001, total)
-    assert await positions(database) == [2000]
+    total = 2 * ROWS - 300 - 1
+    assert (first[0], first[2]) == (301, total)
+    assert await positions(database) == [700]
 
 
 async def test_rows_go_with_their_partition_where_that_is_soon(database: Database) -> None:
     """Of a partition that was filled within a quarter of the retention no single row is deleted: it is no lag."""
-    await fill(database, numbered(2000, received_at=OLD))
-    await fill(database, numbered(2100, 2000, received_at=OLD + timedelta(days=3)))
+    await fill(database, numbered(500, received_at=OLD))
+    await fill(database, numbered(600, 500, received_at=OLD + timedelta(days=3)))
     retention = retention_of(database)
 
     assert await retention.purge() == 0
     assert await retention.lag_seconds() == 0
-    assert await retention_of(database, days_later=3).purge() == 4100
+    assert await retention_of(database, days_later=3).purge() == 1100
 
 
 async def test_rows_go_by_themselves_where_a_partition_takes_long(database: Database) -> None:
     """A small store, whose partition takes weeks to fill, keeps no event for weeks too long."""
-    await fill(database, numbered(2000, received_at=OLD))
-    await fill(database, numbered(2100, 2000, received_at=NOW))
+    await fill(database, numbered(500, received_at=OLD))
+    await fill(database, numbered(600, 500, received_at=NOW))
 
-    assert await retention_of(database).purge() == 2000
-    assert (await positions(database))[0] == 2001
+    assert await retention_of(database).purge() == 500
+    assert (await positions(database))[0] == 501
     assert await balanced(database)
-    assert await retention_of(database, days_later=31).purge() == 2100
+    assert await retention_of(database, days_later=31).purge() == 600
 
 
 async def test_an_event_that_is_sent_again_while_its_id_is_being_forgotten_is_new(database: Database) -> None:

@@ -1,71 +1,126 @@
-"""How PostgreSQL goes about a commit: what it costs must not grow with what is stored."""
+"""How PostgreSQL goes about its statements: what they cost must not grow with what is stored."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Collection
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from storage.database import Database, Work
+from ingest.deliveries import Parked, Seen
+from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import open_database
-from storage.store import SqlStore
-from tests.support.fresh import ALL
-from tests.support.records import NOW, numbered
+from storage.feed import SqlFeed
+from storage.queries.dead_letters import dead_page, dead_positions
+from storage.queries.events import EventFilter, event_by_id, events_page
+from storage.queries.handlers import handler_rows
+from storage.queries.page import PageSpan
+from storage.retention import Retention
+from storage.store import SqlStore, touch_head
+from tests.support.explained import Listening, Plan, plans_of
+from tests.support.fresh import DEBIAN, POSTGRES
+from tests.support.partitioned import small_partitions
+from tests.support.records import NOW, an_event, numbered
 
-STORES = ALL
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_SCANS = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'events'")
-
-
-class CountingScans:
-    """A database that notes how many sequential scans of the events each transaction has made."""
-
-    def __init__(self, database: Database) -> None:
-        self.scans: list[int] = []
-        self.dialect = database.dialect
-        self._database = database
-
-    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Database."""
-
-        def counted(connection: Connection) -> T:
-            result = work(connection, *args, **kwargs)
-            self.scans.append(connection.execute(_SCANS).scalar_one())
-            return result
-
-        return await self._database.write(counted)
-
-    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Database."""
-        return await self._database.read(work, *args, **kwargs)
-
-    async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See Database."""
-        return await self._database.alter(work, *args, **kwargs)
-
-    async def close(self) -> None:
-        """See Database."""
-        await self._database.close()
+STORES = (POSTGRES, DEBIAN)
+ROWS = 4096  # a partition's, a block's
+PARTITIONS = 6
+OLD = NOW - timedelta(days=31)
+DEVICES = 50
 
 
 @pytest.fixture
-async def counting(postgres_url: str) -> AsyncIterator[CountingScans]:
-    """PostgreSQL at the newest schema, empty and never analysed."""
-    database = CountingScans(open_database(postgres_url))
+async def listening(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listening]:
+    """PostgreSQL with small partitions, never analysed."""
+    database = Listening(open_database(postgres_url))
+    await small_partitions(database, monkeypatch, ROWS)
     yield database
     await database.close()
 
 
-async def test_a_store_that_was_empty_when_its_plans_were_made_looks_ids_up_by_the_index(
-    counting: CountingScans,
-) -> None:
-    """A plan is kept with its connection: a sequential scan that suits an empty table would stay as it fills."""
-    store = SqlStore(counting, lambda: NOW)
-    for start in range(0, 200, 10):
-        await store.commit(numbered(10, start))
+async def fill(database: Listening) -> None:
+    """Six partitions of events, of many devices."""
+    store = SqlStore(database, lambda: NOW)
+    for start in range(0, (PARTITIONS * 4 + 3) * 1024, 1024):
+        await store.commit(
+            [
+                an_event(device=f"d{number % DEVICES}", published_at=NOW + timedelta(seconds=number))
+                for number in range(start, start + 1024)
+            ]
+        )
 
-    assert counting.scans == [0] * 20
+
+def parked(position: int, *, dead: bool = False) -> Parked:
+    """A row that failed once."""
+    return Parked(position, f"d{position % DEVICES}", 1, NOW, None if dead else NOW, "boom")
+
+
+async def cursor_at(database: Listening, position: int) -> SqlCursor:
+    """A handler's cursor that has left some rows behind."""
+    cursor = await SqlCursors(database).acquire("h", holder="one", begin="beginning")
+    assert cursor is not None
+    left = [parked(at, dead=at % 2 == 0) for at in range(1000, 1040)]
+    await cursor.advance(position, left, seen=None)
+    return cursor
+
+
+async def write_hotly(database: Listening, cursor: SqlCursor) -> None:
+    """What is written again and again: commits, and saves of a cursor."""
+    store = SqlStore(database, lambda: NOW)
+    for number in range(3):
+        events = numbered(20, 10_000_000 + number * 10)  # half of them are known
+        await store.commit(events)
+    await database.write(touch_head)
+    at = cursor.position + 100
+    event = (await SqlFeed(database).read(at - 1, 1))[0]
+    await cursor.advance(at, [parked(at)], [1001], seen=Seen(at, event.id))
+
+
+async def read_hotly(database: Listening, cursor: SqlCursor) -> None:
+    """What handlers and people ask for."""
+    feed, middle = SqlFeed(database), PARTITIONS // 2 * ROWS
+    event = (await feed.read(middle, 500))[0]
+    await cursor.due(NOW, 10, by_device=False)
+    await cursor.due(NOW, 10, by_device=True)
+    await cursor.behind(["d1", "d2"], 10)
+    await cursor.waiting_devices()
+    await cursor.lag()
+    await database.read(event_by_id, event.id)
+    for wanted in (EventFilter(), EventFilter(device="d7"), EventFilter(since=NOW, until=NOW + timedelta(minutes=1))):
+        for span in (PageSpan(limit=5, after=middle), PageSpan(limit=5, descending=True)):
+            await database.read(events_page, wanted, span)
+    await database.read(dead_page, "h", PageSpan())
+    await database.read(dead_positions, "h", [event.id])
+    await database.read(handler_rows)
+    await Retention(database, timedelta(days=3000), ["h"], lambda: NOW).purge()
+
+
+def faults(plan: Plan, hot: Collection[str]) -> list[str]:
+    """What a plan should not do. Of small tables that are asked now and then there need not be an index."""
+    found = ["disabled"] if plan.disabled() and plan.statement in hot else []
+    found += [f"reads all of {name}" for name in plan.scanned() if name.startswith(("events", "ids"))]
+    if len(plan.partitions()) > 2:
+        found.append(f"looks at {sorted(plan.partitions())}")
+    return found
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_every_hot_statement_goes_by_an_index_and_to_few_partitions(
+    listening: Listening, postgres_url: str, analysed: bool
+) -> None:
+    """By the plan for its values and by the one for any values, which a connection keeps: none reads a table from end
+    to end, none does what is switched off, and each looks only at the partitions that it concerns."""
+    await fill(listening)
+    cursor = await cursor_at(listening, 2 * ROWS + 100)
+    if analysed:
+        await listening.write(lambda connection: connection.execute(text("ANALYZE")) and None)
+    listening.statements.clear()
+    await write_hotly(listening, cursor)
+    hot = {statement.text for statement in listening.statements}
+    await read_hotly(listening, cursor)
+
+    plans = await plans_of(postgres_url, listening.statements)
+
+    assert len(plans) > 60
+    assert [f"{faults(plan, hot)} {plan}" for plan in plans if faults(plan, hot)] == []

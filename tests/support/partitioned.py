@@ -11,21 +11,21 @@ from storage.partitions import Partition
 from storage.rows import to_micros
 from tests.support.records import NOW
 
-ROWS = 4096
+ROWS = 1024
 
 
-async def small_partitions(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give an empty database partitions of 4,096 positions, of which two are made ahead."""
-    monkeypatch.setattr(partitions, "SMALLEST", ROWS)
-    monkeypatch.setattr(partitions, "LARGEST", ROWS)
-    await database.write(_replace)
+async def small_partitions(database: Database, monkeypatch: pytest.MonkeyPatch, rows: int = ROWS) -> None:
+    """Give an empty database partitions of so many positions, of which two are made ahead."""
+    monkeypatch.setattr(partitions, "SMALLEST", rows)
+    monkeypatch.setattr(partitions, "LARGEST", rows)
+    await database.write(_replace, rows)
     await database.write(partitions.make_ahead, to_micros(NOW))
 
 
-def _replace(connection: Connection) -> None:
+def _replace(connection: Connection, rows: int) -> None:
     for partition in partitions.attached(connection)[1:]:
         bulk.run(connection, f"DROP TABLE {partition.name}")
-    partitions.add(connection, Partition("events_p1", 1, ROWS))
+    partitions.add(connection, Partition("events_p1", 1, rows))
 
 
 def names(connection: Connection) -> list[str]:
