@@ -18,6 +18,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
+from ingest.errors import StoreFault, StoreUnavailable
+from ingest.event import Outcome
+from storage import bulk
 from storage import migrate as module
 from storage.engine import Database, open_database
 from storage.migrate import SchemaBehind, migrate, migrations_folder, newest_revision, require_newest, revision
@@ -26,7 +29,7 @@ from storage.tables import schema_of
 from storage.version_table import VERSION_TABLE
 from tests.support.fresh import ALL, bare_store
 from tests.support.records import NOW, numbered
-from tests.support.stored import positions, run
+from tests.support.stored import positions, rows, run
 
 STORES = ALL
 NEWEST = newest_revision()
@@ -55,6 +58,13 @@ async def empty(url: str) -> AsyncIterator[Database]:
 
 
 PARTITION = re.compile("events_(p|kept_)[0-9]+")
+
+
+_SOME_EVENTS = """
+INSERT INTO events (position, id, product, device, name, data, received_at, source, mode, attributes)
+SELECT number, md5(number::text)::uuid, 'tracker', 'dev1', 'temperature', '\\x00ff', number, 'fleet', 'webhook', '{}'
+FROM generate_series(1999001, 1999300) AS number
+"""
 
 
 def differences(connection: Connection) -> list[Any]:
@@ -101,11 +111,27 @@ def downgrade(connection: Connection) -> None:
     command.downgrade(config, "base")
 
 
+def downgrade_to(connection: Connection, wanted: str) -> None:
+    """Back to a schema."""
+    config = module._config()
+    config.attributes["connection"] = connection
+    command.downgrade(config, wanted)
+
+
 def upgrade_to(connection: Connection, wanted: str) -> None:
     """Up to a schema."""
     config = module._config()
     config.attributes["connection"] = connection
     command.upgrade(config, wanted)
+
+
+@pytest.fixture
+async def postgres_bare(postgres_url: str) -> AsyncIterator[Database]:
+    """PostgreSQL without any schema."""
+    database = open_database(postgres_url)
+    await database.alter(downgrade)
+    yield database
+    await database.close()
 
 
 @pytest.fixture
@@ -234,3 +260,43 @@ async def test_a_newer_schema_is_left_alone(empty: Database, tmp_path: Path) -> 
         await migrate(empty)
     assert await revision(empty) == "9999"
     assert copies_in(tmp_path) == []
+
+
+async def test_events_come_through_partitions_and_back(postgres_bare: Database) -> None:
+    """A database of the schema before keeps every event, up and down and up again, and each is known by its id."""
+    database = postgres_bare
+    await database.alter(upgrade_to, "0006")
+    await run(database, _SOME_EVENTS)
+    await run(database, "UPDATE head SET position = 2000000")
+
+    await migrate(database)
+
+    assert len(await positions(database)) == 300
+    commit = await SqlStore(database, lambda: NOW).commit(numbered(3))
+    assert [event.position for event in commit.events()] == [2_000_001, 2_000_002, 2_000_003]
+    assert await rows(database, "SELECT position FROM ids ORDER BY position") == [
+        (position,) for position in await positions(database)
+    ]
+    everything = await rows(database, "SELECT * FROM events ORDER BY position")
+
+    await database.alter(downgrade_to, "0006")
+    assert await rows(database, "SELECT * FROM events ORDER BY position") == everything
+    await migrate(database)
+    assert await rows(database, "SELECT * FROM events ORDER BY position") == everything
+    assert await database.read(differences) == []
+    again = await SqlStore(database, lambda: NOW).commit(numbered(3))
+    assert list(again.outcomes) == [Outcome.REDELIVERY] * 3
+
+
+async def test_a_server_of_the_version_before_commits_nothing_more(postgres_bare: Database) -> None:
+    """Its batches fail as in an outage, so that its senders hear 503 and turn to a new one; nothing of them is left."""
+    await migrate(postgres_bare)
+
+    def as_before(connection: Connection) -> None:
+        bulk.run(connection, "INSERT INTO tallies VALUES ('fleet', 'webhook', 1, 'stored', 1)")
+        bulk.run(connection, "INSERT INTO writers (writer, batch, committed_at) SELECT 'old', 1, 1")
+
+    with pytest.raises(StoreUnavailable) as refused:
+        await postgres_bare.write(as_before)
+    assert not isinstance(refused.value, StoreFault)
+    assert await rows(postgres_bare, "SELECT * FROM tallies") == []
