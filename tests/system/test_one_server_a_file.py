@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.support.server import Server
@@ -47,11 +48,12 @@ def test_a_second_server_is_refused_and_says_why(tmp_path: Path) -> None:
 
 
 def test_a_second_demo_is_refused(tmp_path: Path) -> None:
-    """The demo's file is its own, and has a lock of its own."""
+    """The demo locks its file too, whichever that is."""
     server = Server(tmp_path, "")
     server.config.unlink()
-    with open(tmp_path / "headrace-demo.db.lock", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        for name in ("headrace.db.lock", "headrace-demo.db.lock"):
+            fcntl.flock(held.enter_context(open(tmp_path / name, "w")), fcntl.LOCK_EX)
         done = subprocess.run(
             [sys.executable, "-m", "app.cli", "serve", "--demo", "--port", str(server.port)],
             cwd=tmp_path,
@@ -62,4 +64,4 @@ def test_a_second_demo_is_refused(tmp_path: Path) -> None:
             timeout=60,
         )
     assert done.returncode == 2, done.stderr
-    assert "headrace-demo.db is served" in done.stderr
+    assert "is served by a process already" in done.stderr
