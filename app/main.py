@@ -169,8 +169,9 @@ class Headrace:
             await self._stop.wait()
             self._draining = True
             self._server.close_after_answers()
-            await self._replica.leave()
+            leaving = tasks.create_task(self._replica.leave())
             await self._drain_delay()
+            await leaving
             await self._server.refuse(listening, _LAST_REQUESTS_SECONDS)
             await self._supervisor.pause()
             await _cancelled(accompanying)

@@ -32,6 +32,14 @@ def test_nothing_is_missed_by_replicas(seed: int, tmp_path: Path) -> None:
         scene.judge()
 
 
+def test_a_single_stream_moves_without_a_gap(tmp_path: Path) -> None:
+    """Whoever listens is stopped, again and again: the next one listens before it leaves."""
+    with replicas(tmp_path, streams=1) as scene:
+        play(scene, ["roll", "roll"], seed=1)
+        scene.settle()
+        scene.judge()
+
+
 def test_who_freezes_in_a_commit_holds_the_others_up_for_three_seconds(tmp_path: Path) -> None:
     """The database cuts it off, and lets the next one have the head; what was frozen commits nothing afterwards."""
     with replicas(tmp_path) as scene:

@@ -19,7 +19,7 @@ from ingest.deliveries import HandlerLag
 from ingest.event import Event
 from ingest.identity import event_id
 from ingest.metrics import Metrics
-from ingest.protocols import Handler
+from ingest.protocols import Handler, Leases
 from ingest.settings.handlers import HandlerSettings
 from ingest.times import instant_of
 from storage import deliveries as rows
@@ -131,7 +131,13 @@ class Stage:
         return committed
 
     def dispatcher(
-        self, handler: Handler, *, pace: DispatchLimits = HURRY, begin: str = "beginning", **settings: Any
+        self,
+        handler: Handler,
+        *,
+        pace: DispatchLimits = HURRY,
+        begin: str = "beginning",
+        leases: Leases | None = None,
+        **settings: Any,
     ) -> Dispatcher:
         """A dispatcher of another process, so to say: it has a connection to cursors of its own.
 
@@ -141,7 +147,7 @@ class Stage:
         return Dispatcher(
             {"h": (handler, SETTINGS.validate_python(values))},
             self.feed,
-            SqlCursors(self.database, self.rewinds),
+            SqlCursors(self.database, self.rewinds, leases),
             self.metrics,
             holder=_process(handler),
             clock=self.clock,

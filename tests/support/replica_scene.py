@@ -44,7 +44,7 @@ mode = "sse"
 [sources.stream.sse]
 url = "{stream}"
 token = "any"
-streams = 2
+streams = {streams}
 idle_timeout = "3s"
 [handlers.notes]
 type = "python"
@@ -76,6 +76,7 @@ class ReplicaScene:
     upstream: RunningUpstream
     notes: Path
     load: Load
+    streams: int = 2
     acted: list[str] = field(default_factory=list)
 
     def query(self, statement: str) -> list[Any]:
@@ -84,10 +85,14 @@ class ReplicaScene:
 
     def settle(self) -> None:
         """Return when two replicas listen, events of the stream are stored, and requests are acknowledged."""
-        self.wait(lambda: self.query(_LISTENING)[0][0] == 2, "not two replicas listen")
+        self.wait(self.all_listen, "not as many replicas listen as there are streams")
         target, acknowledged = self.upstream.newest, self.load.progress.acknowledged
         self.wait(lambda: self.newest() > target, "the stream's events are not stored")
         self.wait(lambda: self.load.progress.acknowledged > acknowledged + 20, "no request is acknowledged")
+
+    def all_listen(self) -> bool:
+        """Return whether each stream has a replica of its own that listens."""
+        return bool(self.query(_LISTENING)[0][0] == self.streams)
 
     def newest(self) -> int:
         """Return the number of the last event of the stream that is stored."""
@@ -137,7 +142,7 @@ class ReplicaScene:
         """Restart one after the other, as soon as the one before is there."""
         for server in self.servers:
             self.terminate(server)
-            self.wait(lambda: self.query(_LISTENING)[0][0] == 2, "not two replicas listen")
+            self.wait(self.all_listen, "not as many replicas listen as there are streams")
 
     def freeze(self, server: Server, seconds: float = 30.0) -> None:
         """SIGSTOP for a while."""
@@ -205,7 +210,13 @@ def play(scene: ReplicaScene, acts: Sequence[str], seed: int) -> None:
 
 @contextmanager
 def replicas(
-    folder: Path, count: int = 2, balancer: str | None = None, *, run: str = "run", database: Postgres | None = None
+    folder: Path,
+    count: int = 2,
+    balancer: str | None = None,
+    *,
+    streams: int = 2,
+    run: str = "run",
+    database: Postgres | None = None,
 ) -> Iterator[ReplicaScene]:
     """Ready servers, at work. Without a balancer the oracle posts to the last server."""
     database = database or own_server()
@@ -219,7 +230,7 @@ def replicas(
             home = folder / f"replica-{number}"
             home.mkdir()
             (home / "replica_notes.py").write_text(_HANDLER.format(path=str(notes)))
-            servers.append(Server(home, _CONFIG.format(url=url, secret=SECRET, stream=upstream.url)))
+            servers.append(Server(home, _CONFIG.format(url=url, secret=SECRET, stream=upstream.url, streams=streams)))
         servers[0].migrate()
         for server in servers:
             running.callback(server.kill)
@@ -231,8 +242,8 @@ def replicas(
             port = running.enter_context(balancing(balancer, folder / balancer, [server.port for server in servers]))
         address, headers = f"http://127.0.0.1:{port}/ingest/fleet", {"X-Particle-Key": SECRET}
         posted = plan(address, run, folder, connections=4, rate=40.0, headers=headers)
-        scene = ReplicaScene(servers, database, url, upstream, notes, running.enter_context(Load(posted)))
-        scene.wait(lambda: scene.query(_LISTENING)[0][0] == 2, "not two replicas listen")
+        scene = ReplicaScene(servers, database, url, upstream, notes, running.enter_context(Load(posted)), streams)
+        scene.wait(scene.all_listen, "not as many replicas listen as there are streams")
         upstream.pace(PAUSE_SECONDS)
         yield scene
 

@@ -15,6 +15,7 @@ from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.leases import OwnLeases
 from ingest.metrics import Metrics
+from ingest.protocols import Leases
 from ingest.reconnect import OpenBudget, OwnOpens, ReconnectRules
 from ingest.source_health import StreamState
 from ingest.sources.sse.rules import StreamRules
@@ -78,7 +79,7 @@ class Token:
 class SseRig:
     """The source `fleet`; `records` is what its store was given."""
 
-    def __init__(self, rules: SseRules, *, max_events: int, budget: OpenBudget, leases: OwnLeases) -> None:
+    def __init__(self, rules: SseRules, *, max_events: int, budget: OpenBudget, leases: Leases) -> None:
         self.leases = leases
         self.records: list[Record] = []
         self.store = GatedStore(self._keep)
@@ -166,7 +167,7 @@ class SseRig:
 
 @asynccontextmanager
 async def sse_rig(
-    rules: SseRules, *, max_events: int = 10_000, budget: OpenBudget | None = None, leases: OwnLeases | None = None
+    rules: SseRules, *, max_events: int = 10_000, budget: OpenBudget | None = None, leases: Leases | None = None
 ) -> AsyncIterator[SseRig]:
     """A rig that runs."""
     rig = SseRig(rules, max_events=max_events, budget=budget or OpenBudget(), leases=leases or OwnLeases())

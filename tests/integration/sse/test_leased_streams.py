@@ -5,37 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from ingest.event import Cause
-from ingest.leases import Lease, OwnLeases, stream_lease
+from ingest.leases import stream_lease
+from tests.support.given_leases import GivenLeases
 from tests.support.sse_rig import SseRig, hasty, sse_rig
 from tests.support.sse_upstream import SseUpstream
-
-
-class Given(OwnLeases):
-    """protocols.Leases as the test gives them; `others` are the peers."""
-
-    def __init__(self, *held: str, others: int = 1) -> None:
-        super().__init__()
-        self._held = held
-        self.others = others
-
-    @property
-    def peers(self) -> int:
-        """See protocols.Leases."""
-        return self.others
-
-    def lease(self, name: str) -> Lease:
-        """See protocols.Leases."""
-        return self._leases.setdefault(name, Lease(held=name in self._held))
-
 
 FIRST, SECOND = stream_lease("fleet", 1), stream_lease("fleet", 2)
 
 
 async def test_who_holds_no_lease_stands_by(upstream: SseUpstream) -> None:
     """Nothing is opened, and it is no fault; with the lease it listens at once."""
-    leases = Given()
+    leases = GivenLeases()
     async with sse_rig(hasty(upstream.url, streams=2), leases=leases) as rig:
-        await rig.until(lambda: len(leases._leases) == 2)
+        await rig.until(lambda: len(leases.known) == 2)
         condition = rig.source.condition()
         assert (condition.up, condition.standby, list(condition.streams)) == (False, True, [])
         assert upstream.requests == []
@@ -47,7 +29,7 @@ async def test_who_holds_no_lease_stands_by(upstream: SseUpstream) -> None:
 
 async def test_who_lost_a_lease_listens_until_another_does(upstream: SseUpstream) -> None:
     """Events come in all the time; the connection is left when the other is proven."""
-    leases = Given(FIRST)
+    leases = GivenLeases(FIRST)
     async with sse_rig(hasty(upstream.url), leases=leases) as rig:
         channel = await upstream.channel()
         await rig.until_up()
@@ -63,7 +45,7 @@ async def test_who_lost_a_lease_listens_until_another_does(upstream: SseUpstream
 
 async def test_who_has_its_lease_back_goes_on(upstream: SseUpstream) -> None:
     """On the same connection."""
-    leases = Given(FIRST)
+    leases = GivenLeases(FIRST)
     async with sse_rig(hasty(upstream.url), leases=leases) as rig:
         channel = await upstream.channel()
         await rig.until_up()
@@ -86,7 +68,7 @@ async def stopping(rig: SseRig) -> asyncio.Task[None]:
 
 async def test_a_stop_waits_until_another_listens(upstream: SseUpstream) -> None:
     """Where there is another; for a while."""
-    async with sse_rig(hasty(upstream.url), leases=Given(FIRST)) as rig:
+    async with sse_rig(hasty(upstream.url), leases=GivenLeases(FIRST)) as rig:
         channel = await upstream.channel()
         pausing = await stopping(rig)
         await rig.until(lambda: rig.coverage.calls.count("is_relieved") > 2)
@@ -99,11 +81,11 @@ async def test_a_stop_waits_until_another_listens(upstream: SseUpstream) -> None
 
 async def test_a_stop_waits_for_nobody_who_is_not_there(upstream: SseUpstream) -> None:
     """The last one of several leaves as a single one does."""
-    leases = Given(FIRST)
+    leases = GivenLeases(FIRST)
     async with sse_rig(hasty(upstream.url), leases=leases) as rig:
         channel = await upstream.channel()
         pausing = await stopping(rig)
         await rig.until(lambda: rig.coverage.calls.count("is_relieved") > 0)
-        leases.others = 0
+        leases.peers = 0
         await pausing
         await channel.left.wait()
