@@ -16,6 +16,7 @@ import structlog
 import structlog.tracebacks
 from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
+from app.thinned_logs import Thinned
 from app.visible import visible, visible_lines
 from ingest.settings.secret import masked_text
 
@@ -45,7 +46,7 @@ def configure_logs() -> None:
     )
     errors: list[structlog.typing.Processor] = [_mask, _spell_out] if readable else [tracebacks, _mask]
     structlog.configure(
-        processors=[*_SHARED, *errors, last],
+        processors=[Thinned(), *_SHARED, *errors, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", lines)),
         cache_logger_on_first_use=True,
