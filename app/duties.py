@@ -8,17 +8,20 @@ from datetime import datetime
 
 from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
+from ingest.coverage import Gap
 from ingest.leases import RETENTION, STORE_GAUGES
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
 from storage.engine import Database
 from storage.folding import Folding
+from storage.gaps import SourceKey
+from storage.removed_modes import RemovedModes
 from storage.retention import Retention
 from storage.store_gauges import StoreGauges
 
 
 class Duties:
-    """Retention and the gauges of the store, each under a lease; and folding, which any process may do."""
+    """Retention and the gauges of the store, each under a lease; and what any process may do at any time."""
 
     def __init__(
         self,
@@ -40,13 +43,25 @@ class Duties:
                 lease=leases.lease(RETENTION),
             )
         self._folding = Folding(database, clock)
+
+        def count_suspected(key: SourceKey, gap: Gap) -> None:
+            if key.source in settings.sources:
+                metrics.suspected_lost.labels(key.source).inc(gap.suspected)
+
+        configured = [SourceKey(label, mode) for label, source in settings.sources.items() for mode in source.modes]
+        self._removed_modes = RemovedModes(database, configured, count_suspected)
         lease = leases.lease(STORE_GAUGES)
         self._gauges = StoreGauges(database, self._retention, metrics, lease=lease, follow_gaps=coverage.follow)
+
+    async def begin(self) -> None:
+        """End the gaps of modes that are gone, before what lasts is shown. Raises StoreUnavailable."""
+        await self._removed_modes.end_all()
 
     async def run(self) -> None:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._gauges.run())
             tasks.create_task(self._folding.run())
+            tasks.create_task(self._removed_modes.run())
             if self._retention is not None:
                 tasks.create_task(self._retention.run())

@@ -199,8 +199,12 @@ class Headrace:
                 file.fault()
 
     async def _take_up_gaps(self) -> None:
-        """Show the gaps that an earlier process began, until the sources listen again. With a spool nothing waits."""
+        """Show the gaps that an earlier process began, until the sources listen again; end those where none will.
+
+        With a spool nothing waits.
+        """
         try:
+            await self._duties.begin()
             self._coverage.follow((await self._database.read(open_gaps)).items())
         except StoreUnavailable:
             if not self._commits.has_spool:

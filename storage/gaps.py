@@ -13,7 +13,9 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from ingest.coverage import Gap
 from ingest.event import Cause, Outcome
-from storage.intervals import Stretch, subtract
+from storage.intervals import Stretch, length, subtract
+from storage.other_modes import missed_by_all, suspected_by_others
+from storage.other_modes import reaching as _reaching
 from storage.rows import from_micros
 from storage.tables import coverage, gaps, tallies
 
@@ -114,19 +116,10 @@ def _of(key: SourceKey) -> tuple[ColumnElement[bool], ...]:
     return gaps.c.source == key.source, gaps.c.mode == key.mode
 
 
-def _reaching(key: SourceKey, start: int) -> tuple[ColumnElement[bool], ...]:
-    """Match the rows that reach beyond `start`.
-
-    As rows do not overlap, of those that began before `start` only the last one can reach beyond it.
-    """
-    before = select(func.max(gaps.c.since)).where(*_of(key), gaps.c.since <= start).scalar_subquery()
-    return *_of(key), gaps.c.since >= func.coalesce(before, start)
-
-
 def _suspected(connection: Connection, key: SourceKey, gap: Stretch) -> float:
-    """Return its length times the arrivals per covered second in the 24 hours before.
+    """Return the time that no mode of the source covered, times the arrivals per covered second in the 24 hours before.
 
-    0 where nothing is known of these.
+    0 where nothing is known of these. What the gaps of the source's other modes count already is left out.
     """
     start = _usual_start(connection, key, gap.since)
     if start is None:
@@ -134,7 +127,10 @@ def _suspected(connection: Connection, key: SourceKey, gap: Stretch) -> float:
     covered = gap.since - start - _gap_micros(connection, key, Stretch(start, gap.since))
     if covered < _LEAST_MICROS:
         return 0.0
-    return (gap.until - gap.since) * _arrivals(connection, key, Stretch(start, gap.since)) / covered
+    arrivals = _arrivals(connection, key, Stretch(start, gap.since))
+    if not arrivals or not (missed := missed_by_all(connection, key, gap)):
+        return 0.0
+    return max(length(missed) * arrivals / covered - suspected_by_others(connection, key, missed), 0.0)
 
 
 def _usual_start(connection: Connection, key: SourceKey, until: int) -> int | None:

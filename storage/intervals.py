@@ -44,6 +44,11 @@ def subtract(stretches: Iterable[Stretch], known: Iterable[Stretch]) -> list[Str
     return sorted(left, key=lambda stretch: stretch.since)
 
 
+def length(stretches: Iterable[Stretch]) -> int:
+    """Return how long disjoint stretches are together."""
+    return sum(stretch.until - stretch.since for stretch in stretches)
+
+
 def after(stretches: Iterable[Stretch], instant: int) -> list[Stretch]:
     """Return what of the stretches lies behind an instant."""
     return [Stretch(max(stretch.since, instant), stretch.until) for stretch in stretches if stretch.until > instant]
