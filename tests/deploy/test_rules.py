@@ -183,6 +183,27 @@ def test_a_clean_start_and_a_rolling_restart_fire_nothing(tmp_path: Path) -> Non
     assert_fires(tmp_path, [Case(start, minutes), Case({**restart, **other}, minutes)])
 
 
+@pytest.mark.parametrize(
+    ("alert", "name", "value", "minutes"),
+    [
+        ("HeadraceGapOpen", f"headrace_gap_open{{{STREAM}}}", "1", (3, 9)),
+        ("HeadraceRetentionBehind", f"headrace_retention_lag_seconds{{{AT}}}", "100000", (30, 70)),
+    ],
+)
+def test_what_one_server_shows_for_all_may_move_to_another(
+    alert: str, name: str, value: str, minutes: tuple[int, int], tmp_path: Path
+) -> None:
+    """An alert on it goes on where another server shows it from then on, and begins anew for none."""
+    waits, fires = minutes
+    moves = (waits + fires) // 2
+    series = {
+        name: f"{value}x{moves} stale",
+        name.replace('"a"', '"b"'): f"_x{moves} {value}x100",
+        f"headrace_source_up{{{STREAM}}}": "1x200",
+    }
+    assert_fires(tmp_path, [Case({**UP, **series}, {waits: [], fires: [alert]})])
+
+
 @pytest.mark.parametrize("alert", sorted(ALERTS))
 def test_an_alert_says_what_mixins_say(alert: str) -> None:
     """Its name, severity, summary, description, and the heading of the runbook are there."""
