@@ -155,6 +155,7 @@ class Headrace:
         """Serve on a bound socket until `stop`; companions run beside it until the sources take no more."""
         await self._commits.open()
         await self._take_up_gaps()
+        await self._replica.leases.join()
         async with asyncio.TaskGroup() as tasks:
             leasing = tasks.create_task(self._replica.leases.run())
             committing = tasks.create_task(self._inbox.run())
@@ -169,7 +170,7 @@ class Headrace:
             await self._stop.wait()
             self._draining = True
             self._server.close_after_answers()
-            leaving = tasks.create_task(self._replica.leave())
+            leaving = tasks.create_task(self._replica.leases.leave())
             await self._drain_delay()
             await leaving
             await self._server.refuse(listening, _LAST_REQUESTS_SECONDS)

@@ -26,11 +26,6 @@ class Replica:
     coverage: Coverage
     apart: Database | None = None
 
-    async def leave(self) -> None:
-        """Let others have what this process does, where there are others: it is going to stop."""
-        if self.leases.peers:
-            await self.leases.leave()
-
     async def close(self) -> None:
         """Show that the process is gone, and let go of the connections."""
         await self.leases.close()

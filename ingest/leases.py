@@ -69,6 +69,9 @@ class OwnLeases:
         """See protocols.Leases."""
         return self._leases.setdefault(name, Lease(held=True))
 
+    async def join(self) -> None:
+        """See protocols.Leases."""
+
     async def run(self) -> None:
         """See protocols.Leases."""
         await asyncio.Event().wait()

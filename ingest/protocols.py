@@ -167,12 +167,16 @@ class Leases(Protocol):
         """Return a lease that this process would have; the same for the same name."""
         ...
 
+    async def join(self) -> None:
+        """Let others know of this process, in bounded time."""
+        ...
+
     async def run(self) -> None:
         """Take, keep and give back until cancelled."""
         ...
 
     async def leave(self) -> None:
-        """Give all back, for good; in bounded time. The process still counts as one that lives."""
+        """Give all back, for good, where there are others; in bounded time. It still counts as one that lives."""
         ...
 
     async def close(self) -> None:

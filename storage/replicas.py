@@ -82,13 +82,19 @@ class SqlLeases:
                 await self._go_round()
                 await wait_at_most(self._soon, self._round_seconds)
 
-    async def leave(self) -> None:
+    async def join(self) -> None:
         """See protocols.Leases."""
-        self._leaving = True
         with suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await self._go_round()
-        self._hold(())
+
+    async def leave(self) -> None:
+        """See protocols.Leases."""
+        await self.join()  # who came just now is to take over
+        if self.peers:
+            self._leaving = True
+            await self.join()
+            self._hold(())
 
     async def close(self) -> None:
         """Let others see at once that this process listens no more."""

@@ -121,6 +121,20 @@ async def test_who_leaves_hands_over_at_once_and_still_lives(database: Database,
             assert await rows(database, "SELECT holder FROM replicas") != []
 
 
+async def test_who_came_just_now_takes_over(database: Database, another: Database) -> None:
+    """A process that leaves looks for others before: its last look may be a second old. Alone it keeps all."""
+    one, other = SqlLeases(database, "one"), SqlLeases(another, "other")
+    ours, theirs = one.lease(STREAMS[0]), other.lease(STREAMS[0])
+    await one.join()
+    await one.leave()
+    assert ours.held
+    await other.join()
+    await one.leave()
+    assert not ours.held
+    await other.join()
+    assert theirs.held
+
+
 async def test_who_hears_nothing_of_its_store_holds_nothing(database: Database) -> None:
     """A while before others may take it; with the store it has all again."""
     gated = GatedDatabase(database)

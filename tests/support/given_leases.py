@@ -18,6 +18,9 @@ class GivenLeases:
         """See protocols.Leases."""
         return self.known.setdefault(name, Lease(held=name in self._held))
 
+    async def join(self) -> None:
+        """See protocols.Leases."""
+
     async def run(self) -> None:
         """See protocols.Leases."""
 
