@@ -8,21 +8,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Column, Connection, Integer, LargeBinary, Table, Text, func, literal, not_, select
 
 from ingest.errors import HeadraceError
-from storage import bulk
+from storage import bulk, partitions
 from storage.clock import database_now
 from storage.database import Database
-from storage.tables import coverage, cursors, events, head, metadata, writers
+from storage.tables import (
+    batches,
+    coverage,
+    cursors,
+    events,
+    head,
+    ids,
+    leases,
+    metadata,
+    replicas,
+    stream_opens,
+    writers,
+)
 
-_NOT_COPIED = frozenset({"head", "writers", "batches", "ids", "leases", "replicas", "opens"})  # of running processes
+_NOT_COPIED = frozenset({head, writers, batches, ids, leases, replicas, stream_opens})  # derived, or of processes
 _PAGE_ROWS = 2000
 _PAGE_BYTES = 8 * 1024 * 1024
 _ALIVE_MICROS = 5_000_000  # coverage is extended every second
-_MARK = "headrace copy"  # in `writers`, until all is copied and compared
+_MARK = "headrace copy"  # in `batches`, until all is copied and compared
 _MODULUS = 1 << 64
+_PAGE_IDS = 10_000
+_AT_ID, _AT_POSITION = (list(events.c.keys()).index(name) for name in ("id", "position"))
 
 Row = tuple[Any, ...]
 
@@ -49,7 +64,7 @@ class Compared(NamedTuple):
 
 def copied_tables() -> list[Table]:
     """Return what is copied, the cursors last: before them no handler begins."""
-    tables = [table for table in metadata.sorted_tables if table.name not in _NOT_COPIED]
+    tables = [table for table in metadata.sorted_tables if table not in _NOT_COPIED]
     return sorted(tables, key=lambda table: (table is cursors, table.name))
 
 
@@ -63,6 +78,7 @@ async def begin(source: Database, target: Database, name: str) -> int:
             raise CopyRefused(f"{which}: a server runs on this store, or did seconds ago: stop it first")
     position = await source.read(_last_position)
     await target.write(_mark, f"{_MARK} of {name}", position)
+    await target.alter(_make_partitions, position)
     return sum(await source.read(_counts))
 
 
@@ -85,7 +101,8 @@ async def copy(source: Database, target: Database, tell: Callable[[str, int], No
 
 async def compare(source: Database, target: Database, tell: Callable[[str, int], None]) -> Sequence[Compared]:
     """Compare whole rows of both sides, page by page of the source."""
-    return [await _compare_table(source, target, table, tell) for table in copied_tables()]
+    compared = [await _compare_table(source, target, table, tell) for table in copied_tables()]
+    return [*compared, await _compare_ids(source, target)]
 
 
 async def finish(source: Database, target: Database) -> None:
@@ -107,7 +124,7 @@ async def _compare_table(
         there = await target.read(_rows, table, key, last, upto)
         sums = _sum(page), _sum(there)
         if different is None and sums[0] != sums[1]:
-            different = upto if last is None else last + 1
+            different = int(page[0][list(table.columns).index(key)])
         rows, found = rows + len(page), found + len(there)
         ours_sum, theirs_sum = (ours_sum + sums[0]) % _MODULUS, (theirs_sum + sums[1]) % _MODULUS
         last = upto
@@ -116,6 +133,20 @@ async def _compare_table(
     if beyond and different is None:
         different = None if last is None else last + 1
     return Compared(table.name, rows, found + beyond, ours_sum, theirs_sum, different)
+
+
+async def _compare_ids(source: Database, target: Database) -> Compared:
+    """Compare the source's ids and positions with those by which the target knows an event again."""
+    count = found = ours = theirs = 0
+    async for upto, page in _pages(source, events, events.c.position, None):
+        del upto
+        known = [(row[_AT_ID], row[_AT_POSITION]) for row in page]
+        count, ours = count + len(known), (ours + _sum(known)) % _MODULUS
+    last = None
+    while some := await target.read(_ids_after, last):
+        last = some[-1][0]
+        found, theirs = found + len(some), (theirs + _sum(some)) % _MODULUS
+    return Compared("ids", count, found, ours, theirs, None)
 
 
 async def _pages(
@@ -171,7 +202,22 @@ def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
 
 
 def _insert_events(connection: Connection, rows: Sequence[Row]) -> None:
-    bulk.insert(connection, events, tuple(column.name for column in events.columns), rows)
+    bulk.insert_events(connection, tuple(column.name for column in events.columns), rows)
+
+
+def _ids_after(connection: Connection, last: UUID | None) -> list[Row]:
+    query = select(ids.c.id, ids.c.position).order_by(ids.c.id).limit(_PAGE_IDS)
+    return [tuple(row) for row in connection.execute(query if last is None else query.where(ids.c.id > last))]
+
+
+def _make_partitions(connection: Connection, position: int) -> None:
+    """Make what holds the positions up to the source's last one, in about thirty partitions."""
+    partitions.lock(connection)
+    end = partitions.attached(connection)[-1].end
+    size = min(max(1 << (position // 32).bit_length(), partitions.SMALLEST), partitions.LARGEST)
+    while end <= position:
+        partitions.add(connection, partitions.Partition(f"events_p{end}", end, end + size))
+        end += size
 
 
 def _sum(rows: Sequence[Row]) -> int:
@@ -180,24 +226,25 @@ def _sum(rows: Sequence[Row]) -> int:
 
 
 def _in_use(connection: Connection) -> bool:
-    """Return whether a handler's lease holds, or a source was listening a moment ago."""
+    """Return whether a process lives, a handler's lease holds, or a source was listening a moment ago."""
     now = database_now(connection)
     leased = select(func.count()).where(cursors.c.holder.is_not(None), cursors.c.expires_at > now)
     listening = select(func.count()).where(not_(coverage.c.ended), coverage.c.until > now - _ALIVE_MICROS)
-    return any(connection.execute(query).scalar_one() for query in (leased, listening))
+    living = select(func.count()).where(replicas.c.expires_at > now)
+    return any(connection.execute(query).scalar_one() for query in (leased, listening, living))
 
 
 def _mark(connection: Connection, name: str, position: int) -> None:
     """Note in an empty target that it is to become a copy, and let nothing be given a position of the source."""
-    names = connection.execute(select(writers.c.writer).where(writers.c.writer.startswith(_MARK))).scalars().all()
+    names = connection.execute(select(batches.c.writer).where(batches.c.writer.startswith(_MARK))).scalars().all()
     if names and names != [name]:
         raise CopyRefused(f"--to: this database has the beginning of a copy of another store ({names[0]})")
     if names:
         return
-    for table in [*copied_tables(), writers]:
+    for table in copied_tables():
         if connection.execute(select(func.count()).select_from(select(table).limit(1).subquery())).scalar_one():
             raise CopyRefused(f"--to: expected an empty database, but its table {table.name} is not: make a new one")
-    connection.execute(writers.insert().values(writer=name, batch=position, committed_at=database_now(connection)))
+    connection.execute(batches.insert().values(writer=name, batch=position, committed_at=database_now(connection)))
     connection.execute(head.update().values(position=position))
 
 
@@ -205,7 +252,7 @@ def _finish(connection: Connection, sequences: dict[str, int]) -> None:
     for table, last in sequences.items():
         following = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last + 1}, false)"
         connection.exec_driver_sql(following)
-    connection.execute(writers.delete().where(writers.c.writer.startswith(_MARK)))
+    connection.execute(batches.delete().where(batches.c.writer.startswith(_MARK)))
 
 
 def _sequences(connection: Connection) -> dict[str, int]:

@@ -15,11 +15,19 @@ from storage import copying
 from storage.database import Database, DataRefused
 from storage.engine import open_database, parse_url
 from storage.migrate import SchemaBehind, migrate, require_newest, revision
+from storage.served_file import served_alone
 
 
 def copy_store(source_url: str, target_url: str) -> None:
     """Copy, and print what is on both sides. Raises ConfigurationError, or Fault where the sides differ."""
-    compared = asyncio.run(_copied(_source_file(source_url), source_url, target_url))
+    file = _source_file(source_url)
+    if _parsed(target_url, "--to") != "postgresql":
+        raise ConfigurationError("--to: expected a PostgreSQL store, postgresql://user@host/database")
+    try:
+        with served_alone(source_url):
+            compared = asyncio.run(_copied(file, source_url, target_url))
+    except ConfigurationError as error:
+        raise Fault(str(error).replace("store.url", "--from", 1)) from error
     columns = ("table", "rows", "there", "checksum", "there")
     sums = [(f"{of.source_sum:016x}", f"{of.target_sum:016x}") for of in compared]
     rows = [(of.table, of.source_rows, of.target_rows, *both) for of, both in zip(compared, sums, strict=True)]
@@ -48,8 +56,6 @@ def _parsed(url: str, option: str) -> str:
 
 
 async def _copied(file: Path, source_url: str, target_url: str) -> Sequence[copying.Compared]:
-    if _parsed(target_url, "--to") != "postgresql":
-        raise ConfigurationError("--to: expected a PostgreSQL store, postgresql://user@host/database")
     source, target = open_database(source_url), open_database(target_url)
     try:
         await _require_schema(source, target)
