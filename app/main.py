@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from random import Random
 from typing import Protocol, cast
@@ -36,6 +37,8 @@ from ingest.metrics import Metrics
 from ingest.retrying import wait_at_most
 from ingest.sources import modes
 from ingest.sources.mode import SourceParts
+from ingest.sources.webhook.request_log import RecentRequests
+from ingest.sources.webhook.source import WebhookSource
 from ingest.supervisor import Supervised, Supervisor
 from storage.cursors import SqlCursors
 from storage.engine import Database
@@ -104,6 +107,7 @@ class Headrace:
             loopback=is_loopback(settings.server.host),
             source_states=self._supervisor.statuses,
             open_gap=self._coverage.open_gap,
+            recent_requests=partial(_recent_requests, settings.sources, sources),
             readiness=self._readiness,
             webhooks=[(path, label) for path, (label, _) in endpoints.items()],
             handlers=HandlersHere(leases.holder, settings.handlers, settings.folder),
@@ -242,6 +246,16 @@ def _endpoints(settings: Settings, sources: Iterable[Supervised]) -> dict[str, t
         if path is not None:
             endpoints[path] = (label, cast("Asgi", supervised.source))
     return endpoints
+
+
+def _recent_requests(labels: Container[str], sources: Iterable[Supervised], label: str) -> RecentRequests | None:
+    """Return the last requests of a source; None where there is no such source."""
+    if label not in labels:
+        return None
+    for supervised in sources:
+        if supervised.origin.source == label and isinstance(supervised.source, WebhookSource):
+            return supervised.source.recent_requests()
+    return RecentRequests(accepted=(), refused=())
 
 
 def make_metrics() -> Metrics:

@@ -21,6 +21,7 @@ from app.api.probes import Readiness, probes_router
 from app.api.sources import sources_router
 from app.redriving import BackgroundRedrives
 from ingest.coverage import Gap
+from ingest.sources.webhook.request_log import RecentRequests
 from ingest.supervisor import SourceStatus
 from storage.engine import Database
 
@@ -38,6 +39,7 @@ def create_api(
     handlers: HandlersHere,
     redrives: BackgroundRedrives,
     clock: Callable[[], datetime],
+    recent_requests: Callable[[str], RecentRequests | None] = lambda _label: None,
 ) -> FastAPI:
     """Make the application: API, probes, metrics and pages.
 
@@ -49,7 +51,7 @@ def create_api(
     problems.install(api)
     api.add_middleware(Guard, rules=access, loopback=loopback)
     api.include_router(events_router(database, handlers.settings))
-    api.include_router(sources_router(database, registry, source_states, open_gap, clock))
+    api.include_router(sources_router(database, registry, source_states, open_gap, clock, recent_requests))
     api.include_router(handlers_router(database, handlers, lambda: readiness().handlers_failing))
     api.include_router(dead_letters_router(database, redrives))
     api.include_router(probes_router(registry, source_states, readiness))

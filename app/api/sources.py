@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import JSONResponse
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from app.api.parameters import PageQuery, span_of
-from app.api.replies import describes_list, describes_page, json_reply, page_reply
+from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
 from app.settings import masked_text
 from ingest.coverage import Gap
 from ingest.source_health import StreamState
+from ingest.sources.webhook.request_log import RecentRequests, RequestRow
 from ingest.supervisor import SourceStatus
 from ingest.times import Time, rfc3339
 from storage.engine import Database
@@ -24,8 +25,16 @@ from storage.queries import gaps, rejects
 from storage.queries.gaps import OpenGap
 
 _DUPLICATES = "headrace_events_duplicate"
+_AUTH_FAILURES = "headrace_auth_failures"
 
 Kinds = dict[tuple[str, str], dict[str, int]]
+
+
+class _Counted(NamedTuple):
+    """What this process counted, by source and mode, and by source."""
+
+    kinds: Kinds
+    auth_failures: dict[str, int]
 
 
 class StreamRow(Struct, frozen=True, kw_only=True):
@@ -41,7 +50,9 @@ class StreamRow(Struct, frozen=True, kw_only=True):
 
 
 class SourceRow(Struct, frozen=True, kw_only=True):
-    """One source and mode. `counts` are this process's: received is the sum of the other six."""
+    """One source and mode. `counts` are this process's: received is the sum of the other six. `auth_failures` are its
+    webhook requests with bad or no credentials, which are none of these.
+    """
 
     source: str
     mode: str
@@ -53,6 +64,7 @@ class SourceRow(Struct, frozen=True, kw_only=True):
     last_byte_at: Time | None
     counts: Mapping[str, int]
     duplicate_kinds: Mapping[str, int]
+    auth_failures: int
     streams: Sequence[StreamRow]
     open_gap: OpenGap | None
 
@@ -63,16 +75,31 @@ def sources_router(
     statuses: Callable[[], Sequence[SourceStatus]],
     open_gap: Callable[[str, str], Gap | None],
     clock: Callable[[], datetime],
+    recent_requests: Callable[[str], RecentRequests | None],
 ) -> APIRouter:
-    """Make the routes of sources, gaps and rejects. `open_gap`: of a source and mode, as far as this process knows."""
+    """Make the routes of sources, gaps and rejects. `open_gap`: of a source and mode, as far as this process knows.
+
+    `recent_requests`: of a label; None where there is no such source.
+    """
     router = APIRouter(prefix="/api/v1", tags=["sources"], default_response_class=JSONResponse)
 
     @router.get("/sources", responses=describes_list("sources", *_EXAMPLES))
     async def list_sources() -> Response:
         """Every configured source and mode. Counts are this process's: received is the sum of the other six."""
-        kinds, now = _duplicate_kinds(registry), clock()
-        rows = [_source_row(status, kinds, open_gap(status.source, status.mode), now) for status in statuses()]
+        counted, now = _Counted(_duplicate_kinds(registry), _auth_failures(registry)), clock()
+        rows = [_source_row(status, counted, open_gap(status.source, status.mode), now) for status in statuses()]
         return json_reply({"sources": rows})
+
+    @router.get("/sources/{label}/requests", responses=describes(_RECENT_EXAMPLE, 404))
+    async def list_requests(label: str) -> Response:
+        """The last ten webhook requests of this process that were accepted, and refused, with the reason.
+
+        Of headers and query only what is never secret is shown.
+        """
+        recent = recent_requests(label)
+        if recent is None:
+            raise HTTPException(404, "There is no source of this name.")
+        return json_reply(recent)
 
     @router.get("/gaps", responses=describes_page("gaps", gaps.EXAMPLE, 422, 503))
     async def list_gaps(query: Annotated[PageQuery, Query()]) -> Response:
@@ -92,7 +119,7 @@ def shown_reason(reason: str | None) -> str | None:
     return None if reason is None else masked_text(reason)
 
 
-def _source_row(status: SourceStatus, kinds: Kinds, gap: Gap | None, now: datetime) -> SourceRow:
+def _source_row(status: SourceStatus, counted: _Counted, gap: Gap | None, now: datetime) -> SourceRow:
     return SourceRow(
         source=status.source,
         mode=status.mode,
@@ -103,7 +130,8 @@ def _source_row(status: SourceStatus, kinds: Kinds, gap: Gap | None, now: dateti
         last_event_at=_time(status.last_event_at),
         last_byte_at=_time(status.last_byte_at),
         counts=status.counts,
-        duplicate_kinds=kinds.get((status.source, status.mode), {}),
+        duplicate_kinds=counted.kinds.get((status.source, status.mode), {}),
+        auth_failures=counted.auth_failures.get(status.source, 0) if status.mode == "webhook" else 0,
         streams=[_stream_row(stream) for stream in status.streams],
         open_gap=None if gap is None else _open_gap(gap, now),
     )
@@ -140,6 +168,29 @@ def _duplicate_kinds(registry: CollectorRegistry) -> Kinds:
     return kinds
 
 
+def _auth_failures(registry: CollectorRegistry) -> dict[str, int]:
+    """Return how many requests were not let in, by source."""
+    return {
+        sample.labels["source"]: int(sample.value)
+        for family in registry.restricted_registry([f"{_AUTH_FAILURES}_total"]).collect()
+        for sample in family.samples
+    }
+
+
+_RECENT_EXAMPLE = RecentRequests(
+    accepted=[],
+    refused=[
+        RequestRow(
+            received_at="2026-07-28T16:53:05.702Z",
+            method="POST",
+            path="/ingest/fleet",
+            query="",
+            headers={"content-type": "application/json", "x-particle-kye": "***"},
+            status=401,
+            reason="the header X-Particle-Key is missing",
+        )
+    ],
+)
 _EXAMPLES = (
     SourceRow(
         source="fleet",
@@ -160,6 +211,7 @@ _EXAMPLES = (
             "in_flight": 0,
         },
         duplicate_kinds={"redelivery": 5, "overlap": 0, "redundant": 0},
+        auth_failures=0,
         streams=[],
         open_gap=None,
     ),
@@ -182,6 +234,7 @@ _EXAMPLES = (
             "in_flight": 0,
         },
         duplicate_kinds={"redelivery": 0, "overlap": 1040, "redundant": 0},
+        auth_failures=0,
         streams=[
             StreamRow(
                 stream=1,

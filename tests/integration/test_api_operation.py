@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec.structs import asdict
 from prometheus_client import CollectorRegistry
 
 from ingest.coverage import Gap
@@ -16,6 +17,7 @@ from ingest.errors import StoreUnavailable
 from ingest.event import Cause, Origin, Reason, Reject
 from ingest.metrics import Metrics
 from ingest.source_health import StreamState
+from ingest.sources.webhook.request_log import RecentRequests, RequestRow
 from ingest.supervisor import State
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
@@ -62,6 +64,7 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
     world.states.append(a_status())
     world.metrics.declare_source("fleet", "webhook")
     world.metrics.duplicate.labels("fleet", "webhook", "redelivery").inc()
+    world.metrics.auth_failures.labels("fleet").inc(2)
 
     (source,) = (await client.get("/api/v1/sources")).json()["sources"]
 
@@ -76,9 +79,27 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
         "last_byte_at": None,
         "counts": COUNTS,
         "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0},
+        "auth_failures": 2,
         "open_gap": None,
         "streams": [],
     }
+
+
+async def test_the_last_requests_of_a_source(world: World, client: httpx.AsyncClient) -> None:
+    """Of this process, as the source gives them; a source that there is not is 404."""
+    row = RequestRow(
+        received_at="2026-07-28T16:53:05.702Z",
+        method="POST",
+        path="/ingest/fleet",
+        query="",
+        headers={"x-key": "***"},
+        status=401,
+        reason="the header X-Key is none of the secrets",
+    )
+    world.requests["fleet"] = RecentRequests(accepted=[], refused=[row])
+    answer = (await client.get("/api/v1/sources/fleet/requests")).json()
+    assert answer == {"accepted": [], "refused": [asdict(row)]}
+    assert_problem(await client.get("/api/v1/sources/other/requests"), 404)
 
 
 async def test_sources_show_the_gap_that_lasts(world: World, client: httpx.AsyncClient) -> None:

@@ -19,6 +19,7 @@ from ingest.coverage import Gap
 from ingest.event import Event, Reject
 from ingest.metrics import Metrics
 from ingest.settings.secret import Secret
+from ingest.sources.webhook.request_log import RecentRequests
 from ingest.supervisor import SourceStatus, State
 from storage.engine import Database
 from storage.store import SqlStore
@@ -55,6 +56,7 @@ class World:
     store_fault: str | None = None
     redrives: BackgroundRedrives = field(init=False)
     failing: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, RecentRequests] = field(default_factory=dict)
     handlers: HandlersHere = field(default_factory=HandlersHere)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class World:
             handlers=self.handlers,
             redrives=self.redrives,
             clock=lambda: NOW,
+            recent_requests=self.requests.get,
         )
 
     def client(self, **headers: str) -> httpx.AsyncClient:

@@ -412,3 +412,93 @@ async def test_a_clock_that_is_set_is_no_suspension(make: Make, monkeypatch: pyt
         await asyncio.gather(running, return_exceptions=True)
         assert await rows(rig.database, "SELECT count(*) FROM coverage") == [(1,)]
         assert await rows(rig.database, "SELECT cause FROM gaps") == []
+
+
+SECRET, WRONG = "s3cret-of-the-hook", "an-old-secret"
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers", "query", "reason"),
+    [
+        (credentials.Header("X-Key", lambda: [SECRET]), {}, b"", "the header X-Key is missing"),
+        (
+            credentials.Header("X-Key", lambda: [SECRET]),
+            {"X-Key": WRONG},
+            b"",
+            "the header X-Key is none of the secrets",
+        ),
+        (credentials.Header("X-Key", lambda: [SECRET]), {"X-Kye": SECRET}, b"", "the header X-Key is missing"),
+        (credentials.Header("User-Agent", lambda: [SECRET]), {"User-Agent": WRONG}, b"", "User-Agent is none of"),
+        (credentials.Query("key", lambda: [SECRET]), {}, b"kye=" + SECRET.encode(), "parameter key is missing"),
+        (
+            credentials.Query("key", lambda: [SECRET]),
+            {},
+            b"key=an-old-secret&an-old-secret",
+            "key is none of the secrets",
+        ),
+        (credentials.Bearer(lambda: [SECRET]), {"Authorization": f"Basic {WRONG}"}, b"", "does not begin with Bearer"),
+        (credentials.Bearer(lambda: [SECRET]), {"Authorization": f"Bearer {WRONG}"}, b"", "not those of this source"),
+        (credentials.Basic(lambda: [f"u:{SECRET}"]), {"User-Agent": SECRET}, b"", "Authorization is missing"),
+        (signatures.github(lambda: [SECRET]), {"X-Hub-Signature-256": WRONG}, b"", "lacks sha256="),
+        (signatures.github(lambda: [SECRET]), {"X-Hub-Signature-256": "sha256=00"}, b"", "is no signature by a secret"),
+        (signatures.Stripe(lambda: [SECRET], lambda: 0.0), {"Cookie": SECRET}, b"", "stripe-signature is missing"),
+        (
+            signatures.StandardWebhooks(lambda: [SECRET], lambda: 0.0),
+            {"Host": SECRET},
+            b"",
+            "missing: the header webhook-id",
+        ),
+    ],
+)
+async def test_a_refused_request_is_explained_without_its_secrets(
+    make: Make, auth: credentials.Credentials, headers: dict[str, str], query: bytes, reason: str
+) -> None:
+    """The reason names what is wrong; no secret is shown, right or wrong, wherever it was sent."""
+    async with make(auth=auth) as rig:
+        assert await code_of(rig.send(EVENT, headers=headers, query=query)) == 401
+        recent = rig.source.recent_requests()
+    (refused,) = recent.refused
+    assert recent.accepted == []
+    assert reason in (refused.reason or "")
+    assert refused.status == 401
+    shown = repr(recent)
+    assert SECRET not in shown
+    assert WRONG not in shown
+
+
+async def test_the_last_ten_of_each_kind_are_kept(make: Make) -> None:
+    """The newest first, with what became of them; headers that are never secret are shown."""
+    async with make(auth=credentials.Header("X-Key", lambda: [SECRET])) as rig:
+        for number in range(12):
+            headers = {"X-Key": SECRET, "Content-Type": "application/json", "User-Agent": f"sender/{number}\x1b[2J"}
+            assert await code_of(rig.send(EVENT if number else b"{", headers=headers)) == 204
+        assert await code_of(rig.send(EVENT, method="DELETE")) == 405
+        recent = rig.source.recent_requests()
+        assert [row.headers["user-agent"] for row in recent.accepted] == [f"sender/{n}?[2J" for n in range(11, 1, -1)]
+        assert recent.accepted[0].headers["x-key"] == "***"
+        assert recent.accepted[0].headers["content-type"] == "application/json"
+        assert [(row.status, row.method, row.reason) for row in recent.refused] == [
+            (405, "DELETE", "its method is neither POST nor PUT")
+        ]
+        assert await code_of(rig.send(b"[{}, " + EVENT + b"]", headers={"X-Key": SECRET})) == 204
+        assert rig.source.recent_requests().accepted[0].reason == "1 of 2 could not be decoded; see the rejects"
+
+
+async def test_strangers_make_one_line_a_minute(make: Make) -> None:
+    """The first is told of at once, the others by their number with the next line."""
+    async with make(auth=credentials.Header("X-Key", lambda: [SECRET])) as rig:
+        with capture_logs() as logged:
+            running = asyncio.create_task(rig.source.run())
+            for _ in range(50):
+                assert await code_of(rig.send(EVENT)) == 401
+                await asyncio.sleep(0)
+            while not any(line["event"] == "requests_unauthorized" for line in logged):  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        lines = [line for line in logged if line["event"] == "requests_unauthorized"]
+        assert [(line["source"], line["look_at"]) for line in lines] == [
+            ("fleet", "GET /api/v1/sources/fleet/requests")
+        ]
+        assert SECRET not in repr(lines)

@@ -26,7 +26,7 @@ def kept_headers(headers: Mapping[str, str], credentials: Credentials, needed: S
     `needed` are the names that the source's format reads. They go first, whatever they are called, unless it is by them
     that the source lets senders in. A URL with a secret in its query is left out too.
     """
-    never = _NEVER | _names_of(credentials)
+    never = _NEVER | names_of(credentials)
     secrets = [secret for secret in credentials.secrets() if secret] if isinstance(credentials, Query) else []
     kept: dict[str, str] = {}
     room = MOST_CHARACTERS
@@ -40,7 +40,7 @@ def kept_headers(headers: Mapping[str, str], credentials: Credentials, needed: S
     return kept
 
 
-def _names_of(credentials: Credentials) -> set[str]:
+def names_of(credentials: Credentials) -> set[str]:
     """Return the header that the configuration says credentials are in."""
     match credentials:
         case Header(name=name) | Hmac(header=name):

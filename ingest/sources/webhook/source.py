@@ -26,8 +26,10 @@ from ingest.metrics import WEBHOOK_CODES, Metrics
 from ingest.protocols import Coverage, Format
 from ingest.source_health import Condition, LastSeen
 from ingest.sources.webhook.answers import ANSWERS, Answer, unauthorized
+from ingest.sources.webhook.auth_failures import AuthFailureLog
 from ingest.sources.webhook.body_decoder import BodyDecoder, Decoded, UnknownEncoding
 from ingest.sources.webhook.credentials import Credentials, KeyRefresher
+from ingest.sources.webhook.request_log import RequestLog
 from ingest.sources.webhook.unfinished import NoRoom, UnfinishedBodies, UnfinishedBody
 from ingest.times import elapsed
 
@@ -98,6 +100,10 @@ class WebhookSource:
         self._attendance = EndpointCoverage(coverage, origin, rules.attendance, seconds)
         self._metrics = metrics
         self._clock = clock
+        self._requests = RequestLog(credentials)
+        self.recent_requests = self._requests.recent
+        self._note = self._requests.note
+        self._auth_failures = AuthFailureLog(origin.source)
         self._paused = False
         metrics.declare_webhook(origin.source)
         self._unauthorized = unauthorized(credentials.challenge)
@@ -111,6 +117,7 @@ class WebhookSource:
         except Disconnected:
             return
         self._count_answer[answer.code]()
+        self._note(scope, answer.code)
         await send(answer.start)
         await send(answer.body)
 
@@ -118,6 +125,7 @@ class WebhookSource:
         """Record, until cancelled, that this endpoint is listening; and keep its credentials up."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._attendance.run())
+            tasks.create_task(self._auth_failures.run())
             if self._upkeep is not None:
                 tasks.create_task(self._upkeep.run())
 
@@ -146,7 +154,8 @@ class WebhookSource:
             if not self._credentials.needs_body:
                 self._admit(headers, scope["query_string"], b"")
             records, committed = await self._receive(headers, scope["query_string"], receive)
-            return self._answer(await self._intake.settle(records), committed)
+            outcomes = scope["outcomes"] = await self._intake.settle(records)
+            return self._answer(outcomes, committed)
         except TurnedAway as turned_away:
             return self._unauthorized if turned_away.status == 401 else ANSWERS[turned_away.status]
         except NoRoom:
@@ -177,6 +186,7 @@ class WebhookSource:
         if admitted is None:
             raise TurnedAway(503)
         self._metrics.auth_failures.labels(self._origin.source).inc()
+        self._auth_failures.note()
         raise TurnedAway(401)
 
     async def _receive(self, headers: Mapping[str, str], query: bytes, receive: Receive) -> Decoded:
