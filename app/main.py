@@ -40,6 +40,7 @@ from ingest.sources.mode import SourceParts
 from ingest.sources.webhook.request_log import RecentRequests
 from ingest.sources.webhook.source import WebhookSource
 from ingest.supervisor import Supervised, Supervisor
+from storage.auth_failures import add_auth_failures
 from storage.cursors import SqlCursors
 from storage.engine import Database
 from storage.feed import SqlFeed
@@ -136,6 +137,7 @@ class Headrace:
             clock=utc_now,
             forbids=ingest_forbids(settings.access, loopback=is_loopback(settings.server.host)),
             inbox_bytes=settings.store.inbox_bytes,
+            add_auth_failures=lambda source, count: self._database.write(add_auth_failures, source, count),
         )
         running = {mode for source in settings.sources.values() for mode in source.modes}
         factories = {mode: modes()[mode].factory(parts) for mode in running}

@@ -158,7 +158,13 @@ def sources(as_json: Json = False, config: Config = None, debug: Debug = False) 
     counts: list[Column] = [(name, _count(name)) for name in ("stored", "duplicate", "rejected", "ignored", "expired")]
     columns: tuple[Column, ...] = (
         *("source", "mode", ("product", lambda row: row.product or "(gone)"), ("state", _state), "since"),
-        *(("streams", _streams), "covered_until", *counts, ("last counted minute", attrgetter("last_minute"))),
+        *(
+            ("streams", _streams),
+            "covered_until",
+            *counts,
+            ("auth failures", attrgetter("auth_failures")),
+            ("last counted minute", attrgetter("last_minute")),
+        ),
     )
     show_all("sources", rows, columns, empty="There are no sources.", as_json=as_json)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -39,6 +39,7 @@ class SourceParts:
     clock: Callable[[], datetime]
     forbids: Callable[[Mapping[str, str]], bool]  # requests of foreign web pages, on loopback
     inbox_bytes: int
+    add_auth_failures: Callable[[str, int], Awaitable[None]] | None = None  # to a source's, in the store
 
 
 class ConfiguredSource(Protocol):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, case, func, select
 from ingest.coverage import Gap
 from ingest.event import DUPLICATES, Cause
 from ingest.times import Time, rfc3339
+from storage.auth_failures import UNAUTHORIZED
 from storage.clock import database_now
 from storage.gaps import SourceKey, open_gaps
 from storage.queries.gaps import OpenGap
@@ -45,7 +46,7 @@ class StoredSource(Struct, frozen=True, kw_only=True):
 
     `state` is running, stopped (in good order) or down, `reason` why it is down, `since` when; `streams` are those that
     were heard of lately. All that is null where no record is kept (Pub/Sub), and before the first start. `last_minute`
-    is the last one with traffic.
+    is the last one with traffic; `auth_failures` are requests with bad or no credentials, which are no arrivals.
     """
 
     source: str
@@ -53,6 +54,7 @@ class StoredSource(Struct, frozen=True, kw_only=True):
     product: str | None
     counts: Mapping[str, int]
     duplicate_kinds: Mapping[str, int]
+    auth_failures: int
     last_minute: Time | None
     open_gap: OpenGap | None
     state: str | None
@@ -88,6 +90,7 @@ def stored_sources(connection: Connection, configured: Mapping[SourceKey, Config
                 mode=key.mode,
                 product=known.product if known else None,
                 **_counted(counts.get(key, {})),
+                auth_failures=counts.get(key, {}).get(UNAUTHORIZED, 0),
                 last_minute=as_time_or_none(minutes.get(key)),
                 open_gap=None if gap is None else _open_gap(gap, now),
                 state=state,
@@ -138,7 +141,7 @@ def _tallied(connection: Connection) -> tuple[dict[SourceKey, dict[str, int]], d
     """Return the counts by outcome, and `expired`; and the last minute with traffic, in microseconds."""
     counts: dict[SourceKey, dict[str, int]] = {}
     minutes: dict[SourceKey, int] = {}
-    arrived = case((tallies.c.outcome != "expired", tallies.c.minute))
+    arrived = case((tallies.c.outcome.not_in(("expired", UNAUTHORIZED)), tallies.c.minute))
     by_outcome = select(
         tallies.c.source, tallies.c.mode, tallies.c.outcome, func.sum(tallies.c.count), func.max(arrived)
     ).group_by(tallies.c.source, tallies.c.mode, tallies.c.outcome)

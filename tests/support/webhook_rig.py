@@ -23,6 +23,7 @@ from ingest.protocols import Store
 from ingest.sources.webhook import credentials
 from ingest.sources.webhook.source import WebhookRules, WebhookSource
 from ingest.sources.webhook.unfinished import UnfinishedBodies
+from storage.auth_failures import add_auth_failures
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from storage.migrate import migrate
@@ -81,6 +82,7 @@ class WebhookRig:
             self.metrics,
             _now,
             upkeep=upkeep,
+            tally=lambda source, count: database.write(add_auth_failures, source, count),
         )
 
     async def send(

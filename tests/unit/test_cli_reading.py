@@ -11,6 +11,7 @@ import pytest
 
 from app.cli import run
 from ingest.event import Cause, Origin, Reason, Reject
+from storage.auth_failures import add_auth_failures
 from storage.coverage import SqlCoverage
 from storage.engine import open_database
 from tests.support.cli_store import START, asked, dead_letter, event, fill, id_of, positions
@@ -203,6 +204,27 @@ def test_sources_with_what_they_brought(capsys: pytest.CaptureFixture[str]) -> N
     assert fleet["open_gap"] is None
     assert run(["sources"]) == 0
     assert "(gone)" in capsys.readouterr().out
+
+
+def test_sources_show_who_was_not_let_in(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the running server adds them up; they are no arrivals, and no traffic."""
+    Path("headrace.toml").write_text("[sources.fleet]\n")
+    fill()
+
+    async def refuse() -> None:
+        database = open_database("sqlite:///headrace.db")
+        for count in (3, 4):
+            await database.write(add_auth_failures, "fleet", count)
+        await database.close()
+
+    asyncio.run(refuse())
+    (fleet,) = asked(capsys, "sources")["sources"]
+    assert (fleet["auth_failures"], fleet["last_minute"]) == (7, None)
+    assert sum(fleet["counts"].values()) == 0
+    assert run(["sources"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()[:2]
+    assert "auth failures" in heading
+    assert " 7" in row
 
 
 def test_sources_with_the_gap_that_lasts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -502,3 +502,7 @@ async def test_strangers_make_one_line_a_minute(make: Make) -> None:
             ("fleet", "GET /api/v1/sources/fleet/requests")
         ]
         assert SECRET not in repr(lines)
+        await rig.source.pause()
+        assert await rows(rig.database, "SELECT outcome, sum(count) FROM tallies GROUP BY outcome") == [
+            ("unauthorized", 50)
+        ]

@@ -50,6 +50,7 @@ class Webhooks:
             metrics=parts.metrics,
             clock=parts.clock,
             upkeep=refresher,
+            tally=parts.add_auth_failures,
         )
 
 

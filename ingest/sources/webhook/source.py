@@ -86,6 +86,7 @@ class WebhookSource:
         clock: Callable[[], datetime],
         seconds: Callable[[], float] = elapsed,
         upkeep: KeyRefresher | None = None,
+        tally: Callable[[str, int], Awaitable[None]] | None = None,
     ) -> None:
         self._origin = origin
         self._rules = rules
@@ -103,7 +104,7 @@ class WebhookSource:
         self._requests = RequestLog(credentials)
         self.recent_requests = self._requests.recent
         self._note = self._requests.note
-        self._auth_failures = AuthFailureLog(origin.source)
+        self._auth_failures = AuthFailureLog(origin.source, tally)
         self._paused = False
         metrics.declare_webhook(origin.source)
         self._unauthorized = unauthorized(credentials.challenge)
@@ -133,6 +134,7 @@ class WebhookSource:
         """Answer 503 from now on, and record that nothing is taken any more."""
         self._paused = True
         await self._attendance.stop()
+        await self._auth_failures.stop()
 
     def last_seen(self) -> LastSeen:
         """See protocols.Source."""
