@@ -13,6 +13,7 @@ import pytest
 
 from ingest.event import Cause, Origin
 from ingest.settings.secret import Secret
+from ingest.sources.webhook.request_log import RecentRequests
 from storage.coverage import SqlCoverage
 from tests.support.api import EVENT, Rules, World, a_status, an_event, assert_problem
 
@@ -100,7 +101,7 @@ async def test_open_loopback_serves_this_machine_only(world: World, headers: dic
 async def test_a_slash_too_many_is_404_and_leads_nowhere(world: World, host: str) -> None:
     """No path redirects: it would lead to the host that a request names, which may be anybody's."""
     world.rules = Rules(read_tokens=(Secret("reader"),))
-    described = [path.format(id=EVENT.id, handler="h") for path in world.api().openapi()["paths"]]
+    described = [path.format(id=EVENT.id, handler="h", label="fleet") for path in world.api().openapi()["paths"]]
     routes = [*described, "/docs", "/openapi.json", "/assets", "/nothing"]
     async with world.client(host=host, authorization="Bearer reader") as client:
         for path in routes:
@@ -128,7 +129,7 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
     document = (await client.get("/openapi.json")).json()
 
     api = ["events", "events/{id}", "sources", "gaps", "rejects", "handlers", "handlers/{handler}/dead"]
-    api.append("handlers/{handler}/dead/causes")
+    api += ["handlers/{handler}/dead/causes", "sources/{label}/requests"]
     expected = {
         f"/api/v1/{path}"
         for path in [*api, *(f"handlers/{{handler}}/{act}" for act in ("redrive", "pause", "resume", "test"))]
@@ -159,13 +160,16 @@ async def test_answers_have_the_documented_shape(world: World, client: httpx.Asy
     coverage = SqlCoverage(world.database)
     (gap,) = await coverage.end((await coverage.open(Origin("tracker", "fleet", "webhook"), 0)).interval, Cause.IDLE)
     world.open_gaps["fleet", "webhook"] = gap
+    world.requests["fleet"] = RecentRequests(accepted=(), refused=())
     document = (await client.get("/openapi.json")).json()
     validate = _validator(document)
     for path, operations in document["paths"].items():
         if not path.startswith("/api/") or "get" not in operations:
             continue
         content = operations["get"]["responses"]["200"]["content"]["application/json"]
-        answer = await client.get(path.replace("{id}", quote(str(EVENT.id))).replace("{handler}", "alerts"))
+        answer = await client.get(
+            path.replace("{id}", quote(str(EVENT.id))).replace("{handler}", "alerts").replace("{label}", "fleet")
+        )
         validate(answer.json(), content["schema"])
         validate(content["example"], content["schema"])
 

@@ -117,5 +117,5 @@ def test_a_way_of_which_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> 
     for mode in ("sse", "pubsub"):
         row = rows[mode]
         assert (row["state"], row["since"], row["covered_until"], row["streams"]) == (None, None, None, [])
-        assert cells(capsys, mode) == ["0"] * 5
+        assert cells(capsys, mode) == ["0"] * 6
     assert rows["webhook"]["state"] == "running"
