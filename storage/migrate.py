@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ingest.errors import ConfigurationError, HeadraceError, StoreUnavailable
 from storage import bulk
+from storage.database import sqlstate_of
 from storage.engine import Database
 from storage.private_files import make_private
 from storage.transactions import transaction
@@ -37,6 +38,10 @@ _THERE_ALREADY = re.compile(
     r'(?P<kind>table|view|index|relation|type) "?(?P<name>[^" ]+)"? already exists'
     r"|there is already an? (?P<kind_2>table|view|index) named (?P<name_2>\S+)"
 )
+
+
+_QUOTED = re.compile(r'["“„»«]([^"“”„»«]+)')  # what PostgreSQL says in other languages
+_DUPLICATE = ("42P07", "42710")
 
 
 class SchemaBehind(HeadraceError):
@@ -150,7 +155,10 @@ def _upgrade(connection: Connection) -> None:
 def _foreign_name(error: DBAPIError) -> str | None:
     """Return which table or index a migration found that it was about to make; None for any other error."""
     found = _THERE_ALREADY.search(str(error.orig))
-    return None if found is None else f"{found['kind'] or found['kind_2']} {found['name'] or found['name_2']}"
+    if found is not None:
+        return f"{found['kind'] or found['kind_2']} {found['name'] or found['name_2']}"
+    named = _QUOTED.search(str(error.orig)) if sqlstate_of(error) in _DUPLICATE else None
+    return None if named is None else f"something named {named[1]}"
 
 
 def _index_progress(connection: Connection) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -19,6 +19,12 @@ from storage.queries.events import EventFilter
 from storage.queries.handlers import handler_exists
 from storage.queries.page import PageSpan
 
+TIME_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time", "examples": ["2026-07-28T16:53:05.616Z"]},
+        {"type": "string", "pattern": r"^[0-9]{1,4}(ms|s|m|h|d)$", "examples": ["2h"]},
+    ]
+}
 MAX_POSITION = (1 << 63) - 1
 _MAX_BODY_BYTES = 1024 * 1024
 _PLUS_READ_AS_SPACE = re.compile(r"(?<=\d) (?=\d\d:?\d\d\Z)")
@@ -33,7 +39,11 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)  # a misspelt filter must not 
 _NO_NUL = r"^[^\x00]*$"
 
 Text = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_NAME_CHARACTERS)]
-Time = Annotated[datetime, BeforeValidator(_instant), Field(examples=["2026-07-28T16:53:05.616Z"])]
+Time = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema(TIME_SCHEMA),
+]
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Cause = Annotated[FailureCause, WithJsonSchema({"type": "string", "enum": [*FailureCause]})]

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from app.api.parameters import body_of
+from app.api.parameters import TIME_SCHEMA, body_of
 from app.times import time_of, utc_now
 from ingest import event_json
 from ingest.delivery import FailureCause
@@ -35,12 +35,11 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     rate: str | None = None
 
 
-_TIME = {"type": "string"}
 _PROPERTIES = {
     "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}, "description": "of their events"},
     "cause": {"type": "string", "enum": [*FailureCause], "description": "by which the last attempt failed"},
-    "since": {**_TIME, "description": "failed first at or after it: RFC 3339, or `2h`, `3d` ago"},
-    "until": {**_TIME, "description": "failed first before it: RFC 3339, or `2h`, `3d` ago"},
+    "since": {**TIME_SCHEMA, "description": "failed first at or after it: RFC 3339, or `2h`, `3d` ago"},
+    "until": {**TIME_SCHEMA, "description": "failed first before it: RFC 3339, or `2h`, `3d` ago"},
     "all": {"const": True, "description": "all of the handler's; goes with nothing but a rate"},
     "rate": {
         "type": "string",

@@ -174,6 +174,12 @@ def test_a_signal_ends_the_server_well(number: signal.Signals, tmp_path: Path) -
         assert server.wait() == 0, server.log_tail()
 
 
+def test_a_table_that_is_not_used_is_logged_at_the_start(tmp_path: Path) -> None:
+    """A table of a mode that `mode` does not name runs nothing, and the log says so with its key."""
+    with Server(tmp_path, '[sources.default]\nmode = "webhook"\n[sources.default.sse]\ntoken = "${UNSET}"\n') as server:
+        assert "sources.default.sse: not used, as sources.default.mode is webhook" in server.log_tail()
+
+
 def test_an_address_in_use_is_bad_usage(tmp_path: Path) -> None:
     """A second server on the port ends with 2 and one sentence that names it."""
     with Server(tmp_path, "") as server:

@@ -50,6 +50,7 @@ function parameters(list) {
 
 function kind(schema = {}) {
   const one = schema.anyOf?.find((option) => option.type !== "null") ?? schema;
+  if (one.anyOf) return one.anyOf.map(kind).join(" or ");
   const choices = one.enum ? one.enum.join(" | ") : [one.type, one.format].filter(Boolean).join(", ");
   return schema.default === undefined ? choices : `${choices}, default ${schema.default}`;
 }
