@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
+from app.auditor import followed_sources
 from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
@@ -17,6 +18,7 @@ from storage.folding import Folding
 from storage.gaps import SourceKey
 from storage.removed_modes import RemovedModes
 from storage.retention import Retention
+from storage.sequences import AUDITOR
 from storage.store_gauges import StoreGauges
 
 
@@ -37,7 +39,7 @@ class Duties:
             self._retention = Retention(
                 database,
                 settings.store.retention,
-                tuple(settings.handlers),
+                (*settings.handlers, *([AUDITOR] if followed_sources(settings.sources) else [])),
                 clock,
                 count_skipped=lambda handler, count: metrics.skipped.labels(handler).inc(count),
                 lease=leases.lease(RETENTION),

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from app.access import ingest_forbids
 from app.api import HandlersHere, Readiness, create_api
+from app.auditor import Auditor, followed_sources
 from app.commits import Commits
 from app.dispatcher import Dispatcher
 from app.duties import Duties
@@ -77,7 +78,8 @@ class Headrace:
         metrics = make_metrics()
         rewinds = Rewinds(metrics.store_rewinds.inc)
         self._commits = Commits(settings.store.spool, database, rewinds, metrics, utc_now)
-        feed = SqlFeed(database, rewinds)
+        feed, cursors = SqlFeed(database, rewinds), SqlCursors(database, rewinds, leases)
+        followed = followed_sources(settings.sources)
         self._inbox = Inbox(
             self._commits.store,
             metrics,
@@ -85,12 +87,22 @@ class Headrace:
             max_bytes=settings.store.inbox_bytes,
             patience_seconds=_PATIENCE_SECONDS,
             in_order=database.dialect == "sqlite",  # it has one writer, PostgreSQL a connection for each commit
-            publish=feed.publish if settings.handlers else None,
+            publish=feed.publish if settings.handlers or followed else None,
         )
         self._dispatcher = Dispatcher(
             {label: (handler.build(label, settings.folder), handler) for label, handler in settings.handlers.items()},
             feed,
-            SqlCursors(database, rewinds, leases),
+            cursors,
+            metrics,
+            holder=leases.holder,
+            clock=utc_now,
+            random=Random(),  # noqa: S311 - jitter is no secret
+        )
+        self._auditor = Auditor(
+            followed,
+            feed,
+            cursors,
+            database,
             metrics,
             holder=leases.holder,
             clock=utc_now,
@@ -143,6 +155,7 @@ class Headrace:
         factories = {mode: modes()[mode].factory(parts) for mode in running}
         sources = []
         for label, source in settings.sources.items():
+            metrics.declare_sequence(label)
             fields = source.fields.model_dump(exclude_none=True) if source.fields else {}
             for mode in sorted(source.modes, key=list(modes()).index):
                 origin = Origin(source.product, label, mode)
@@ -166,6 +179,7 @@ class Headrace:
             leasing = tasks.create_task(self._replica.leases.run())
             committing = tasks.create_task(self._inbox.run())
             dispatching = tasks.create_task(self._dispatcher.run())
+            auditing = tasks.create_task(self._auditor.run())
             attending = [tasks.create_task(self._supervisor.run()), tasks.create_task(self._commits.run())]
             attending.append(tasks.create_task(self._duties.run()))
             attending.append(tasks.create_task(self._look_at_secrets()))
@@ -190,7 +204,9 @@ class Headrace:
             await self._commits.drained()
             await _cancelled(attending)
             self._dispatcher.stop()
+            self._auditor.stop()
             await dispatching
+            await auditing
             await _cancelled([leasing])
         await self._replica.close()
         await self._commits.close()

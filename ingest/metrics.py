@@ -26,6 +26,7 @@ DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
 WEBHOOK_CODES = ("200", "204", "401", "403", "405", "413", "415", "422", "503")
 RECONNECT_CAUSES = (Cause.IDLE, Cause.CLOSED, Cause.ERROR, Cause.REFUSED, Cause.RATE_LIMITED, Cause.UNAUTHORIZED)
 DELIVERY_OUTCOMES = ("delivered", "retried", "dead")
+RECOVERED_FROM = ("missing", "lost")
 
 _TRANSIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
 _ACK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
@@ -150,6 +151,24 @@ class Metrics:
             ["handler"],
             registry=registry,
         )
+        self.missing = Gauge(
+            "headrace_events_missing", "Sequence numbers not seen (yet)", ["source"], registry=registry
+        )
+        self.lost = Counter(
+            "headrace_events_lost", "Sequence numbers that did not come in time", ["source"], registry=registry
+        )
+        self.recovered = Counter(
+            "headrace_events_recovered", "Sequence numbers that came after all", ["source", "from"], registry=registry
+        )
+        self.ambiguous = Counter(
+            "headrace_events_ambiguous",
+            "Sequence numbers that fit no run for certain",
+            ["source"],
+            registry=registry,
+        )
+        self.auditor_lag = Gauge(
+            "headrace_auditor_lag_events", "Committed, their sequence numbers not followed yet", registry=registry
+        )
         self.build_info = Info("headrace_build", "The version that runs", registry=registry)
 
     @cached_property
@@ -205,6 +224,14 @@ class Metrics:
         for cause in Cause:
             self.gaps.labels(source, mode, cause.value)
             self.gap_seconds.labels(source, mode, cause.value)
+
+    def declare_sequence(self, source: str) -> None:
+        """Start the label sets of sequence numbers at 0."""
+        self.missing.labels(source)
+        for counter in (self.lost, self.ambiguous):
+            counter.labels(source)
+        for before in RECOVERED_FROM:
+            self.recovered.labels(source, before)
 
     def declare_handlers(self, handlers: Iterable[str]) -> None:
         """Start every label set of the handlers at 0."""

@@ -17,13 +17,14 @@ from ingest.errors import LeaseLost, StoreRewound
 from ingest.event import Event
 from ingest.leases import Lease, OwnLeases, handler_lease
 from ingest.protocols import Leases
-from storage import crash_marks, deliveries, leases, pauses
+from storage import crash_marks, deliveries, leases, pauses, sequences
 from storage.clock import database_now
 from storage.engine import Database
 from storage.leases import Leased
 from storage.rewinds import Rewinds
 from storage.rows import to_micros
 from storage.runs import Run, positions_of, read_runs, write_runs
+from storage.sequences import Followed
 from storage.tables import LAST_POSITION, cursors, events
 from storage.transactions import transaction
 
@@ -159,8 +160,9 @@ class SqlCursor:
         unmatched: int = 0,
         skipped: int = 0,
         ahead: Sequence[Run] = (),
+        followed: Followed | None = None,
     ) -> None:
-        """See protocols.Cursor."""
+        """See protocols.Cursor. `followed` is written in the same transaction."""
         if self._rewinds.number != self._began.number:
             raise StoreRewound(f"the cursor of {self._handler} is of before")
         self._tried = max(self._tried, position)
@@ -178,7 +180,7 @@ class SqlCursor:
             skipped=self._skipped + skipped,
             ahead=write_runs(position, ahead),
         )
-        refused = await self._database.write(_advance, move, parked, delivered)
+        refused = await self._database.write(_advance, move, parked, delivered, followed)
         if refused is not None:
             self._rewinds.notice(self._began, refused.head, refused.evidence)
             raise StoreRewound(refused.evidence)
@@ -237,7 +239,11 @@ def _show_circuit(connection: Connection, handler: str, epoch: int, circuit: Cir
 
 @transaction
 def _advance(
-    connection: Connection, move: _Move, parked: Sequence[Parked], delivered: Sequence[int]
+    connection: Connection,
+    move: _Move,
+    parked: Sequence[Parked],
+    delivered: Sequence[int],
+    followed: Followed | None,
 ) -> _Refused | None:
     """Save. The fence comes first: its row lock makes whoever wants to take over wait, and its miss undoes nothing."""
     read_to, read_id = move.seen or (move.to, None)
@@ -249,6 +255,8 @@ def _advance(
     deliveries.write(connection, move.whose, parked)
     crash_marks.forgive(connection, move.whose, [row.position for row in parked if row.cause == CRASHED])
     deliveries.delete_rows(connection, move.whose, delivered)
+    if followed is not None:
+        sequences.write(connection, followed)
     return None
 
 

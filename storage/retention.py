@@ -20,6 +20,7 @@ from storage.database import P, T
 from storage.engine import Database, Work
 from storage.partitions import Partition
 from storage.rows import to_micros
+from storage.sequences import forget_losses
 from storage.store import ADD_UP, TALLY_COLUMNS
 from storage.tables import coverage, cursors, deliveries, events, gaps, ids, rejects, sightings, tallies
 from storage.transactions import transaction
@@ -54,7 +55,7 @@ class _Walk:
 
 
 class Retention:
-    """Deletes events and rejects received, and coverage and gaps that were over, longer than `keep` ago.
+    """Deletes events and rejects received, and coverage, gaps and losses that were over, longer than `keep` ago.
 
     It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention takes an event from a
     configured handler only where that is paused for longer than `keep`. Such a loss has a row in `skipped`, a line in
@@ -250,7 +251,8 @@ def _judge(
 
 @transaction
 def _forget_others(connection: Connection, before: int) -> int:
-    return _forget_coverage(connection, before) + _forget_gaps(connection, before)
+    losses = forget_losses(connection, before, _STEP_ROWS)
+    return _forget_coverage(connection, before) + _forget_gaps(connection, before) + losses
 
 
 def _forget_coverage(connection: Connection, before: int) -> int:

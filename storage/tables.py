@@ -293,6 +293,42 @@ gaps = Table(
     sqlite_autoincrement=True,
 )
 
+# What is known of each device's counter (ingest/sequences): a few dozen bytes while all is well, without a row number
+# beside the key. `number` is the last one that it reached, `at` when it was heard last. A row without product and
+# device says that events were gone before the Auditor had read them: what a device began with is not known.
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("product", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Numbers of a device that did not come in their turn. Each number has an id: `id` is that of `first`.
+losses = Table(
+    "losses",
+    metadata,
+    Column("id", Position, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("noticed_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Index(
+        "ix_losses_missing",
+        "due_at",
+        sqlite_where=text("state = 'missing'"),
+        postgresql_where=text("state = 'missing'"),
+    ),
+    Index("ix_losses_product_device", "product", "device"),
+)
+
 
 def ids_of(dialect: str) -> Table:
     """Return the table with an index of the events' ids, of which `id` and `position` may be asked for."""

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from app.times import time_of, utc_now
 from ingest.delivery import FailureCause
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
+from ingest.sequences import LossState
 from storage.engine import Database
 from storage.queries.events import EventFilter
 from storage.queries.handlers import handler_exists
+from storage.queries.losses import LossFilter
 from storage.queries.page import PageSpan
 
 TIME_SCHEMA: dict[str, Any] = {
@@ -39,11 +41,8 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)  # a misspelt filter must not 
 _NO_NUL = r"^[^\x00]*$"
 
 Text = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_NAME_CHARACTERS)]
-Time = Annotated[
-    datetime,
-    BeforeValidator(_instant),
-    WithJsonSchema(TIME_SCHEMA),
-]
+Device = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_DEVICE_CHARACTERS, examples=["e00fce682e79a004f1e69a2b"])]
+Time = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(TIME_SCHEMA)]
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Cause = Annotated[FailureCause, WithJsonSchema({"type": "string", "enum": [*FailureCause]})]
@@ -62,15 +61,27 @@ class PageQuery(BaseModel):
     source: Annotated[Text | None, Field(description="label of the source")] = None
 
 
+class LossQuery(PageQuery):
+    """A filter of losses, and one page of them."""
+
+    product: Text | None = None
+    device: Device | None = None
+    state: Annotated[LossState | None, Field(description="missing, lost or recovered")] = None
+    since: Annotated[Time | None, Field(description="noticed at or after this time (RFC 3339)")] = None
+    until: Annotated[Time | None, Field(description="noticed before this time (RFC 3339)")] = None
+
+    def filter(self) -> LossFilter:
+        """Return what the store is asked for."""
+        return LossFilter(self.source, self.product, self.device, self.state, self.since, self.until)
+
+
 class EventQuery(BaseModel):
     """A filter of events, and one page of them."""
 
     model_config = _STRICT
 
     product: Text | None = None
-    device: Annotated[
-        str | None, Field(pattern=_NO_NUL, max_length=MAX_DEVICE_CHARACTERS, examples=["e00fce682e79a004f1e69a2b"])
-    ] = None
+    device: Device | None = None
     name: Annotated[Text | None, Field(description="prefix of the event's name", examples=["spark/"])] = None
     source: Annotated[Text | None, Field(description="label of the source that stored it")] = None
     since: Annotated[

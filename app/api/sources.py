@@ -1,4 +1,4 @@
-"""GET /api/v1/sources, /gaps and /rejects: how each source does, when it did not listen, what could not be used."""
+"""GET /api/v1/sources, /gaps, /losses and /rejects: how each source does, and what it did not bring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-from app.api.parameters import PageQuery, span_of
+from app.api.parameters import LossQuery, PageQuery, span_of
 from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
 from app.settings import masked_text
 from ingest.coverage import Gap
@@ -21,7 +21,7 @@ from ingest.sources.webhook.request_log import RecentRequests, RequestRow
 from ingest.supervisor import SourceStatus
 from ingest.times import Time, rfc3339
 from storage.engine import Database
-from storage.queries import gaps, rejects
+from storage.queries import gaps, losses, rejects
 from storage.queries.gaps import OpenGap
 
 _DUPLICATES = "headrace_events_duplicate"
@@ -77,9 +77,10 @@ def sources_router(
     clock: Callable[[], datetime],
     recent_requests: Callable[[str], RecentRequests | None],
 ) -> APIRouter:
-    """Make the routes of sources, gaps and rejects. `open_gap`: of a source and mode, as far as this process knows.
+    """Make the routes of sources, gaps, losses and rejects.
 
-    `recent_requests`: of a label; None where there is no such source.
+    `open_gap`: of a source and mode, as far as this process knows. `recent_requests`: of a label; None where there is
+    no such source.
     """
     router = APIRouter(prefix="/api/v1", tags=["sources"], default_response_class=JSONResponse)
 
@@ -105,6 +106,14 @@ def sources_router(
     async def list_gaps(query: Annotated[PageQuery, Query()]) -> Response:
         """When nothing of a source and mode was listening, and why. The first start of a source opens no gap."""
         return page_reply("gaps", await database.read(gaps.gaps_page, span_of(query), source=query.source))
+
+    @router.get("/losses", responses=describes_page("losses", losses.EXAMPLE, 422, 503))
+    async def list_losses(query: Annotated[LossQuery, Query()]) -> Response:
+        """Numbers of devices that did not come in their turn: missing, lost (the grace is over) or recovered.
+
+        Only where a source has a `sequence`. A number keeps its `id` whatever becomes of it.
+        """
+        return page_reply("losses", await database.read(losses.losses_page, query.filter(), span_of(query)))
 
     @router.get("/rejects", responses=describes_page("rejects", rejects.EXAMPLE, 422, 503))
     async def list_rejects(query: Annotated[PageQuery, Query()]) -> Response:

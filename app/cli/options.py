@@ -76,6 +76,15 @@ Since = Annotated[
 Until = Annotated[
     datetime | None, typer.Option(parser=parse_time, metavar="TIME", help="Published before: RFC 3339, or 2h, 3d ago.")
 ]
+NoticedSince = Annotated[
+    datetime | None,
+    typer.Option(parser=parse_time, metavar="TIME", help="Noticed at or after: RFC 3339, or 2h, 3d, 30m ago."),
+]
+NoticedUntil = Annotated[
+    datetime | None, typer.Option(parser=parse_time, metavar="TIME", help="Noticed before: RFC 3339, or 2h, 3d ago.")
+]
+Product = Annotated[str | None, typer.Option(metavar="NAME", help="Only of this product.")]
+Device = Annotated[str | None, typer.Option(metavar="ID", help="Only of this device.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")]
 After = Annotated[
     int | None,

@@ -12,7 +12,22 @@ from uuid import UUID
 
 import typer
 
-from app.cli.options import After, Config, Debug, Json, Limit, Since, Source, Until, store_settings_of
+from app.cli.options import (
+    After,
+    Config,
+    Debug,
+    Device,
+    Json,
+    Limit,
+    NoticedSince,
+    NoticedUntil,
+    Product,
+    Since,
+    Source,
+    Until,
+    store_settings_of,
+)
+from ingest.sequences.changes import LossState
 
 if TYPE_CHECKING:
     from app.cli.output import Column
@@ -26,8 +41,8 @@ _SHOWN_BYTES = 200
 
 
 def events(
-    product: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this product.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="ID", help="Only of this device.")] = None,
+    product: Product = None,
+    device: Device = None,
     name: Annotated[str | None, typer.Option(metavar="PREFIX", help="Only names that begin so.")] = None,
     source: Source = None,
     since: Since = None,
@@ -115,6 +130,40 @@ def gaps(
     )
 
 
+def losses(
+    source: Source = None,
+    product: Product = None,
+    device: Device = None,
+    state: Annotated[LossState | None, typer.Option(help="Only numbers that are missing, lost or recovered.")] = None,
+    since: NoticedSince = None,
+    until: NoticedUntil = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: Json = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Show numbers of devices that did not come in their turn, the last noticed last, and what became of them.
+
+    \b
+    Example:
+      headrace losses --state lost --since 1d
+    """
+    from app.cli.listing import Asked, show_page
+    from storage.queries.losses import LossFilter, losses_page
+
+    wanted = LossFilter(source, product, device, state, since, until)
+    show_page(
+        store_settings_of(config),
+        "losses",
+        Asked(after, limit),
+        lambda connection, span: losses_page(connection, wanted, span),
+        ("id", "noticed_at", "source", "product", "device", "sequence", "state"),
+        empty="There are no such losses.",
+        as_json=as_json,
+    )
+
+
 def rejects(
     source: Source = None,
     limit: Limit = 100,
@@ -192,7 +241,7 @@ def handlers(as_json: Json = False, config: Config = None, debug: Debug = False)
         hint(f"Not in this configuration: {', '.join(gone)}")
 
 
-COMMANDS = (events, gaps, rejects, sources, handlers)
+COMMANDS = (events, gaps, losses, rejects, sources, handlers)
 
 
 def shown_data(event: EventJson) -> str | None:

@@ -19,6 +19,7 @@ def conflicts(settings: Settings) -> Iterator[Fault]:
         yield from (Fault(key, text) for key, text in mode.faults(settings.sources))
     yield from _product_faults(settings)
     yield from _attribute_faults(settings)
+    yield from _sequence_faults(settings)
     yield from access_faults(settings)
 
 
@@ -76,6 +77,25 @@ def _tls_faults(settings: Settings) -> Iterator[Fault]:
             load_certificate(server.tls_cert, server.tls_key)
         except OSError as error:
             yield Fault(("server", "tls_cert"), f"expected a certificate that server.tls_key belongs to ({error})")
+
+
+def _sequence_faults(settings: Settings) -> Iterator[Fault]:
+    """Sources of one product are one sequence: what one of them does not read would be missing at the other."""
+    first_of: dict[str, str] = {}
+    for label, source in settings.sources.items():
+        first = first_of.setdefault(source.product, label)
+        other = settings.sources[first]
+        because = f"for both have the product {source.product}"
+        if (source.sequence is None) != (other.sequence is None):
+            yield Fault(("sources", label, "sequence"), f"expected in sources.{first} too or in neither, {because}")
+            continue
+        for key in ("sequence_first", "sequence_modulus", "sequence_names"):
+            if getattr(source, key) != getattr(other, key):
+                yield Fault(("sources", label, key), f"expected the same as sources.{first}.{key}, {because}")
+        if (source.sequence_epoch is None) != (other.sequence_epoch is None):
+            yield Fault(
+                ("sources", label, "sequence_epoch"), f"expected in sources.{first} too or in neither, {because}"
+            )
 
 
 def recommendations(settings: Settings) -> Iterator[str]:

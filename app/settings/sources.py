@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -18,9 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from ingest.formats.pointer import parse_place
+from ingest.formats.pointer import parse_place, parse_pointer
 from ingest.formats.product import SentProduct, parse_product_place
 from ingest.settings.fields import STRICT, Text, Texts, split_text
+from ingest.settings.quantities import PositiveDuration, parse_count
 from ingest.sources import modes
 
 IGNORE = ("hook-sent/", "hook-response/", "hook-error/")
@@ -43,13 +45,14 @@ def _modes(value: Any) -> Any:
     return chosen
 
 
-def _nothing(value: Any) -> None:
-    if value not in (None, ""):
-        raise ValueError("this version does not detect losses yet, leave it out")
+def _pointer(text: str) -> str:
+    parse_pointer(text)
+    return text
 
 
 Place = Annotated[str, AfterValidator(_place)]
-NotBuilt = Annotated[None, BeforeValidator(_nothing)]
+JsonPointer = Annotated[str, AfterValidator(_pointer)]
+Number = Annotated[int, BeforeValidator(parse_count), Field(ge=0, lt=10**18)]
 Modes = Annotated[tuple[str, ...], BeforeValidator(_modes)]
 
 
@@ -105,9 +108,12 @@ class SourceSettings(BaseModel):
     format: Literal["particle", "generic"] = "particle"
     fields: FieldSettings | None = None
     ignore: Texts = IGNORE
-    sequence: NotBuilt = None
-    sequence_epoch: NotBuilt = None
-    loss_grace: NotBuilt = None
+    sequence: JsonPointer | None = None
+    sequence_first: Number | None = None
+    sequence_modulus: Annotated[Number, Field(ge=16)] | None = None
+    sequence_names: Texts = ()
+    sequence_epoch: JsonPointer | None = None
+    loss_grace: PositiveDuration = timedelta(minutes=5)
 
     if TYPE_CHECKING:
 
@@ -128,6 +134,20 @@ class SourceSettings(BaseModel):
         if fields is not None and info.data.get("format") == "particle":
             raise ValueError('does not go with format = "particle"')
         return fields
+
+    @field_validator("sequence_first", "sequence_modulus", "sequence_names", "sequence_epoch")
+    @classmethod
+    def _only_with_sequence(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in (None, ()) and info.data.get("sequence", "") is None:
+            raise ValueError("needs sequence, the place of the counter")
+        return value
+
+    @field_validator("sequence_modulus")
+    @classmethod
+    def _beyond_first(cls, modulus: int | None, info: ValidationInfo) -> int | None:
+        if modulus is not None and (info.data.get("sequence_first") or 0) >= modulus:
+            raise ValueError("expected more than sequence_first")
+        return modulus
 
 
 # A table for each mode; which there are is known when the program runs.

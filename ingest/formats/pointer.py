@@ -47,6 +47,13 @@ def parse_place(text: str) -> Place:
         raise ValueError(
             'expected a JSON pointer such as "/id" (RFC 6901), "header:Name", "attribute:Name" or "sse:id"'
         )
+    return parse_pointer(text)
+
+
+def parse_pointer(text: str) -> Pointer:
+    """Return the JSON pointer that a configured text is. Raises ValueError, which does not repeat it."""
+    if not _POINTER.fullmatch(text):
+        raise ValueError('expected a JSON pointer such as "/seq" (RFC 6901)')
     return Pointer(tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:]))
 
 

@@ -12,6 +12,7 @@ from ingest.event import Event
 from storage.queries import attempts
 from storage.queries.attempts import AttemptRow, attempts_of
 from storage.runs import read_runs
+from storage.sequences import OF_HANDLERS
 from storage.tables import cursors, deliveries, skipped
 
 State = Literal["delivered", "waiting", "parked", "dead", "unmatched", "skipped"]
@@ -46,7 +47,7 @@ EXAMPLE = EventDelivery(handler="alerts", state="parked", attempts=[attempts.EXA
 def deliveries_of(connection: Connection, event: Event, configured: Sequence[ConfiguredHandler]) -> list[EventDelivery]:
     """Return what became of a stored event at each handler that is configured or ever ran, by name."""
     position = event.position or 0
-    rows = {row.handler: row for row in connection.execute(select(cursors))}
+    rows = {row.handler: row for row in connection.execute(select(cursors).where(OF_HANDLERS))}
     known = {handler.label: handler for handler in configured}
     kept = select(deliveries).where(deliveries.c.position == position)
     parked = {row.handler: row for row in connection.execute(kept)}

@@ -13,6 +13,7 @@ from storage.clock import database_now
 from storage.deliveries import lag as lag_of
 from storage.queries.times import as_time_or_none
 from storage.rows import to_micros
+from storage.sequences import OF_HANDLERS
 from storage.tables import cursors
 
 
@@ -62,18 +63,19 @@ EXAMPLE = HandlerRow(
 def handler_rows(connection: Connection) -> list[HandlerRow]:
     """Return every handler that has a cursor, by name. It is stopped where no lease holds by the database's clock."""
     now = database_now(connection)
-    rows = connection.execute(select(cursors).order_by(cursors.c.handler)).all()
+    rows = connection.execute(select(cursors).where(OF_HANDLERS).order_by(cursors.c.handler)).all()
     return [_handler_row(row, lag, now) for row in rows if (lag := lag_of(connection, row.handler)) is not None]
 
 
 def handler_names(connection: Connection) -> list[str]:
     """Return the names of all handlers that have a cursor."""
-    return list(connection.execute(select(cursors.c.handler).order_by(cursors.c.handler)).scalars())
+    return list(connection.execute(select(cursors.c.handler).where(OF_HANDLERS).order_by(cursors.c.handler)).scalars())
 
 
 def handler_exists(connection: Connection, handler: str) -> bool:
     """Return True where a handler of this name has a cursor."""
-    return connection.execute(select(cursors.c.handler).where(cursors.c.handler == handler)).first() is not None
+    found = select(cursors.c.handler).where(cursors.c.handler == handler, OF_HANDLERS)
+    return connection.execute(found).first() is not None
 
 
 def _handler_row(row: Any, lag: HandlerLag, now: int) -> HandlerRow:

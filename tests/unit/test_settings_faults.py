@@ -142,6 +142,32 @@ WRONG_VALUES = {
     auth("type = 'none', email = 'e'"): f'{AUTH}.email: does not go with type = "none"',
 }
 
+SEQUENCE = "[sources.fleet]\nsequence = '/seq'\n"
+TWO = "product = 't'\n[sources.other]\nproduct = 't'\n"
+SEQUENCES = {
+    "[sources.fleet]\nsequence = 'seq'": 'sources.fleet.sequence: expected a JSON pointer such as "/seq" (RFC 6901)',
+    "[sources.fleet]\nsequence = 'header:Seq'": "sources.fleet.sequence: expected a JSON pointer",
+    f"{SEQUENCE}sequence_epoch = 'boot'": "sources.fleet.sequence_epoch: expected a JSON pointer",
+    f"{SEQUENCE}sequence_first = -1": "sources.fleet.sequence_first: ",
+    f"{SEQUENCE}sequence_first = true": "sources.fleet.sequence_first: expected a whole number",
+    f"{SEQUENCE}sequence_modulus = 2": "sources.fleet.sequence_modulus: ",
+    f"{SEQUENCE}sequence_modulus = 256\nsequence_first = 256": (
+        "sources.fleet.sequence_modulus: expected more than sequence_first"
+    ),
+    f"{SEQUENCE}loss_grace = '0s'": "sources.fleet.loss_grace: expected a duration above zero",
+    "[sources.fleet]\nsequence_epoch = '/boot'": "sources.fleet.sequence_epoch: needs sequence",
+    "[sources.fleet]\nsequence_first = 1": "sources.fleet.sequence_first: needs sequence",
+    "[sources.fleet]\nsequence_modulus = 256": "sources.fleet.sequence_modulus: needs sequence",
+    "[sources.fleet]\nsequence_names = ['loc']": "sources.fleet.sequence_names: needs sequence",
+    f"{SEQUENCE}{TWO}": "sources.other.sequence: expected in sources.fleet too or in neither",
+    f"{SEQUENCE}{TWO}sequence = '/n'\nsequence_first = 1": (
+        "sources.other.sequence_first: expected the same as sources.fleet.sequence_first"
+    ),
+    f"{SEQUENCE}{TWO}sequence = '/n'\nsequence_epoch = '/b'": (
+        "sources.other.sequence_epoch: expected in sources.fleet too or in neither"
+    ),
+}
+
 UNKNOWN_KEYS = {
     "[server]\nprot = 1": "server.prot: unknown key; the nearest known one is server.port",
     "[source.fleet]": "source: unknown key; the nearest known one is sources",
@@ -160,15 +186,12 @@ UNKNOWN_KEYS = {
 }
 
 NOT_YET = {
-    "[sources.fleet]\nsequence = '/seq'": "sources.fleet.sequence: this version does not detect losses yet",
-    "[sources.fleet]\nsequence_epoch = '/b'": "sources.fleet.sequence_epoch: this version does not detect losses yet",
-    "[sources.fleet]\nloss_grace = '5m'": "sources.fleet.loss_grace: this version does not detect losses yet",
     "[handlers.h]\ntype = 'pubsub'": 'handlers.h.type: this version does not run "pubsub" yet',
     "[handlers.h]\ntype = 'nats'": 'handlers.h.type: this version does not run "nats" yet',
 }
 
 
-@pytest.mark.parametrize(("text", "line"), (WRONG_VALUES | UNKNOWN_KEYS | NOT_YET).items())
+@pytest.mark.parametrize(("text", "line"), (WRONG_VALUES | SEQUENCES | UNKNOWN_KEYS | NOT_YET).items())
 def test_a_fault_names_its_key(tmp_path: Path, text: str, line: str) -> None:
     """One fault is one line that begins with the key's full name and says what was expected there."""
     lines = faults(tmp_path, text)
