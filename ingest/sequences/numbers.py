@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 from zlib import crc32
+
+import msgspec
 
 from ingest.errors import Undecodable
 from ingest.event import Event
@@ -38,9 +41,9 @@ class NumberReader:
     """Finds the number of each event of one source. `number` and `epoch` are the tokens of pointers into the data."""
 
     def __init__(self, number: Sequence[str], names: Sequence[str] = (), epoch: Sequence[str] | None = None) -> None:
-        self._number = number
+        self._number = make_finder(number)
         self._names = tuple(names)
-        self._epoch = epoch
+        self._epoch = None if epoch is None else make_finder(epoch)
 
     def read(self, event: Event) -> FoundNumber | None:
         """Return the number of an event, None where it carries none: a whole number from 0, of at most 18 digits.
@@ -50,13 +53,39 @@ class NumberReader:
         if event.data is None or (self._names and not event.name.startswith(self._names)):
             return None
         data = canonicalize(event.data)[0]
-        try:
-            found = resolve(self._number, data)
-            epoch = None if self._epoch is None else resolve(self._epoch, data)
-        except Undecodable:
-            return None
+        found = self._number(data)
         match = None if found is None else _WHOLE.fullmatch(found)
         if match is None:
             return None
-        digest = (crc32(data) & _DIGESTS or 1).to_bytes(DIGEST_BYTES, "little")
-        return FoundNumber(int(match[2]), digest, None if epoch is None else crc32(epoch))
+        if self._epoch is None:
+            return FoundNumber(int(match[2]), (crc32(data) & _DIGESTS or 1).to_bytes(DIGEST_BYTES, "little"), None)
+        epoch = self._epoch(data)
+        return FoundNumber(int(match[2]), b"", None if epoch is None else crc32(epoch))
+
+
+def make_finder(tokens: Sequence[str]) -> Callable[[bytes], bytes | None]:
+    """Return what gives the slice of JSON text that a pointer's tokens lead to; None where there is nothing.
+
+    Of an object only the one member is made: half a microsecond against four.
+    """
+    if len(tokens) != 1:
+        return partial(_find, tokens)
+    fields = [("member", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)]
+    only = msgspec.defstruct("Only", fields, rename={"member": tokens[0]}, gc=False)
+    decode = msgspec.json.Decoder(only).decode
+
+    def find(text: bytes) -> bytes | None:
+        try:
+            member: msgspec.Raw | msgspec.UnsetType = decode(text).member  # type: ignore[attr-defined]
+        except (ValueError, RecursionError):  # no object, or with NaN in it and the like
+            return _find(tokens, text)
+        return None if isinstance(member, msgspec.UnsetType) else bytes(member)
+
+    return find
+
+
+def _find(tokens: Sequence[str], text: bytes) -> bytes | None:
+    try:
+        return resolve(tokens, text)
+    except Undecodable:
+        return None

@@ -9,14 +9,15 @@ from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
-from app.auditor.session import AuditLimits, AuditSession
+from app.auditor.session import AuditLimits
 from ingest.errors import LeaseLost, StoreUnavailable
 from ingest.event import Event
 from storage.database import Database, Work
 from storage.queries.handlers import handler_exists, handler_names, handler_rows
 from storage.retention import Retention
 from storage.sequences import AUDITOR
-from tests.support.auditing import GRACE, NOON, Audited, a_number, following
+from tests.support.auditing import GRACE, Audited, a_number, following
+from tests.support.dispatching import NOON
 from tests.support.stored import rows, run
 
 P = ParamSpec("P")
@@ -54,12 +55,6 @@ class Failing:
 
     async def close(self) -> None:
         """Do nothing: it is somebody else's."""
-
-
-async def to_the_end(session: AuditSession) -> None:
-    """Follow all that can be read."""
-    while not await session.step():
-        pass
 
 
 def some_events(seed: int) -> list[Event]:
@@ -173,8 +168,9 @@ async def test_a_suspended_auditor_writes_nothing(audited: Audited) -> None:
     found, states = await audited.losses(), await audited.states()
     await audited.commit(5)
 
+    await suspended.step()
     with pytest.raises(LeaseLost):
-        await to_the_end(suspended)
+        await suspended.step()
 
     assert (await audited.losses(), await audited.states()) == (found, states)
     assert audited.counted() == {"missing": 4}

@@ -128,7 +128,7 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
     """Every path of the contract is there, webhooks too, with an example for every answer that has a body."""
     document = (await client.get("/openapi.json")).json()
 
-    api = ["events", "events/{id}", "sources", "gaps", "rejects", "handlers", "handlers/{handler}/dead"]
+    api = ["events", "events/{id}", "sources", "gaps", "losses", "rejects", "handlers", "handlers/{handler}/dead"]
     api += ["handlers/{handler}/dead/causes", "sources/{label}/requests"]
     expected = {
         f"/api/v1/{path}"

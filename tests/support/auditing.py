@@ -40,7 +40,7 @@ def a_number(position: int, device: str | None, number: int | None, **fields: An
         if number is None
         else b'{"seq":%d,"boot":"%b","data":"%b"}' % (number, str(epoch).encode(), data.encode())
     )
-    event = {
+    event: dict[str, Any] = {
         "id": UUID(int=(1 << 80) + position),
         "product": "tracker",
         "device": device,

@@ -11,10 +11,13 @@ import pytest
 
 from app.cli import run
 from ingest.event import Cause, Origin, Reason, Reject
+from ingest.sequences import LossRange, LossState
 from storage.auth_failures import add_auth_failures
 from storage.coverage import SqlCoverage
+from storage.cursors import SqlCursors
 from storage.engine import open_database
-from tests.support.cli_store import START, asked, dead_letter, event, fill, id_of, positions
+from storage.sequences import AUDITOR, Followed
+from tests.support.cli_store import START, asked, dead_letter, event, fill, id_of, positions, shown
 
 HOSTILE = "\x1b[31m[bold]x[/bold]\x9b2J\u202etxt.exe\n"
 
@@ -183,6 +186,30 @@ def test_gaps_with_cause_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert first.split()[:6] == ["1", closed["since"], closed["until"], "fleet", "webhook", "idle"]
     assert second.split()[2:6] == ["(open)", "fleet", "webhook", "stopped"]
     assert third.split()[2:6] == ["(open)", "other", "webhook", "error"]
+
+
+def test_losses_are_a_line_for_each_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each number that did not come in its turn with what became of it, of the states and times that are asked for."""
+    fill()
+    noticed = int(START.timestamp()) * 1_000_000
+    lost = LossRange(1, "fleet", "tracker", "dev-1", 7, 9, LossState.LOST, noticed, noticed)
+    missing = lost._replace(id=4, first=11, last=11, state=LossState.MISSING)
+
+    async def work() -> None:
+        database = open_database("sqlite:///headrace.db")
+        cursor = await SqlCursors(database).acquire(AUDITOR, holder="test", begin="beginning")
+        assert cursor is not None
+        await cursor.advance(0, followed=Followed(ranges=[lost, missing]))
+        await database.close()
+
+    asyncio.run(work())
+
+    assert [row["sequence"] for row in asked(capsys, "losses")["losses"]] == [7, 8, 9, 11]
+    assert [row["sequence"] for row in asked(capsys, "losses --state lost --limit 2")["losses"]] == [8, 9]
+    assert asked(capsys, "losses --state missing --device dev-2")["losses"] == []
+    assert len(asked(capsys, "losses --since 2026-07-28T12:00:00Z --product tracker")["losses"]) == 4
+    assert asked(capsys, "losses --until 2026-07-28T12:00:00Z")["losses"] == []
+    assert "tracker dev-1 11 missing" in shown(capsys, "losses")[-1]
 
 
 def test_without_gaps_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest.event import Event
+from ingest.formats.pointer import resolve
 from ingest.sequences import DeviceState, NumberReader
+from ingest.sequences.numbers import make_finder
 from tests.support.records import an_event
 from tests.support.sequences.tracked import Tracked
 
@@ -187,6 +191,15 @@ def test_the_number_of_an_event(data: bytes | None, number: int | None) -> None:
     found = NumberReader(("n", "seq")).read(an_event(data=data))
 
     assert (found and found.number) == number
+
+
+@given(st.dictionaries(st.sampled_from(["seq", "s", "t~a"]), st.sampled_from(['"1"', "1", "NaN", "[1]", '{"seq":2}'])))
+def test_one_member_is_found_as_any_pointer_finds_it(members: dict[str, str]) -> None:
+    """The short way to a member of an object leads to what the long one leads to."""
+    text = ("{" + ",".join(f'"{name}": {value}' for name, value in members.items()) + "}").encode()
+
+    for name in ("seq", "t~a"):
+        assert make_finder((name,))(text) == resolve((name,), text)
 
 
 def test_data_compares_however_it_is_written() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,24 +17,25 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The numbers of each run that are missing and lost at the end, and how many were recovered, by what they were."""
+    """The numbers of each run that are missing and lost at the end, and those that were recovered, by what they were."""
 
     missing: set[tuple[int, int]]
     lost: set[tuple[int, int]]
-    recovered: Counter[str]
+    recovered: dict[str, set[tuple[int, int]]]
 
 
 def reckon(arrivals: Sequence[Arrival], *, first: int | None, grace: float, end: float) -> Account:
     """What lies between two numbers of a run that came, or before the first of one that begins near `first`."""
     came: dict[int, set[int]] = {}
     noticed: dict[tuple[int, int], float] = {}
-    recovered: Counter[str] = Counter()
+    recovered: dict[str, set[tuple[int, int]]] = {"missing": set(), "lost": set()}
     for run, number, at in arrivals:
         known = came.setdefault(run, {first - 1} if first is not None and 0 <= number - first < 1000 else set())
         if number not in known and (run, number) in noticed:
-            recovered["lost" if at >= noticed[run, number] + grace else "missing"] += 1
+            recovered["lost" if at >= noticed[run, number] + grace else "missing"].add((run, number))
         known.add(number)
-        for hole in set(range(min(known), max(known))) - known:
+        reached = range(min(known), max(known)) if number in (min(known), max(known)) else range(0)
+        for hole in set(reached) - known:
             noticed.setdefault((run, hole), at)
     open_ = {(run, number): at for (run, number), at in noticed.items() if number not in came[run]}
     lost = {key for key, at in open_.items() if end >= at + grace}

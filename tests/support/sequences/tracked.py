@@ -10,7 +10,7 @@ SECOND = 1_000_000
 
 
 class Tracked:
-    """One device of the source `fleet`. Times are in seconds."""
+    """One device of the source `fleet`. Times are in seconds; all is checked at each step where it goes `through_bytes`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Tracked:
             self.counts[f"recovered from {before.value}"] += count
         if self._through_bytes:
             self.state = DeviceState.decode(self.state.encode())
-        self._check()
+            self._check()
 
     def _check(self) -> None:
         """The table and the counts agree with each other and with the state; ids overlap nowhere."""
