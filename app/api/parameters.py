@@ -46,6 +46,7 @@ Time = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(TIME_SCHEMA
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Cause = Annotated[FailureCause, WithJsonSchema({"type": "string", "enum": [*FailureCause]})]
+State = Annotated[LossState, WithJsonSchema({"type": "string", "enum": [*LossState]})]
 HandlerName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]*$", max_length=256, examples=["alerts"])]
 
 
@@ -66,7 +67,7 @@ class LossQuery(PageQuery):
 
     product: Text | None = None
     device: Device | None = None
-    state: Annotated[LossState | None, Field(description="missing, lost or recovered")] = None
+    state: Annotated[State | None, Field(description="what became of it")] = None
     since: Annotated[Time | None, Field(description="noticed at or after this time (RFC 3339)")] = None
     until: Annotated[Time | None, Field(description="noticed before this time (RFC 3339)")] = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 HEAD_NUMBERS = 4
-RECENT_NUMBERS = 8
+RECENT_NUMBERS = 12
 DIGEST_BYTES = 3
 _ENTRY_BYTES = 2 + DIGEST_BYTES
 _UNKNOWN = bytes(DIGEST_BYTES)

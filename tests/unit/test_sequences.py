@@ -22,7 +22,7 @@ def test_numbers_in_their_turn_are_nothing() -> None:
 
     assert device.table == {}
     assert not any(device.counts.values())
-    assert len(device.state.encode()) < 80
+    assert len(device.state.encode()) < 100
 
 
 def test_a_number_that_does_not_come_is_missing_and_then_lost() -> None:
@@ -157,7 +157,7 @@ def test_what_a_device_can_cost_is_bounded() -> None:
     device = Tracked(through_bytes=False)
     for turn in range(3000):
         device.see(turn * 7919 % 100_003, turn * 2, data=str(turn))
-        assert len(device.state.encode()) < 8000
+        assert len(device.state.encode()) < 10000
 
     assert device.counts["ambiguous"] > 0
     assert len(device.numbers("missing")) == device.counts["missing"]

@@ -17,7 +17,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The numbers of each run that are missing and lost at the end, and those that were recovered, by what they were."""
+    """The numbers of each run that are missing or lost at the end, and those that were recovered, by what they were."""
 
     missing: set[tuple[int, int]]
     lost: set[tuple[int, int]]

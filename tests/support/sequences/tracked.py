@@ -10,7 +10,7 @@ SECOND = 1_000_000
 
 
 class Tracked:
-    """One device of the source `fleet`. Times are in seconds; all is checked at each step where it goes `through_bytes`."""
+    """One device of the source `fleet`. Times are in seconds. Where it goes `through_bytes` each step is checked."""
 
     def __init__(
         self,
