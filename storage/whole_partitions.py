@@ -27,7 +27,7 @@ _HURRY = (
 _TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.2
 _LOCK_NOT_AVAILABLE = "55P03"
-_STEP_ROWS = 2000
+_STEP_ROWS = 1000
 _COUNT = """
 SELECT source, mode, count(*) FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) GROUP BY source, mode
 """

@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct, structs
-from sqlalchemy import ColumnElement, Connection, and_, func, select, true
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from ingest import event_json
 from ingest.event import Event
@@ -27,6 +27,8 @@ _FEW_IDS = 10_000
 # What senders choose the size of.
 CONTENTS = tuple(events.c[name] for name in ("data", "attributes", "name", "device", "product", "content_type"))
 _CHUNK = 500  # positions in one statement
+_SPAN = 1 << 18  # positions that are looked through first
+_GROWTH = 4
 _MOST_BLOCKS = 512  # in one statement
 
 
@@ -81,12 +83,15 @@ def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> 
     read_to = head_position(connection)  # first: whatever commits after this is for the next page
     conditions = [*_conditions(wanted), events.c.position <= read_to]
     key: ColumnElement[int] = events.c.position
-    parts: Iterable[ColumnElement[bool]] = (true(),)
+    parts: Iterable[ColumnElement[bool]]
     if wanted.device is not None:
         first = connection.execute(select(func.min(key))).scalar() or 0
         parts = _blocks(max(span.after + 1, first), _ceiling(read_to, span), descending=span.descending)
+        key = key + 0  # not in the order of the key's own index: that leads through all devices
     elif (few := _few_within(connection, wanted)) is not None:
         parts = _chunks(few, span)
+    else:
+        parts = _spans(span.after + 1, _ceiling(read_to, span), descending=span.descending)
     keys = select_keys(connection, key, CONTENTS, conditions, span, parts)
     rows = _events_at(connection, keys.keys, span)
     return keys.page(rows, span, key="position", read_to=_ceiling(read_to, span))
@@ -95,7 +100,7 @@ def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> 
 def stored_event(connection: Connection, id_: UUID) -> Event | None:
     """Return an event; None where there is none of this id."""
     known = ids_of(connection.dialect.name)
-    position = select(known.c.position).where(known.c.id == id_).scalar_subquery()
+    position = connection.execute(select(known.c.position).where(known.c.id == id_)).scalar()
     row = connection.execute(select(events).where(events.c.position == position, events.c.id == id_)).one_or_none()
     return None if row is None else event_of(row)
 
@@ -132,7 +137,23 @@ def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElemen
         some = blocks[start : start + count]
         bounds = min(some) << BLOCK_BITS, (max(some) + 1) << BLOCK_BITS  # PostgreSQL has partitions by position
         yield and_(block.in_(some), events.c.position >= bounds[0], events.c.position < bounds[1])
-        start, count = start + count, min(count * 2, _MOST_BLOCKS)
+        start, count = start + count, min(count * _GROWTH, _MOST_BLOCKS)
+
+
+def _spans(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:
+    """Yield ever longer spans from one position to another, in the order of reading.
+
+    A page is mostly full after the first; of many partitions PostgreSQL then looks at one or two.
+    """
+    count = _SPAN
+    while first <= last:
+        if descending:
+            yield and_(events.c.position > last - count, events.c.position <= last)
+            last -= count
+        else:
+            yield and_(events.c.position >= first, events.c.position < first + count)
+            first += count
+        count *= _GROWTH
 
 
 def _ceiling(read_to: int, span: PageSpan) -> int:
