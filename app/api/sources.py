@@ -91,7 +91,7 @@ def sources_router(
         rows = [_source_row(status, counted, open_gap(status.source, status.mode), now) for status in statuses()]
         return json_reply({"sources": rows})
 
-    @router.get("/sources/{label}/requests", responses=describes(_RECENT_EXAMPLE, 404))
+    @router.get("/sources/{label}/requests", responses=describes(_RECENT_EXAMPLE, 404, 422))
     async def list_requests(label: str) -> Response:
         """The last ten webhook requests of this process that were accepted, and refused, with the reason.
 
