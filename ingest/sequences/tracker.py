@@ -258,6 +258,8 @@ class _Step:
         elif number == run.top + 1:
             run.top = number
         self._state.doubt(number, _MAX_DOUBTFUL)
+        self._state.remember(self._seen.number, self._seen.digest)  # its resend is no other number
+        self._state.own = 0
 
     def _count_ambiguous(self) -> None:
         self._changes.ambiguous[self._seen.source] += 1

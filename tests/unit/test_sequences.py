@@ -121,6 +121,14 @@ def test_what_goes_on_where_a_run_ended_is_ambiguous_after_a_restart() -> None:
     assert device.counts["ambiguous"] == 2
 
 
+def test_a_resend_of_what_is_ambiguous_is_a_resend() -> None:
+    """A queue's message that the device sends twice over its restart opens no hole in the new run either."""
+    device = Tracked().see(*range(1, 100)).see(1, data="second").see(100, 100, 100).see(2, data="second")
+
+    assert device.table == {}
+    assert device.counts["ambiguous"] == 1
+
+
 def test_an_epoch_alone_decides() -> None:
     """With epochs, numbers of any run and order fill their own run's holes."""
     device = Tracked(by_epoch=True).see(1, 2, 9, epoch=7).see(1, 4, epoch=8)
