@@ -34,6 +34,7 @@ from ingest.event import Origin
 from ingest.formats import make_format
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
+from ingest.leases import handler_lease
 from ingest.metrics import Metrics
 from ingest.retrying import wait_at_most
 from ingest.sources import modes
@@ -72,7 +73,8 @@ class Headrace:
         self._read_apart = ReadApart(database, readers)
         self._draining = False
         self._stop = asyncio.Event()
-        self._replica = make_replica(database, settings.store.url.value())
+        handlers = [handler_lease(label) for label in settings.handlers]
+        self._replica = make_replica(database, settings.store.url.value(), handlers)
         leases = self._replica.leases
         self._at_once = asyncio.Event()
         metrics = make_metrics()

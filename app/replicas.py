@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ingest.leases import OwnLeases
@@ -33,10 +34,17 @@ class Replica:
             await self.apart.close()
 
 
-def make_replica(database: Database, url: str) -> Replica:
-    """Make the parts for a store. Each start of a process has a name of its own."""
+def make_replica(database: Database, url: str, wanted: Iterable[str] = ()) -> Replica:
+    """Make the parts for a store. Each start of a process has a name of its own.
+
+    `wanted`: the leases that it asks for as soon as it joins: a handler that is new begins `from = "now"` where it is
+    taken up, and that is not to be a second late.
+    """
     holder = secrets.token_hex(8)
     if database.dialect == "sqlite":
         return Replica(OwnLeases(holder), OwnOpens(), SqlCoverage(database, holder))
     apart = open_database(url)
-    return Replica(SqlLeases(apart, holder), SharedOpens(apart, holder), SqlCoverage(apart, holder), apart)
+    leases = SqlLeases(apart, holder)
+    for name in wanted:
+        leases.lease(name)
+    return Replica(leases, SharedOpens(apart, holder), SqlCoverage(apart, holder), apart)
