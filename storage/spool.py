@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, aclosing, suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -206,11 +206,12 @@ class SpooledStore:
         before, after = -1, 0
         while before != self._appends or self._appending:
             before = self._appends
-            while rows := await self._file.read(after, _CHUNK_RECORDS):
-                if (writer := rows[0].writer) not in last_numbers:
-                    last_numbers[writer] = await self._store.last_number(writer) or 0
-                await self._drain_rows(rows, last_numbers[writer])
-                after = rows[-1].number
+            async with aclosing(self._rows(after)) as portions:
+                async for rows in portions:
+                    if (writer := rows[0].writer) not in last_numbers:
+                        last_numbers[writer] = await self._store.last_number(writer) or 0
+                    await self._drain_rows(rows, last_numbers[writer])
+                    after = rows[-1].number
         self._spooling = self._away = False
         self._fault = None
         self._work.clear()
@@ -218,6 +219,17 @@ class SpooledStore:
         if self._drained:
             log.info("spool_drained", records=self._drained)
         self._drained = 0
+
+    async def _rows(self, after: int) -> AsyncGenerator[Sequence[Row], None]:
+        """Yield the rows behind `after`, in portions; the next ones are read while these are committed."""
+        reading = asyncio.create_task(self._file.read(after, _CHUNK_RECORDS))
+        try:
+            while rows := await reading:
+                reading = asyncio.create_task(self._file.read(rows[-1].number, _CHUNK_RECORDS))
+                yield rows
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _end_given_up(self) -> None:
         """Wait for the end of the commit that was given up, and keep what it would have answered."""
