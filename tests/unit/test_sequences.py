@@ -129,6 +129,14 @@ def test_a_resend_of_what_is_ambiguous_is_a_resend() -> None:
     assert device.counts["ambiguous"] == 1
 
 
+def test_other_data_than_an_ambiguous_numbers_is_no_restart() -> None:
+    """Of an ambiguous number it is not known which run it was of, so the next one with other data proves nothing."""
+    device = Tracked().see(*range(1, 500)).see(200, data="second").see(200, 500)
+
+    assert device.table == {}
+    assert device.counts["ambiguous"] == 2
+
+
 def test_an_epoch_alone_decides() -> None:
     """With epochs, numbers of any run and order fill their own run's holes."""
     device = Tracked(by_epoch=True).see(1, 2, 9, epoch=7).see(1, 4, epoch=8)
