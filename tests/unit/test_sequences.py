@@ -131,7 +131,7 @@ def test_a_resend_of_what_is_ambiguous_is_a_resend() -> None:
 
 def test_other_data_than_an_ambiguous_numbers_is_no_restart() -> None:
     """Of an ambiguous number it is not known which run it was of, so the next one with other data proves nothing."""
-    device = Tracked().see(*range(1, 500)).see(200, data="second").see(200, 500)
+    device = Tracked().see(*range(1, 500)).see(200, data="second").see(200).see(500, at=GRACE + 1)
 
     assert device.table == {}
     assert device.counts["ambiguous"] == 2
