@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -182,7 +183,9 @@ def _set_aside(connection: Connection, at: int, count: int, records: bytes) -> N
 def _read(connection: Connection, after: int, most: int) -> list[Row]:
     rows: list[Row] = []
     count = 0
-    for number, writer, records, at, tried_by, tried, packed in connection.exec_driver_sql(_READ, (after, most)):
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    found = driver.execute(_READ, (after, most))  # which gives row by row: together they may be large
+    for number, writer, records, at, tried_by, tried, packed in found:
         if rows and (count + records > most or tried_by is not None or writer != rows[0].writer):
             break
         named = None if tried_by is None else (tried_by, tried)
