@@ -28,7 +28,6 @@ from storage.sequences import Followed
 from storage.tables import LAST_POSITION, cursors, events
 from storage.transactions import transaction
 
-_HEAD = LAST_POSITION
 # A database that was put back is told by where the cursor is, by where it ends, or by what was stored there since.
 _ADVANCE = (
     update(cursors)
@@ -36,7 +35,7 @@ _ADVANCE = (
         cursors.c.handler == bindparam("whose"),
         cursors.c.epoch == bindparam("held"),
         cursors.c.position.between(bindparam("saved"), bindparam("tried")),
-        _HEAD.scalar_subquery() >= bindparam("read_to"),
+        LAST_POSITION.scalar_subquery() >= bindparam("read_to"),
         ~exists().where(events.c.position == bindparam("read_to"), events.c.id != bindparam("read_id")),
     )
     .values(
@@ -265,7 +264,7 @@ def _refused(connection: Connection, move: _Move) -> _Refused:
     row = connection.execute(select(cursors).where(cursors.c.handler == move.whose)).one_or_none()
     if row is None or row.epoch > move.held:
         raise LeaseLost(f"the cursor of {move.whose} is held by another process")
-    last = connection.execute(_HEAD).scalar_one()
+    last = connection.execute(LAST_POSITION).scalar_one()
     read_to = move.to if move.seen is None else move.seen.position
     return _Refused(
         last, f"{move.whose} was at {move.saved} and has read to {read_to}; its cursor is at {row.position} of {last}"

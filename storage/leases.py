@@ -13,12 +13,11 @@ from ingest.errors import LeaseLost
 from storage import bulk, crash_marks
 from storage.clock import database_now
 from storage.pauses import pause_of
-from storage.tables import cursors, head
+from storage.tables import LAST_POSITION, cursors
 from storage.transactions import transaction
 
 LEASE = LEASE_SECONDS * 1_000_000  # microseconds
 _NEW_CURSOR = ("handler", "position", "epoch", "first_position")
-_HEAD = select(head.c.position)
 _RELEASE = (
     update(cursors)
     .where(cursors.c.handler == bindparam("whose"), cursors.c.epoch == bindparam("held"))
@@ -49,7 +48,7 @@ def acquire(
     A cursor beyond the head, which a database that was put back may have, is moved there. `latest`: where a cursor that
     is not there begins at the latest.
     """
-    last = connection.execute(_HEAD).scalar_one()
+    last = connection.execute(LAST_POSITION).scalar_one()
     begin_at = 0 if begin == "beginning" else last if latest is None else min(last, latest)
     new = (handler, begin_at, 0, begin_at)
     bulk.insert(connection, cursors, _NEW_CURSOR, [new], "ON CONFLICT (handler) DO NOTHING")
@@ -65,7 +64,7 @@ def acquire(
     row = connection.execute(ours).one_or_none()
     if row is None:
         return None
-    last = connection.execute(_HEAD).scalar_one()  # again: the one before may have moved on while we waited for it
+    last = connection.execute(LAST_POSITION).scalar_one()  # again: it may have moved on while we waited for the row
     if row.position > last:
         back = row.position - last
         first = cursors.c.first_position - back

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from ingest.sequences import LossRange, LossState
 from storage import bulk
-from storage.tables import cursors, head, losses, sequences
+from storage.tables import LAST_POSITION, cursors, losses, sequences
 
 AUDITOR = "(auditor)"  # its cursor; no handler can be called so
 OF_HANDLERS = cursors.c.handler != AUDITOR
@@ -114,7 +114,7 @@ def _states(connection: Connection, product: str, devices: Sequence[str]) -> Seq
 
 def head_position(connection: Connection) -> int:
     """Return the last position given."""
-    return int(connection.execute(select(head.c.position)).scalar_one())
+    return int(connection.execute(LAST_POSITION).scalar_one())
 
 
 def due(connection: Connection, now: int, limit: int) -> list[DeviceKey]:
