@@ -27,16 +27,19 @@ class Account:
 def reckon(arrivals: Sequence[Arrival], *, first: int | None, grace: float, end: float) -> Account:
     """What lies between two numbers of a run that came, or before the first of one that begins near `first`."""
     came: dict[int, set[int]] = {}
+    bounds: dict[int, tuple[int, int]] = {}
     noticed: dict[tuple[int, int], float] = {}
     recovered: dict[str, set[tuple[int, int]]] = {"missing": set(), "lost": set()}
     for run, number, at in arrivals:
-        known = came.setdefault(run, {first - 1} if first is not None and 0 <= number - first < 1000 else set())
+        begins = number if first is None or not 0 <= number - first < 1000 else first - 1
+        low, high = bounds.setdefault(run, (begins, begins))
+        known = came.setdefault(run, {begins})
         if number not in known and (run, number) in noticed:
             recovered["lost" if at >= noticed[run, number] + grace else "missing"].add((run, number))
         known.add(number)
-        reached = range(min(known), max(known)) if number in (min(known), max(known)) else range(0)
-        for hole in set(reached) - known:
-            noticed.setdefault((run, hole), at)
+        for hole in (set(range(high + 1, number)) | set(range(number + 1, low))) - known:
+            noticed[run, hole] = at
+        bounds[run] = (min(low, number), max(high, number))
     open_ = {(run, number): at for (run, number), at in noticed.items() if number not in came[run]}
     lost = {key for key, at in open_.items() if end >= at + grace}
     return Account(open_.keys() - lost, lost, recovered)
