@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from app.settings import SourceSettings
@@ -16,7 +16,7 @@ class FollowedSource(NamedTuple):
     """One source whose events carry numbers."""
 
     label: str
-    product: str
+    products: Set[str]
     reader: NumberReader
     rules: SequenceRules
 
@@ -26,7 +26,7 @@ class FollowedSources:
 
     def __init__(self, sources: Mapping[str, FollowedSource]) -> None:
         self._sources = sources
-        self._of_product = {source.product: source for source in reversed(list(sources.values()))}
+        self._of_product = {name: source for source in reversed(list(sources.values())) for name in source.products}
 
     def __bool__(self) -> bool:
         return bool(self._sources)
@@ -34,7 +34,7 @@ class FollowedSources:
     def of_event(self, event: Event) -> FollowedSource | None:
         """Return the source of an event, if its product's devices have a counter."""
         source = self._sources.get(event.source)
-        return source if source and source.product == event.product else self._of_product.get(event.product)
+        return source if source and event.product in source.products else self._of_product.get(event.product)
 
     def modulus_of(self, product: str) -> int | None:
         """Return where the counters of a product wrap."""
@@ -62,4 +62,4 @@ def _followed(label: str, source: SourceSettings) -> FollowedSource:
     reader = NumberReader(parse_pointer(source.sequence or "").tokens, source.sequence_names, epoch)
     grace = round(source.loss_grace.total_seconds() * 1_000_000)
     rules = SequenceRules(grace, source.sequence_first, source.sequence_modulus, by_epoch=epoch is not None)
-    return FollowedSource(label, source.product, reader, rules)
+    return FollowedSource(label, source.products.names, reader, rules)

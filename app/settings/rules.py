@@ -83,19 +83,21 @@ def _sequence_faults(settings: Settings) -> Iterator[Fault]:
     """Sources of one product are one sequence: what one of them does not read would be missing at the other."""
     first_of: dict[str, str] = {}
     for label, source in settings.sources.items():
-        first = first_of.setdefault(source.product, label)
-        other = settings.sources[first]
-        because = f"for both have the product {source.product}"
-        if (source.sequence is None) != (other.sequence is None):
-            yield Fault(("sources", label, "sequence"), f"expected in sources.{first} too or in neither, {because}")
-            continue
-        for key in ("sequence_first", "sequence_modulus", "sequence_names"):
-            if getattr(source, key) != getattr(other, key):
-                yield Fault(("sources", label, key), f"expected the same as sources.{first}.{key}, {because}")
-        if (source.sequence_epoch is None) != (other.sequence_epoch is None):
-            yield Fault(
-                ("sources", label, "sequence_epoch"), f"expected in sources.{first} too or in neither, {because}"
-            )
+        for product in sorted(source.products.names):
+            first = first_of.setdefault(product, label)
+            yield from _differing_sequences(settings, label, first, f"for both have the product {product}")
+
+
+def _differing_sequences(settings: Settings, label: str, first: str, because: str) -> Iterator[Fault]:
+    source, other = settings.sources[label], settings.sources[first]
+    if (source.sequence is None) != (other.sequence is None):
+        yield Fault(("sources", label, "sequence"), f"expected in sources.{first} too or in neither, {because}")
+        return
+    for key in ("sequence_first", "sequence_modulus", "sequence_names"):
+        if getattr(source, key) != getattr(other, key):
+            yield Fault(("sources", label, key), f"expected the same as sources.{first}.{key}, {because}")
+    if (source.sequence_epoch is None) != (other.sequence_epoch is None):
+        yield Fault(("sources", label, "sequence_epoch"), f"expected in sources.{first} too or in neither, {because}")
 
 
 def recommendations(settings: Settings) -> Iterator[str]:

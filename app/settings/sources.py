@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,6 +83,11 @@ class ProductSettings(BaseModel):
     def sent(self) -> SentProduct | None:
         """Return how the sender says it; None where it does not."""
         return None if self.place is None else SentProduct(parse_product_place(self.place), self.map)
+
+    @property
+    def names(self) -> Set[str]:
+        """Return all products that events may be of."""
+        return {self.default, *self.map.values()}
 
     @model_validator(mode="before")
     @classmethod

@@ -61,7 +61,7 @@ def following(*labels: str, **rules: Any) -> FollowedSources:
     by_epoch = rules.get("by_epoch", False)
     reader = NumberReader(("seq",), epoch=("boot",) if by_epoch else None)
     found = SequenceRules(GRACE * 1_000_000, **rules)
-    return FollowedSources({label: FollowedSource(label, "tracker", reader, found) for label in labels or ("fleet",)})
+    return FollowedSources({label: FollowedSource(label, {"tracker"}, reader, found) for label in labels or ("fleet",)})
 
 
 class Audited:

@@ -160,6 +160,9 @@ SEQUENCES = {
     "[sources.fleet]\nsequence_modulus = 256": "sources.fleet.sequence_modulus: needs sequence",
     "[sources.fleet]\nsequence_names = ['loc']": "sources.fleet.sequence_names: needs sequence",
     f"{SEQUENCE}{TWO}": "sources.other.sequence: expected in sources.fleet too or in neither",
+    f"{SEQUENCE}[sources.all]\nproduct = {{ from = '/p', map = {{ 1 = 'fleet' }}, default = 'rest' }}\n": (
+        "sources.all.sequence: expected in sources.fleet too or in neither"
+    ),
     f"{SEQUENCE}{TWO}sequence = '/n'\nsequence_first = 1": (
         "sources.other.sequence_first: expected the same as sources.fleet.sequence_first"
     ),
