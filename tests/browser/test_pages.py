@@ -209,6 +209,6 @@ async def test_the_documentation_is_readable_without_the_internet(chromium: str,
     assert "`" not in re.sub(r"<script.*?</script>", "", dom)
     assert "<code>{</code>" in dom
     assert "event=temperature&amp;data=%7B%22t%22%3A21.5%7D&amp;coreid=e00fce682e79a004f1e69a2b" in dom
-    assert dom.count("<details") == 19
+    assert dom.count("<details") == 21
     for shown in ("/ingest/fleet", "/api/v1/events/{id}", "published before this time", "e00fce682e79a004f1e69a2b"):
         assert shown in dom

@@ -9,13 +9,28 @@ from pathlib import Path
 import pytest
 
 from ingest.event import Event
-from ingest.leases import handler_lease
+from ingest.leases import Lease, handler_lease
 from storage.engine import open_database
 from storage.tables import cursors
 from tests.support.dispatching import Clock, Recorder, Stage, an_event, running, staged, until
 from tests.support.given_leases import GivenLeases
 
 LEASE = handler_lease("h")
+
+
+class Noticed(Lease):
+    """A lease that is held until it moves, and knows that somebody saw that."""
+
+    def __init__(self) -> None:
+        self.noticed = False
+        super().__init__(held=True)
+
+    @property
+    def held(self) -> bool:
+        """See Lease."""
+        held = super().held
+        self.noticed = not held
+        return held
 
 
 @pytest.fixture
@@ -35,11 +50,13 @@ async def test_a_lease_that_moves_takes_the_handler_along(stage: Stage) -> None:
 
     one, other = Recorder(slowly), Recorder()
     ours, theirs = GivenLeases(LEASE), GivenLeases()
+    moving = ours.known[LEASE] = Noticed()
     await stage.commit([an_event(number) for number in range(6)])
     async with running(stage.dispatcher(one, leases=ours)), running(stage.dispatcher(other, leases=theirs)):
         await until(lambda: 3 in one.tried)
-        ours.lease(LEASE).change(held=False)
+        moving.change(held=False)
         theirs.lease(LEASE).change(held=True)
+        await until(lambda: moving.noticed)
         await stage.commit([an_event(number) for number in range(6, 9)])
         going.set()
         await until(lambda: 9 in other.positions)

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 
 from ingest.event import Cause
-from ingest.reconnect import MOST_OPENS, OPENS_SECONDS, Loss, OpenBudget, Patience
+from ingest.reconnect import FULL_SECONDS, MOST_OPEN, MOST_OPENS, OPENS_SECONDS, Loss, OpenBudget, Patience
 
 IDLE = Loss(Cause.IDLE, "silent")
 
@@ -89,12 +89,22 @@ def test_a_host_is_not_asked_too_often() -> None:
         delay = budget.claim("api.particle.io:443", now)
         if delay == 0:
             opens.append(now)
+            budget.closed("api.particle.io:443")
             now += draw.choice([0.0, 0.25, 3.0])
         else:
             assert budget.claim("api.particle.io:443", now + delay - 0.01) > 0
             now += delay
     assert all(later - earlier >= OPENS_SECONDS for earlier, later in zip(opens, opens[MOST_OPENS:], strict=False))
     assert len(opens) > 5000 / OPENS_SECONDS * MOST_OPENS * 0.9
+
+
+def test_no_more_streams_are_open_than_a_host_lets_in() -> None:
+    """Where all that may be open are, one has to close first."""
+    budget = OpenBudget(most=1000)
+    assert not any(budget.claim("a:443", 0.0) for _ in range(MOST_OPEN))
+    assert budget.claim("a:443", 0.0) == FULL_SECONDS
+    budget.closed("a:443")
+    assert budget.claim("a:443", 0.0) == 0
 
 
 def test_hosts_have_budgets_of_their_own() -> None:

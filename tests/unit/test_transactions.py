@@ -27,7 +27,8 @@ _WRITES = re.compile(r"(?<!_transport)\.(?:write|alter|_write)\(\s*(?P<work>[\w.
 def modules() -> Iterator[ModuleType]:
     """Every module of the store, and the one outside that writes to it."""
     for module in pkgutil.walk_packages(storage.__path__, "storage."):
-        if not module.name.startswith("storage.migrations"):
+        # What is copied goes to PostgreSQL alone, which a command writes in its own process.
+        if not module.name.startswith(("storage.migrations", "storage.copying")):
             yield import_module(module.name)
     yield app.api.handlers
 
