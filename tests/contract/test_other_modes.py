@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 
 import pytest
 
 from ingest.event import Cause, Origin
 from storage.clock import database_now
 from storage.coverage import SqlCoverage
-from storage.engine import Database
+from storage.engine import Database, open_database
 from storage.gaps import SourceKey
 from storage.removed_modes import RemovedModes, end_removed
+from storage.replicas import LEASE_MICROS, forget
 from tests.support.stored import rows, run
 
 HOOK, STREAM = (Origin("tracker", "fleet", mode) for mode in ("webhook", "sse"))
@@ -135,26 +137,34 @@ class Hour:
 
 @dataclass
 class Replica:
-    """A process that listens by its modes; the stream is one replica's at a time."""
+    """A process that listens by its modes, and renews its row; the stream is one replica's at a time."""
 
     database: Database
+    hour: Hour
     modes: list[Origin]
+    holder: str = field(default_factory=lambda: secrets.token_hex(4))
 
     async def start(self, *others: Replica) -> None:
         """Begin to listen; the others go on meanwhile."""
         keys = [SourceKey(origin.source, origin.mode) for origin in self.modes]
         self.removed = RemovedModes(self.database, keys, lambda key, gap: None)
         await self.removed.end_all()
-        self.coverage, self.intervals = SqlCoverage(self.database), {}
+        self.coverage, self.intervals = SqlCoverage(self.database, self.holder), {}
+        await self.renew()
         for origin in self.modes:
             for other in others:
                 await other.live()
             self.intervals[origin.mode] = (await self.coverage.open(origin, 0)).interval
-        for other in others:
-            await other.live()
+
+    async def renew(self) -> None:
+        """Say that it lives."""
+        ends = self.hour.micros + LEASE_MICROS
+        row = f"INSERT INTO replicas (holder, expires_at, wants) VALUES ('{self.holder}', {ends}, '')"  # noqa: S608
+        await run(self.database, f"{row} ON CONFLICT (holder) DO UPDATE SET expires_at = {ends}")
 
     async def live(self) -> None:
         """Go on for two seconds."""
+        await self.renew()
         for interval in self.intervals.values():
             await self.coverage.extend(interval)
 
@@ -162,12 +172,13 @@ class Replica:
         """Stop in good order."""
         for interval in self.intervals.values():
             await self.coverage.end(interval, Cause.STOPPED)
+        await self.database.write(forget, self.holder)
 
 
-async def test_a_healthy_hour(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_healthy_hour(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two replicas, a rolling restart, a mode taken out by another one: no gap is open, nothing is suspected lost."""
-    hour = Hour(monkeypatch)
-    first = [Replica(database, [HOOK]), Replica(database, [HOOK, STREAM])]
+    hour, database = Hour(monkeypatch), open_database(postgres_url)
+    first = [Replica(database, hour, [HOOK]), Replica(database, hour, [HOOK, STREAM])]
     for replica in first:
         await replica.start()
     running = list(first)
@@ -183,7 +194,7 @@ async def test_a_healthy_hour(database: Database, monkeypatch: pytest.MonkeyPatc
             number, modes = plan[second]
             await running[number].stop()
             hour.micros += 2_000_000
-            running[number] = Replica(database, modes)
+            running[number] = Replica(database, hour, modes)
             await running[number].start(running[1 - number])
         for replica in running:
             await replica.live()
@@ -195,3 +206,4 @@ async def test_a_healthy_hour(database: Database, monkeypatch: pytest.MonkeyPatc
     assert await rows(database, OPEN) == []
     assert await suspected(database) == 0
     assert [row[0] for row in await rows(database, "SELECT DISTINCT mode FROM gaps")] in (["sse"], [])
+    await database.close()
