@@ -92,8 +92,12 @@ def _missing(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str
 
 
 def _proxy_left(conversation: Conversation, heard: Heard, way: Way) -> bool:
-    """Whether a proxy may have closed: on a client that half-closed, or whose last request was refused early."""
-    return not way.direct and (conversation.end is End.HALF_CLOSE or _refused_last(heard))
+    """Whether a proxy may have closed: on a client that half-closed, or whose last request was refused early.
+
+    The refusal of a body that is too large comes while the proxy still sends it, and may be lost with the connection.
+    """
+    refused_early = _refused_last(heard) or "too large" in conversation.requests[len(heard.answers)].asked
+    return not way.direct and (conversation.end is End.HALF_CLOSE or refused_early)
 
 
 def _ending(conversation: Conversation, heard: Heard, way: Way) -> Iterator[str]:
