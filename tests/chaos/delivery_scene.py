@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 3.0
 PROBE_SECONDS = 0.2
 PATIENCE_SECONDS = 300.0
 _CIRCUIT = f'circuit = {{ failures = 10, probe = "{PROBE_SECONDS * 1000:.0f}ms" }}'
-_UNSAVED_SECONDS = 2.5
+_UNSAVED_SECONDS = 10.0  # a save waits for the disk, which four runs at once share
 _FRESH_EVENTS = 20
 _FRESH_EVERY_SECONDS = 5.0
 _CONFIG = """
