@@ -28,6 +28,7 @@ from app.redriving import BackgroundRedrives
 from app.replicas import make_replica
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
+from app.uvicorn_seams import Server
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import StoreUnavailable
 from ingest.event import Origin
@@ -114,24 +115,7 @@ class Headrace:
         sources = self._make_sources(metrics)
         self._redrives = BackgroundRedrives(self._read_apart)
         self._supervisor = Supervisor(sources, metrics, utc_now)
-        endpoints = _endpoints(settings, sources)
-        api = create_api(
-            database=self._read_apart,
-            registry=metrics.registry,
-            access=settings.access,
-            loopback=is_loopback(settings.server.host),
-            source_states=self._supervisor.statuses,
-            open_gap=self._coverage.open_gap,
-            recent_requests=partial(_recent_requests, settings.sources, sources),
-            readiness=self._readiness,
-            webhooks=[(path, label) for path, (label, _) in endpoints.items()],
-            handlers=HandlersHere(leases.holder, settings.handlers, settings.folder),
-            redrives=self._redrives,
-            clock=utc_now,
-        )
-        self._server = make_server(
-            IngestRouter({path: source for path, (_, source) in endpoints.items()}, api), settings.server
-        )
+        self._server = self._make_server(sources, metrics)
         if certificate := self._server.certificate:
             metrics.certificate_expires.set_function(certificate.expiry_seconds)
         metrics.ready.set_function(lambda: float(self._readiness().ready))
@@ -165,6 +149,28 @@ class Headrace:
                 self._coverage.declare(label, origin.mode)
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources
+
+    def _make_server(self, sources: Sequence[Supervised], metrics: Metrics) -> Server:
+        """Make what answers: the sources that take requests, and the API for all else."""
+        settings = self._settings
+        endpoints = _endpoints(settings, sources)
+        api = create_api(
+            database=self._read_apart,
+            registry=metrics.registry,
+            access=settings.access,
+            loopback=is_loopback(settings.server.host),
+            source_states=self._supervisor.statuses,
+            open_gap=self._coverage.open_gap,
+            recent_requests=partial(_recent_requests, settings.sources, sources),
+            readiness=self._readiness,
+            webhooks=[(path, label) for path, (label, _) in endpoints.items()],
+            handlers=HandlersHere(self._replica.leases.holder, settings.handlers, settings.folder),
+            redrives=self._redrives,
+            clock=utc_now,
+        )
+        return make_server(
+            IngestRouter({path: source for path, (_, source) in endpoints.items()}, api), settings.server
+        )
 
     def stop(self, *, at_once: bool = False) -> None:
         """Begin to stop; `at_once` skips the drain delay."""
