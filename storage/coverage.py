@@ -60,9 +60,9 @@ class SqlCoverage:
 
     async def open(self, origin: Origin, stream: int, ago: float = 0.0) -> Opened:
         """See protocols.Coverage."""
-        key = _source_key(origin)
+        key, at = _source_key(origin), elapsed() - ago
         async with self._turns[key]:
-            row, ended, found = await self._database.write(_open, origin, stream, elapsed() - ago, self._ours(key))
+            row, ended, found = await self._database.write(_open, origin, stream, at, self._ours(key))
             number = next(self._numbers)
             self._known[number] = row
             self._held.add(number)
@@ -82,12 +82,12 @@ class SqlCoverage:
 
     async def end(self, interval: int, cause: Cause, ago: float = 0.0) -> Sequence[Gap]:
         """See protocols.Coverage. Where it fails and is not tried again, the next `open` ends the interval."""
-        row = self._known.get(interval)
+        at, row = elapsed() - ago, self._known.get(interval)
         if row is None:  # it has ended already
             return ()
         async with self._turns[row.key]:
             self._held.discard(interval)
-            gaps = await self._database.write(_end, row, cause, elapsed() - ago, self._ours(row.key))
+            gaps = await self._database.write(_end, row, cause, at, self._ours(row.key))
             if gaps is None:
                 raise self._lost(interval)
             del self._known[interval]
@@ -112,8 +112,9 @@ def _open(
     """Begin an interval; what lasts of a gap ends. What nobody wrote down is a gap with cause DOWN."""
     key = _source_key(origin)
     _take_turn(connection, key)
+    ago = _micros_since(at)  # asked before the database's clock, so that a busy processor never makes it earlier
     now = database_now(connection)
-    since = now - _micros_since(at)
+    since = now - ago
     last: int | None = connection.execute(select(func.max(coverage.c.until)).where(*_of(key))).scalar()
     start = min([since, *_bury(connection, key, ours, now), *([] if last is None else [last])]) - SEAM_MICROS
     row = _Row(_insert(connection, key, stream, since, ours.holder), key, since, since)
@@ -260,6 +261,7 @@ def _source_key(origin: Origin) -> SourceKey:
 def _micros_since(at: float) -> int:
     """Return how many microseconds ago that was by `elapsed`, which all processes of this machine share.
 
-    Asked inside the transaction: while it waited for its turn the stream may have been deaf.
+    Asked inside the transaction: while it waited for its turn the stream may have been deaf. A beginning asks it before
+    the database's clock and an end after it: whatever passes between the two makes an interval shorter, never longer.
     """
     return round((elapsed() - at) * 1_000_000)

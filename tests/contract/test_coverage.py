@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import pytest
+from sqlalchemy import Connection
 
 from ingest.coverage import Gap
 from ingest.errors import StoreUnavailable
@@ -398,3 +400,35 @@ async def test_a_call_that_has_to_wait_claims_nothing_of_the_wait(database: Data
 def micros_now() -> int:
     """The time of day, which both databases of the tests share with us."""
     return round(time.time() * 1_000_000)
+
+
+@pytest.mark.parametrize("late", [0.2, -0.2], ids=["after", "before"])
+async def test_a_busy_processor_makes_no_interval_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch, late: float
+) -> None:
+    """Whoever loses the processor just before or after he asks the database's clock covers less than it was, not more.
+
+    A gap that ended a moment too early left an event outside that nobody had heard.
+    """
+    coverage = SqlCoverage(database)
+    monkeypatch.setattr("storage.coverage.database_now", partial(database_now_beside_others, late=late))
+    opening = micros_now()
+    opened = await coverage.open(FLEET, 0)
+    extending = micros_now()
+    await coverage.extend(opened.interval)
+    (extended,) = await intervals(database)
+    ending = micros_now()
+    await coverage.end(opened.interval, Cause.IDLE)
+    (ended,) = await intervals(database)
+
+    assert extended.since >= opening - 1000  # SQLite's clock has whole milliseconds
+    assert extended.until <= extending + 100_000
+    assert ended.until <= ending + 100_000
+
+
+def database_now_beside_others(connection: Connection, late: float) -> int:
+    """The database's clock, with a pause before it (`late` < 0) or after it, in seconds."""
+    time.sleep(max(0.0, -late))
+    now = database_now(connection)
+    time.sleep(max(0.0, late))
+    return now
