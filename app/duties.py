@@ -1,4 +1,4 @@
-"""What one process does for all on a store: it forgets what is too old, and shows how the store does."""
+"""What one process does for all on a store: it forgets what is too old, keeps the books, shows how the store does."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from app.auditor import followed_sources
 from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
+from ingest.leases import BOOKS as BOOKS_LEASE
 from ingest.leases import RETENTION, STORE_GAUGES
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
+from storage.books.posting import Posting
 from storage.engine import Database
 from storage.folding import Folding
 from storage.gaps import SourceKey
@@ -23,7 +25,7 @@ from storage.store_gauges import StoreGauges
 
 
 class Duties:
-    """Retention and the gauges of the store, each under a lease; and what any process may do at any time."""
+    """Retention, the books and the gauges of the store, each under a lease; and what any process may do at any time."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Duties:
                 lease=leases.lease(RETENTION),
             )
         self._folding = Folding(database, clock)
+        self._posting = Posting(database, leases.lease(BOOKS_LEASE))
 
         def count_suspected(key: SourceKey, gap: Gap) -> None:
             if key.source in settings.sources:
@@ -64,6 +67,7 @@ class Duties:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._gauges.run())
             tasks.create_task(self._folding.run())
+            tasks.create_task(self._posting.run())
             tasks.create_task(self._removed_modes.run())
             if self._retention is not None:
                 tasks.create_task(self._retention.run())

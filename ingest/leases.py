@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 RETENTION = "duty/retention"
 STORE_GAUGES = "duty/store-gauges"
+BOOKS = "duty/books"
 
 
 def handler_lease(handler: str) -> str:

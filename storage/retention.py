@@ -16,6 +16,8 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, 
 from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
 from storage import bulk, partitions, skips, whole_partitions
+from storage.books import BOOKS, checksums
+from storage.books.place import take_place
 from storage.database import P, T
 from storage.engine import Database, Work
 from storage.partitions import Partition
@@ -215,7 +217,7 @@ def _step_of_events(
     skipped = skips.note(connection, handlers, positions)
     connection.execute(delete(sightings).where(sightings.c.position.in_(positions)))
     skips.delete_parked(connection, positions)
-    gone = delete(events).where(key.in_(positions)).returning(events.c.id, events.c.source, events.c.mode)
+    gone = delete(events).where(key.in_(positions)).returning(key, events.c.id, events.c.source, events.c.mode)
     rows = connection.execute(gone).all()
     if connection.dialect.name == "postgresql":
         connection.execute(delete(ids).where(ids.c.id.in_([row.id for row in rows])))
@@ -223,6 +225,11 @@ def _step_of_events(
     counts = Counter((row.source, row.mode) for row in rows)
     expired = [(source, mode, now // 60_000_000, "expired", count) for (source, mode), count in sorted(counts.items())]
     bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
+    posted = take_place(connection, BOOKS)
+    checksums.take_off(
+        connection,
+        checksums.sums_of((row.position, row.id.int, row.source, row.mode) for row in rows if row.position <= posted),
+    )
     return step._replace(gone=counts.total(), skipped=skipped)
 
 

@@ -18,7 +18,7 @@ from storage import bulk
 from storage.tables import LAST_POSITION, cursors, losses, sequences
 
 AUDITOR = "(auditor)"  # its cursor; no handler can be called so
-OF_HANDLERS = cursors.c.handler != AUDITOR
+OF_HANDLERS = cursors.c.handler.not_like("(%")
 
 _STATE_COLUMNS = ("product", "device", "state", "number", "at")
 _RANGE_COLUMNS = ("id", "source", "product", "device", "first", "last", "state", "noticed_at", "due_at")

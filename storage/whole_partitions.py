@@ -14,6 +14,8 @@ from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
 from storage import bulk, skips
+from storage.books import BOOKS, checksums
+from storage.books.place import take_place
 from storage.database import sqlstate_of
 from storage.partitions import Partition, attached, lock
 from storage.store import ADD_UP, TALLY_COLUMNS
@@ -30,6 +32,10 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _STEP_ROWS = 1000
 _COUNT = """
 SELECT source, mode, count(*) FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) GROUP BY source, mode
+"""
+_SUMS = """
+SELECT position >> 12, source, mode, count(*), sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint
+FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) AND position <= $2 GROUP BY 1, 2, 3
 """
 _KEEP = "INSERT INTO {kept} SELECT * FROM {name} AS event WHERE received_at >= $1 OR {parked}"
 _PARKED = "EXISTS (SELECT FROM deliveries WHERE deliveries.position = event.position)"
@@ -75,6 +81,9 @@ def take_out(
     counts = bulk.run(connection, _COUNT.format(name=whole.name, parked=_PARKED), (before,))
     expired = [(source, mode, now // 60_000_000, "expired", count) for source, mode, count in sorted(counts)]
     bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
+    posted = take_place(connection, BOOKS)
+    sums = bulk.run(connection, _SUMS.format(name=whole.name, parked=_PARKED), (before, posted))
+    checksums.take_off(connection, {(block, *way): (count, total) for block, *way, count, total in sums})
     skipped = skips.note_stretch(connection, handlers, whole.first, whole.end, more.name)
     _exchange(connection, kept, whole, more)
     return TakenOut(sum(count for _, _, count in counts), skipped)

@@ -1,0 +1,30 @@
+"""A place in the order of commit, kept beside the handlers' cursors: it moves in the transaction that did the work.
+
+So whoever works on it works on what nobody did before, and a database that was put back knows what it had done.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from storage.tables import LAST_POSITION, cursors
+
+
+def take_place(connection: Connection, name: str) -> int:
+    """Return how far the work is, and let nobody else work until this transaction ends. It begins at 0."""
+    mine = select(cursors.c.position).where(cursors.c.handler == name).with_for_update()
+    position: int | None = connection.execute(mine).scalar()
+    if position is None:
+        connection.execute(insert(cursors).values(handler=name, position=0, epoch=0))
+        return 0
+    return position
+
+
+def move_place(connection: Connection, name: str, position: int) -> None:
+    """Note that the work is done up to a position."""
+    connection.execute(update(cursors).where(cursors.c.handler == name).values(position=position))
+
+
+def last_position(connection: Connection) -> int:
+    """Return the last position given."""
+    return int(connection.execute(LAST_POSITION).scalar_one())
