@@ -52,6 +52,11 @@ class Filled(NamedTuple):
     first_at: int | None
     last_at: int | None
 
+    @property
+    def took(self) -> int:
+        """Return the microseconds in which it was filled."""
+        return 0 if self.first_at is None or self.last_at is None else self.last_at - self.first_at
+
 
 def lock(connection: Connection) -> None:
     """Wait for who else makes or takes out partitions, until this transaction ends."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 import structlog
@@ -138,7 +139,8 @@ class Retention:
         """Return the oldest partition where all of it is due. Rows of one that soon will be are not looked at alone."""
         kept, filled = await self._database.read(partitions.filled)
         most = int(self._keep.total_seconds() * 1_000_000) // _PARTS
-        soon = [one for one in filled if one.last_at is not None and one.last_at - (one.first_at or 0) <= most]
+        # Up to the first that takes longer: what waits in that one would wait for all that come after it.
+        soon = list(takewhile(lambda one: one.took <= most, filled))
         self._together = (kept.end, soon[-1].partition.end) if soon else (0, 0)
         self._due_together = soon[0].last_at if soon else None
         if filled and (filled[0].last_at is None or filled[0].last_at < before):

@@ -278,6 +278,15 @@ async def test_it_is_taken_out_under_load(database: Database, postgres_url: str)
         await other.close()
 
 
+async def test_old_rows_of_a_partition_that_took_long_wait_for_none_behind_it(database: Database) -> None:
+    """They go one by one, also where a partition after theirs was filled quickly and will go as a whole."""
+    await fill(database, numbered(2 * ROWS, received_at=OLD))
+    await fill(database, numbered(3 * ROWS, 2 * ROWS, received_at=NOW))
+
+    assert await retention_of(database).purge() == 2 * ROWS
+    assert (await positions(database))[0] == 2 * ROWS + 1
+
+
 async def test_a_long_reader_holds_nobody_up(
     database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
