@@ -10,14 +10,14 @@ import sqlite3
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
 from storage.rows import sixteen_bytes
-from storage.tables import events
+from storage.tables import events, ids
 
 _SELECT_POSITIONS = "SELECT id, position FROM ids WHERE id = ANY($1::UUID[])"
 # Partitions are chosen by the bounds, where a plan is kept: it knows nothing of what is in an array.
@@ -56,45 +56,80 @@ def insert(
         run(connection, _insert_unnest(table, columns, suffix), arrays)
 
 
-def known_ids(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
+def known_ids(connection: Connection, wanted: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
     """Return (id as a number, position, source, mode, stream) of those ids that are in the store already."""
     if connection.dialect.name != "sqlite":
-        return _known_by_position(connection, ids)
+        return _known_by_position(connection, wanted)
     known: list[tuple[int, int, str, str, int]] = []
-    for start in range(0, len(ids), _ROWS):
-        some = ids[start : start + _ROWS]
+    for start in range(0, len(wanted), _ROWS):
+        some = wanted[start : start + _ROWS]
         rows = run(connection, _select_known(len(some)), tuple([sixteen_bytes(id_) for id_ in some]))
         known.extend((int.from_bytes(row[0], "big"), *row[1:]) for row in rows)
     return known
 
 
-def _known_by_position(connection: Connection, ids: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
+def _known_by_position(connection: Connection, wanted: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
     """Look the ids up beside the events. One whose event retention has just taken out is not known any more."""
-    at = {row[1]: row[0].int for row in run(connection, _SELECT_POSITIONS, (list(ids),))}
+    at = {row[1]: row[0].int for row in run(connection, _SELECT_POSITIONS, (list(wanted),))}
     found = run(connection, _SELECT_FIRST, (list(at), min(at), max(at))) if at else ()
     return [(at[row[0]], *row) for row in found]
 
 
-def insert_events(connection: Connection, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert events given as tuples in the order of `columns`; on PostgreSQL with their ids beside them."""
+class Insert(NamedTuple):
+    """Rows of a table, given as tuples in the order of `columns`; `suffix` may hold an ON CONFLICT clause."""
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    suffix: str = ""
+
+
+class Statement(NamedTuple):
+    """A statement with `{}` in the places of its values."""
+
+    text: str
+    values: tuple[Any, ...] = ()
+
+
+def insert_all(connection: Connection, inserts: Sequence[Insert], last: Statement | None = None) -> None:
+    """Insert into several tables, and then run `last`.
+
+    On PostgreSQL that is one statement: round trips are most of what a small batch costs there.
+    """
+    filled = [one for one in inserts if one.rows]
     if connection.dialect.name == "sqlite":
-        insert(connection, events, columns, rows)
-    elif rows:
-        run(connection, _insert_with_ids(columns), tuple(list(column) for column in zip(*rows, strict=True)))
+        for table, columns, rows, suffix in filled:
+            insert(connection, table, columns, rows, suffix)
+        if last is not None:
+            run(connection, last.text.format(*"?" * len(last.values)), last.values)
+    elif filled or last is not None:
+        shapes = tuple((table, columns, suffix) for table, columns, _, suffix in filled)
+        arrays = [list(column) for one in filled for column in zip(*one.rows, strict=True)]
+        text, values = last or Statement("SELECT 1")
+        run(connection, _insert_all(shapes, text, len(values)), (*arrays, *values))
 
 
-@cache
-def _insert_with_ids(columns: tuple[str, ...]) -> str:
-    """Return a statement for both tables, which saves a commit a round trip.
+def event_inserts(connection: Connection, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[Insert]:
+    """Return how events are inserted; on PostgreSQL with their ids beside them.
 
     An id that is there already was of an event that is gone.
     """
-    at, id_ = columns.index("position") + 1, columns.index("id") + 1
-    return (
-        f"WITH stored AS ({_insert_unnest(events, columns, '')}) INSERT INTO ids (position, id)"  # noqa: S608 - names
-        f" SELECT * FROM unnest(${at}::BIGINT[], ${id_}::UUID[])"
-        " ON CONFLICT (id) DO UPDATE SET position = excluded.position"
-    )
+    if connection.dialect.name == "sqlite":
+        return [Insert(events, columns, rows)]
+    at, id_ = columns.index("position"), columns.index("id")
+    beside = [(row[id_], row[at]) for row in rows]
+    replace = "ON CONFLICT (id) DO UPDATE SET position = excluded.position"
+    return [Insert(events, columns, rows), Insert(ids, ("id", "position"), beside, replace)]
+
+
+@cache
+def _insert_all(shapes: tuple[tuple[Table, tuple[str, ...], str], ...], last: str, values: int) -> str:
+    parts, number = [], 1
+    for table, columns, suffix in shapes:
+        parts.append(f"{table.name}_ AS ({_insert_unnest(table, columns, suffix, number)})")
+        number += len(columns)
+    marks = (f"${number + value}" for value in range(values))
+    return (f"WITH {', '.join(parts)} " if parts else "") + last.format(*marks)
 
 
 @cache
@@ -109,8 +144,8 @@ def _insert_values(table: Table, columns: tuple[str, ...], count: int, suffix: s
 
 
 @cache
-def _insert_unnest(table: Table, columns: tuple[str, ...], suffix: str) -> str:
+def _insert_unnest(table: Table, columns: tuple[str, ...], suffix: str, first: int = 1) -> str:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     types = (table.c[name].type.compile(dialect) for name in columns)
-    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, first))
     return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT * FROM unnest({arrays}) {suffix}"  # noqa: S608 - names

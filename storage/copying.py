@@ -202,7 +202,8 @@ def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
 
 
 def _insert_events(connection: Connection, rows: Sequence[Row]) -> None:
-    bulk.insert_events(connection, tuple(column.name for column in events.columns), rows)
+    columns = tuple(column.name for column in events.columns)
+    bulk.insert_all(connection, bulk.event_inserts(connection, columns, rows))
 
 
 def _ids_after(connection: Connection, last: UUID | None) -> list[Row]:

@@ -176,14 +176,15 @@ def _write_batch(
     known: dict[int, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
     rows = _sort_out(records, known, position)
     sqlite = connection.dialect.name == "sqlite"
-    bulk.insert_events(connection, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored])
-    bulk.insert(connection, sightings, _SIGHTING_COLUMNS, rows.sightings)
-    bulk.insert(connection, rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects])
-    bulk.insert(connection, tallies, TALLY_COLUMNS, _tally(records, rows.outcomes, now), ADD_UP)
+    inserts = [
+        *bulk.event_inserts(connection, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored]),
+        bulk.Insert(sightings, _SIGHTING_COLUMNS, rows.sightings),
+        bulk.Insert(rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects]),
+        bulk.Insert(tallies, TALLY_COLUMNS, _tally(records, rows.outcomes, now), ADD_UP),
+    ]
     if not sqlite:  # there no answer to a COMMIT can be lost on the way
-        bulk.insert(connection, batches, _WRITER_COLUMNS, [(writer, number, now)], _REPLACE_BATCH)
-    if rows.stored:
-        _move_head(connection, position, position + len(rows.stored))
+        inserts.append(bulk.Insert(batches, _WRITER_COLUMNS, [(writer, number, now)], _REPLACE_BATCH))
+    bulk.insert_all(connection, inserts, _moved_head(position, len(rows.stored)) if rows.stored else None)
     return position, rows.outcomes
 
 
@@ -256,9 +257,9 @@ def _lock_head(connection: Connection) -> int:
     return int(bulk.run(connection, "SELECT position FROM head ORDER BY position DESC LIMIT 1 FOR UPDATE")[0][0])
 
 
-def _move_head(connection: Connection, before: int, position: int) -> None:
-    marks = ("?", "?") if connection.dialect.name == "sqlite" else ("$1", "$2")
-    bulk.run(connection, "UPDATE head SET position = {} WHERE position = {}".format(*marks), (position, before))  # noqa: S608 - marks
+def _moved_head(before: int, by: int) -> bulk.Statement:
+    """Return what moves the head, which is locked."""
+    return bulk.Statement("UPDATE head SET position = {} WHERE position = {}", (before + by, before))
 
 
 @transaction
@@ -268,8 +269,8 @@ def touch_head(connection: Connection) -> None:
     There and back: SQLite writes nothing where a value is the one that is there already.
     """
     position = _lock_head(connection)
-    _move_head(connection, position, position + 1)
-    _move_head(connection, position + 1, position)
+    bulk.insert_all(connection, (), _moved_head(position, 1))
+    bulk.insert_all(connection, (), _moved_head(position + 1, -1))
 
 
 @transaction

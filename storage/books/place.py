@@ -5,8 +5,9 @@ So whoever works on it works on what nobody did before, and a database that was 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
+from storage import bulk
 from storage.tables import LAST_POSITION, cursors
 
 
@@ -15,8 +16,9 @@ def take_place(connection: Connection, name: str) -> int:
     mine = select(cursors.c.position).where(cursors.c.handler == name).with_for_update()
     position: int | None = connection.execute(mine).scalar()
     if position is None:
-        connection.execute(insert(cursors).values(handler=name, position=0, epoch=0))
-        return 0
+        columns = ("handler", "position", "epoch")
+        bulk.insert(connection, cursors, columns, [(name, 0, 0)], "ON CONFLICT (handler) DO NOTHING")
+        position = connection.execute(mine).scalar_one()
     return position
 
 

@@ -81,13 +81,13 @@ async def test_a_commit_compiles_no_plan(
     """However dear a plan looks, a server that would compile it does not in a commit."""
     await by_default(operator, postgres_url, jit="on", jit_above_cost="0")
     seen: list[list[str]] = []
-    move_head = store._move_head
+    lock_head = store._lock_head
 
-    def noting(connection: Connection, before: int, position: int) -> None:
-        move_head(connection, before, position)
+    def noting(connection: Connection) -> int:
         seen.append(settings(connection, "jit", "enable_seqscan"))
+        return lock_head(connection)
 
-    monkeypatch.setattr(store, "_move_head", noting)
+    monkeypatch.setattr(store, "_lock_head", noting)
     await SqlStore(database, lambda: NOW).commit(numbered(2))
 
     assert seen == [["off", "off"]]
