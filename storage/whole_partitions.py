@@ -19,7 +19,7 @@ from storage.books.place import take_place
 from storage.database import sqlstate_of
 from storage.partitions import Partition, attached, lock
 from storage.store import ADD_UP, TALLY_COLUMNS
-from storage.tables import cursors, events, tallies
+from storage.tables import BLOCK_BITS, cursors, events, tallies
 from storage.transactions import transaction
 
 # Whoever wants the table queues behind us while we wait for it, and who froze while having it is cut off.
@@ -33,10 +33,10 @@ _STEP_ROWS = 1000
 _COUNT = """
 SELECT source, mode, count(*) FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) GROUP BY source, mode
 """
-_SUMS = """
-SELECT position >> 12, source, mode, count(*), sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint
-FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) AND position <= $2 GROUP BY 1, 2, 3
-"""
+_SUMS = (
+    f"SELECT position >> {BLOCK_BITS}, source, mode, count(*), {checksums.SUM}"  # noqa: S608 - a name and conditions
+    " FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) AND position <= $2 GROUP BY 1, 2, 3"
+)
 _KEEP = "INSERT INTO {kept} SELECT * FROM {name} AS event WHERE received_at >= $1 OR {parked}"
 _PARKED = "EXISTS (SELECT FROM deliveries WHERE deliveries.position = event.position)"
 _FORGET_IDS = """

@@ -18,6 +18,12 @@ _ADD_UP = (
     "ON CONFLICT (block, source, mode) DO UPDATE SET"
     " events = blocks.events + excluded.events, checksum = blocks.checksum + excluded.checksum"
 )
+SUM = "sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint"  # in PostgreSQL's words
+_POST = f"""
+INSERT INTO blocks (block, source, mode, events, checksum)
+SELECT position >> {BLOCK_BITS}, source, mode, count(*), {SUM} FROM events
+WHERE position > $1 AND position <= $2 GROUP BY 1, 2, 3 {_ADD_UP}
+"""  # noqa: S608 - no values in it
 _LAST_48_BITS = (1 << 48) - 1
 
 BlockKey = tuple[int, str, str]  # block, source and mode
@@ -50,6 +56,9 @@ def take_off(connection: Connection, sums: BlockSums) -> None:
 
 def post(connection: Connection, after: int, end: int) -> None:
     """Add the events behind `after` up to `end`."""
+    if connection.dialect.name == "postgresql":
+        bulk.run(connection, _POST, (after, end))
+        return
     within = (events.c.position > after, events.c.position <= end)
     rows = connection.execute(select(events.c.position, events.c.id, events.c.source, events.c.mode).where(*within))
     add(connection, sums_of((position, id_.int, source, mode) for position, id_, source, mode in rows))
