@@ -11,13 +11,14 @@ from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
 from ingest.leases import BOOKS as BOOKS_LEASE
-from ingest.leases import RETENTION, STORE_GAUGES
+from ingest.leases import PARTITIONS, RETENTION, STORE_GAUGES
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
 from storage.books.posting import Posting
 from storage.engine import Database
 from storage.folding import Folding
 from storage.gaps import SourceKey
+from storage.partition_care import PartitionCare
 from storage.removed_modes import RemovedModes
 from storage.retention import Retention
 from storage.sequences import AUDITOR
@@ -47,6 +48,7 @@ class Duties:
                 lease=leases.lease(RETENTION),
             )
         self._folding = Folding(database, clock)
+        self._partition_care = PartitionCare(database, clock, leases.lease(PARTITIONS))
         self._posting = Posting(database, leases.lease(BOOKS_LEASE))
 
         def count_suspected(key: SourceKey, gap: Gap) -> None:
@@ -68,6 +70,7 @@ class Duties:
             tasks.create_task(self._gauges.run())
             tasks.create_task(self._folding.run())
             tasks.create_task(self._posting.run())
+            tasks.create_task(self._partition_care.run())
             tasks.create_task(self._removed_modes.run())
             if self._retention is not None:
                 tasks.create_task(self._retention.run())

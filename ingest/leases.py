@@ -14,6 +14,7 @@ from typing import NamedTuple
 RETENTION = "duty/retention"
 STORE_GAUGES = "duty/store-gauges"
 BOOKS = "duty/books"
+PARTITIONS = "duty/partitions"
 
 
 def handler_lease(handler: str) -> str:

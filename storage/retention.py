@@ -117,7 +117,6 @@ class Retention:
 
     async def _go_whole(self, before: int, now: int) -> int:
         """Take out the partitions that are due as a whole, and forget what is out; return how many events went."""
-        await self._database.write(partitions.make_ahead, now)
         total = 0
         while (whole := await self._look_at_partitions(before)) is not None:
             try:

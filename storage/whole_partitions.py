@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
-from storage import bulk, skips
+from storage import bulk, by_device, skips
 from storage.books import BOOKS, checksums
 from storage.books.place import take_place
 from storage.database import sqlstate_of
@@ -78,6 +78,7 @@ def take_out(
     )
     bulk.run(connection, f"INSERT INTO {more.name} SELECT * FROM {kept.name}")  # noqa: S608 - names
     bulk.run(connection, _KEEP.format(kept=more.name, name=whole.name, parked=_PARKED), (before,))
+    by_device.index(connection, more.name)
     counts = bulk.run(connection, _COUNT.format(name=whole.name, parked=_PARKED), (before,))
     expired = [(source, mode, now // 60_000_000, "expired", count) for source, mode, count in sorted(counts)]
     bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)

@@ -1,4 +1,4 @@
-"""Events by filter and by id. A device's page is read block by block from one index, however many events there are."""
+"""Events by filter and by id. A device's page is read from an index by device where there is one, else by blocks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ingest import event_json
 from ingest.event import Event
 from ingest.event_json import EventJson
 from ingest.times import Time
+from storage import by_device
 from storage.queries import event_deliveries
 from storage.queries.event_deliveries import ConfiguredHandler, EventDelivery, deliveries_of
-from storage.queries.page import Page, PageSpan, ordered, select_keys
+from storage.queries.page import Page, PageSpan, Part, ordered, select_keys
 from storage.queries.times import as_time
 from storage.rows import event_of, to_micros
 from storage.tables import BLOCK_BITS, LAST_POSITION, block, events, ids_of, sightings
@@ -82,12 +83,12 @@ def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> 
     """Return the events of a span that pass the filter."""
     read_to = head_position(connection)  # first: whatever commits after this is for the next page
     conditions = [*_conditions(wanted), events.c.position <= read_to]
-    key: ColumnElement[int] = events.c.position
-    parts: Iterable[ColumnElement[bool]]
+    key = events.c.position
+    parts: Iterable[Part]
     if wanted.device is not None:
         first = connection.execute(select(func.min(key))).scalar() or 0
-        parts = _blocks(max(span.after + 1, first), _ceiling(read_to, span), descending=span.descending)
-        key = key + 0  # not in the order of the key's own index: that leads through all devices
+        within = max(span.after + 1, first), _ceiling(read_to, span)
+        parts = _of_device(by_device.indexed_before(connection), *within, descending=span.descending)
     elif (few := _few_within(connection, wanted)) is not None:
         parts = _chunks(few, span)
     else:
@@ -124,10 +125,21 @@ def event_by_id(connection: Connection, id_: UUID, configured: Sequence[Configur
     return _in_full(event_json.event_json(event), seen, deliveries_of(connection, event, configured))
 
 
-def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:
+def _of_device(indexed_before: int, first: int, last: int, *, descending: bool) -> Iterator[Part]:
+    """Yield what lies before `indexed_before` as one part, the rest by blocks, in the order of reading."""
+    indexed = Part(events.c.position < indexed_before)
+    if indexed_before > first and not descending:
+        yield indexed
+    yield from _blocks(max(first, indexed_before), last, descending=descending)
+    if indexed_before > first and descending:
+        yield indexed
+
+
+def _blocks(first: int, last: int, *, descending: bool) -> Iterator[Part]:
     """Yield the blocks from one position to another, a few and then ever more at a time, in the order of reading.
 
     A device with many events has a page in the first blocks; one with hardly any is looked for in hundreds at once.
+    Not in the order of the key's own index: that leads through all devices.
     """
     blocks = range(first >> BLOCK_BITS, (last >> BLOCK_BITS) + 1)
     if descending:
@@ -135,12 +147,14 @@ def _blocks(first: int, last: int, *, descending: bool) -> Iterator[ColumnElemen
     start, count = 0, 1
     while start < len(blocks):
         some = blocks[start : start + count]
-        bounds = min(some) << BLOCK_BITS, (max(some) + 1) << BLOCK_BITS  # PostgreSQL has partitions by position
-        yield and_(block.in_(some), events.c.position >= bounds[0], events.c.position < bounds[1])
+        # PostgreSQL has partitions by position.
+        bounds = max(first, min(some) << BLOCK_BITS), (max(some) + 1) << BLOCK_BITS
+        within = and_(block.in_(some), events.c.position >= bounds[0], events.c.position < bounds[1])
+        yield Part(within, apart=True)
         start, count = start + count, min(count * _GROWTH, _MOST_BLOCKS)
 
 
-def _spans(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement[bool]]:
+def _spans(first: int, last: int, *, descending: bool) -> Iterator[Part]:
     """Yield ever longer spans from one position to another, in the order of reading.
 
     A page is mostly full after the first; of many partitions PostgreSQL then looks at one or two.
@@ -148,10 +162,10 @@ def _spans(first: int, last: int, *, descending: bool) -> Iterator[ColumnElement
     count = _SPAN
     while first <= last:
         if descending:
-            yield and_(events.c.position > last - count, events.c.position <= last)
+            yield Part(and_(events.c.position > last - count, events.c.position <= last))
             last -= count
         else:
-            yield and_(events.c.position >= first, events.c.position < first + count)
+            yield Part(and_(events.c.position >= first, events.c.position < first + count))
             first += count
         count *= _GROWTH
 
@@ -207,11 +221,11 @@ def _few_within(connection: Connection, wanted: EventFilter) -> list[int] | None
     return sorted(found) if len(found) <= _FEW_IDS else None
 
 
-def _chunks(positions: Sequence[int], span: PageSpan) -> Iterator[ColumnElement[bool]]:
+def _chunks(positions: Sequence[int], span: PageSpan) -> Iterator[Part]:
     """Yield some positions at a time, in the order of reading."""
     end = None if span.before is None else bisect_left(positions, span.before)
     within = positions[bisect_right(positions, span.after) : end]
     if span.descending:
         within = within[::-1]
     for start in range(0, len(within), _CHUNK):
-        yield events.c.position.in_(within[start : start + _CHUNK])
+        yield Part(events.c.position.in_(within[start : start + _CHUNK]))

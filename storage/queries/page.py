@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 
 from sqlalchemy import ColumnElement, Connection, Integer, LargeBinary, Select, cast, func, select, true
 
@@ -60,13 +60,20 @@ class PageKeys:
         return Page(rows, None, end if span.descending else max(end, read_to), key)
 
 
+class Part(NamedTuple):
+    """A piece of a table. `apart`: its rows are found by another index than the key's, and put in order then."""
+
+    where: ColumnElement[bool]
+    apart: bool = False
+
+
 def select_keys(
     connection: Connection,
     key: ColumnElement[int],
     contents: Sequence[ColumnElement[Any]],
     conditions: Sequence[ColumnElement[bool]],
     span: PageSpan,
-    parts: Iterable[ColumnElement[bool]] = (true(),),
+    parts: Iterable[Part] = (Part(true()),),
 ) -> PageKeys:
     """Select the keys of a page, before any content is read: only as many as fit in MAX_PAGE_BYTES, but at least one.
 
@@ -74,13 +81,14 @@ def select_keys(
     `parts` cut the table into pieces in the span's order, which are looked through until the page is full.
     """
     sizes = [func.coalesce(_size_of(connection, content), 0) for content in contents]
-    query = ordered(select(key, sum(sizes[1:], sizes[0])).where(key > span.after, *conditions), key, span)
+    query = select(key, sum(sizes[1:], sizes[0])).where(key > span.after, *conditions)
     if span.before is not None:
         query = query.where(key < span.before)
     found: list[tuple[int, int]] = []
     for part in parts:
         missing = span.limit + 1 - len(found)
-        found += [(row[0], row[1]) for row in connection.execute(query.where(part).limit(missing))]
+        some = ordered(query.where(part.where), key + 0 if part.apart else key, span).limit(missing)
+        found += [(row[0], row[1]) for row in connection.execute(some)]
         if len(found) > span.limit:
             break
     return _fitting(found, span.limit)

@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 
 from ingest.errors import StoreUnavailable
 from ingest.event import Event, Outcome
-from storage import dead_letters, deliveries, partitions, whole_partitions
+from storage import by_device, dead_letters, deliveries, partitions, whole_partitions
 from storage.engine import Database, open_database
+from storage.partition_care import PartitionCare
 from storage.queries.events import EventFilter, event_by_id, events_page
 from storage.queries.page import PageSpan
 from storage.retention import Retention
@@ -349,3 +350,56 @@ async def test_pages_run_through_partitions(database: Database) -> None:
         assert full is not None
         found.append(full.id)
     assert found == [event.id for event in events[:: ROWS // 2]]
+
+
+async def test_a_devices_pages_are_the_same_by_either_index(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full partitions get an index by device, once; across the edge to the one that is filled no page changes."""
+    events = [
+        an_event(device=f"dev{number % 50}", published_at=NOW + timedelta(seconds=number))
+        for number in range(3 * ROWS + 200)
+    ]
+    await fill(database, events)
+    before = await pages_of(database, "dev7")
+    care = PartitionCare(database, lambda: NOW)
+
+    await care.look_after()
+
+    assert await database.read(by_device.indexed_before) == 3 * ROWS
+    assert await database.read(by_device.lacking) == []
+    assert await pages_of(database, "dev7") == before
+    assert before[0] == before[1][::-1] == [number + 1 for number in range(len(events)) if number % 50 == 7]
+    monkeypatch.setattr(partitions, "add", refused)
+    await care.look_after()
+
+
+async def test_what_is_kept_longer_has_an_index_by_device(database: Database) -> None:
+    """Taking partitions out ends no index: what was kept of them is found as before."""
+    await scene(database)
+    await PartitionCare(database, lambda: NOW).look_after()
+    await retention_of(database, ["alerts"]).purge()
+
+    assert await database.read(by_device.indexed_before) == 3 * ROWS
+    assert (await pages_of(database, "dev1"))[0][:3] == [5, 7, 9]
+
+
+def refused(_connection: Connection, partition: partitions.Partition) -> None:
+    """Nothing is missing any more."""
+    raise AssertionError(partition)
+
+
+async def pages_of(database: Database, device: str) -> tuple[list[int], list[int]]:
+    """The positions of a device's events, page by page from either end."""
+    wanted, found = EventFilter(device=device), (list[int](), list[int]())
+    after: int | None = 0
+    while after is not None:
+        page = await database.read(events_page, wanted, PageSpan(limit=7, after=after))
+        found[0].extend(row.position or 0 for row in page.rows)
+        after = page.next
+    end: int | None = 1 << 40
+    while end is not None:
+        page = await database.read(events_page, wanted, PageSpan(limit=7, before=end, descending=True))
+        found[1].extend(row.position or 0 for row in page.rows)
+        end = page.next
+    return found

@@ -12,6 +12,7 @@ from ingest.deliveries import Parked, Seen
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import open_database
 from storage.feed import SqlFeed
+from storage.partition_care import PartitionCare
 from storage.queries.dead_letters import dead_page, dead_positions
 from storage.queries.events import EventFilter, event_by_id, events_page
 from storage.queries.handlers import handler_rows
@@ -115,6 +116,7 @@ async def test_every_hot_statement_goes_by_an_index_and_to_few_partitions(
     cursor = await cursor_at(listening, 2 * ROWS + 100)
     if analysed:
         await listening.write(lambda connection: connection.execute(text("ANALYZE")) and None)
+    await PartitionCare(listening, lambda: NOW).look_after()
     listening.statements.clear()
     await write_hotly(listening, cursor)
     hot = {statement.text for statement in listening.statements}
