@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
 from storage import bulk
-from storage.tables import BLOCK_BITS, blocks, events
+from storage.tables import BLOCK_BITS, blocks
 
 _COLUMNS = ("block", "source", "mode", "events", "checksum")
 _ADD_UP = (
@@ -19,12 +19,12 @@ _ADD_UP = (
     " events = blocks.events + excluded.events, checksum = blocks.checksum + excluded.checksum"
 )
 SUM = "sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint"  # in PostgreSQL's words
-_POST = f"""
-INSERT INTO blocks (block, source, mode, events, checksum)
-SELECT position >> {BLOCK_BITS}, source, mode, count(*), {SUM} FROM events
-WHERE position > $1 AND position <= $2 GROUP BY 1, 2, 3 {_ADD_UP}
+LAST_48_BITS = (1 << 48) - 1
+_WITHIN = "SELECT position, substr(id, 11), source, mode FROM events WHERE position >= ? AND position <= ?"
+_SUMS_WITHIN = f"""
+SELECT position >> {BLOCK_BITS}, source, mode, count(*), {SUM}
+FROM events WHERE position >= $1 AND position <= $2 GROUP BY 1, 2, 3
 """  # noqa: S608 - no values in it
-_LAST_48_BITS = (1 << 48) - 1
 
 BlockKey = tuple[int, str, str]  # block, source and mode
 BlockSums = dict[BlockKey, tuple[int, int]]  # how many events, and the sum of their ids
@@ -37,7 +37,7 @@ def sums_of(rows: Iterable[tuple[int, int, str, str]]) -> BlockSums:
     for position, id_, source, mode in rows:
         key = (position >> BLOCK_BITS, source, mode)
         counts[key] += 1
-        sums[key] += id_ & _LAST_48_BITS
+        sums[key] += id_ & LAST_48_BITS
     return {key: (count, sums[key]) for key, count in counts.items()}
 
 
@@ -54,11 +54,15 @@ def take_off(connection: Connection, sums: BlockSums) -> None:
     connection.execute(delete(blocks).where(blocks.c.block.in_(numbers), blocks.c.events == 0, blocks.c.checksum == 0))
 
 
+def sums_within(connection: Connection, first: int, last: int) -> BlockSums:
+    """Return the sums of the events from one position up to another, as they are now."""
+    if connection.dialect.name == "postgresql":
+        rows = bulk.run(connection, _SUMS_WITHIN, (first, last))
+        return {(block, source, mode): (count, total) for block, source, mode, count, total in rows}
+    found = bulk.run(connection, _WITHIN, (first, last))
+    return sums_of((position, int.from_bytes(tail, "big"), source, mode) for position, tail, source, mode in found)
+
+
 def post(connection: Connection, after: int, end: int) -> None:
     """Add the events behind `after` up to `end`."""
-    if connection.dialect.name == "postgresql":
-        bulk.run(connection, _POST, (after, end))
-        return
-    within = (events.c.position > after, events.c.position <= end)
-    rows = connection.execute(select(events.c.position, events.c.id, events.c.source, events.c.mode).where(*within))
-    add(connection, sums_of((position, id_.int, source, mode) for position, id_, source, mode in rows))
+    add(connection, sums_within(connection, after + 1, end))
