@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli import acting, reading
-from app.cli.options import Config, Debug, settings_of, store_settings_of
+from app.cli.options import Config, Debug, Json, settings_of, store_settings_of
 
 
 def serve(
@@ -62,6 +62,21 @@ def migrate(config: Config = None, debug: Debug = False) -> None:
     migrate_store(store_settings_of(config))
 
 
+def verify(as_json: Json = False, config: Config = None, debug: Debug = False) -> None:
+    """Verify that the store balances: what was counted is there, once, and every handler passed what it says it did.
+
+    It only reads, whether a server runs or not. Exit 1 where something differs, which is named with the rows to look
+    at.
+
+    \b
+    Example:
+      headrace verify --config headrace.toml
+    """
+    from app.cli.verifying import verify_store
+
+    verify_store(store_settings_of(config), as_json=as_json)
+
+
 def health(
     ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz, which says whether it takes events.")] = False,
     config: Config = None,
@@ -99,4 +114,4 @@ def copy(
     copy_store(source, target)
 
 
-COMMANDS = (serve, check, migrate, health, copy, *reading.COMMANDS, *acting.COMMANDS)
+COMMANDS = (serve, check, migrate, verify, health, copy, *reading.COMMANDS, *acting.COMMANDS)

@@ -14,7 +14,7 @@ from storage.migrate import newest_revision
 
 READING = ("events", "gaps", "losses", "rejects", "sources", "handlers")
 COMMANDS = (
-    *("serve", "check", "migrate", "health", "copy", *READING),
+    *("serve", "check", "migrate", "verify", "health", "copy", *READING),
     *("dead", "redrive", "pause", "resume", "test-handler"),
 )
 SECRET = "wjy7-never-to-be-shown"
