@@ -1,17 +1,18 @@
-"""What one process does for all on a store: it forgets what is too old, keeps the books, shows how the store does."""
+"""What one process does for all on a store: forget what is too old, keep the books, see that they balance, show it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from random import Random
 
 from app.auditor import followed_sources
 from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
+from ingest.leases import BALANCE, PARTITIONS, RETENTION, STORE_GAUGES
 from ingest.leases import BOOKS as BOOKS_LEASE
-from ingest.leases import PARTITIONS, RETENTION, STORE_GAUGES
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
 from storage.books.posting import Posting
@@ -23,6 +24,7 @@ from storage.removed_modes import RemovedModes
 from storage.retention import Retention
 from storage.sequences import AUDITOR
 from storage.store_gauges import StoreGauges
+from storage.verify.balance import Balance
 
 
 class Duties:
@@ -50,12 +52,14 @@ class Duties:
         self._folding = Folding(database, clock)
         self._partition_care = PartitionCare(database, clock, leases.lease(PARTITIONS))
         self._posting = Posting(database, leases.lease(BOOKS_LEASE))
+        configured = [SourceKey(label, mode) for label, source in settings.sources.items() for mode in source.modes]
+        by_chance = Random()  # noqa: S311 - which blocks are read again is no secret
+        self._balance = Balance(database, metrics, configured, by_chance, lease=leases.lease(BALANCE))
 
         def count_suspected(key: SourceKey, gap: Gap) -> None:
             if key.source in settings.sources:
                 metrics.suspected_lost.labels(key.source).inc(gap.suspected)
 
-        configured = [SourceKey(label, mode) for label, source in settings.sources.items() for mode in source.modes]
         self._removed_modes = RemovedModes(database, configured, count_suspected)
         lease = leases.lease(STORE_GAUGES)
         self._gauges = StoreGauges(database, self._retention, metrics, lease=lease, follow_gaps=coverage.follow)
@@ -71,6 +75,7 @@ class Duties:
             tasks.create_task(self._folding.run())
             tasks.create_task(self._posting.run())
             tasks.create_task(self._partition_care.run())
+            tasks.create_task(self._balance.run())
             tasks.create_task(self._removed_modes.run())
             if self._retention is not None:
                 tasks.create_task(self._retention.run())

@@ -15,6 +15,7 @@ RETENTION = "duty/retention"
 STORE_GAUGES = "duty/store-gauges"
 BOOKS = "duty/books"
 PARTITIONS = "duty/partitions"
+BALANCE = "duty/balance"
 
 
 def handler_lease(handler: str) -> str:

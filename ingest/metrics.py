@@ -169,6 +169,9 @@ class Metrics:
         self.auditor_lag = Gauge(
             "headrace_auditor_lag_events", "Committed, their sequence numbers not followed yet", registry=registry
         )
+        self.balance_difference = Gauge(
+            "headrace_balance_difference_events", "What the hourly light verify cannot account for", registry=registry
+        )
         self.build_info = Info("headrace_build", "The version that runs", registry=registry)
 
     @cached_property
