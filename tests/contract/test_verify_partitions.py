@@ -1,0 +1,54 @@
+"""What `verify` sees on PostgreSQL is of one moment, also where a partition is taken out meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from sqlalchemy import Connection, func, select
+
+from storage import bulk, whole_partitions
+from storage.engine import Database
+from storage.retention import Retention
+from storage.store import SqlStore
+from storage.tables import events
+from storage.verify.snapshot import of_one_moment
+from storage.verify.totals import totals
+from tests.support.balanced import FLEET
+from tests.support.fresh import DEBIAN, POSTGRES
+from tests.support.partitioned import small_partitions
+from tests.support.records import NOW, numbered
+
+STORES = (POSTGRES, DEBIAN)
+_LOCK = 7
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
+
+
+def _count_slowly(connection: Connection) -> tuple[int, int]:
+    """Return how many events were tallied, and how many are there, looked at after the test says so."""
+    tallied = totals(connection).tallied[FLEET]
+    bulk.run(connection, f"SELECT pg_advisory_xact_lock({_LOCK})")
+    return tallied, int(connection.execute(select(func.count()).select_from(events)).scalar_one())
+
+
+async def test_a_partition_stays_as_long_as_a_moment_is_looked_at(
+    database: Database, another: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows would be missing in what was counted a moment before; retention takes it out later."""
+    monkeypatch.setattr(whole_partitions, "_TRIES", 2)
+    await small_partitions(database, monkeypatch)
+    await SqlStore(database, lambda: NOW).commit(numbered(1500))
+    retention = Retention(database, timedelta(days=1), (), lambda: NOW + timedelta(days=2))
+    holder = await asyncpg.connect(url)
+    await holder.execute(f"SELECT pg_advisory_lock({_LOCK})")
+    looking = asyncio.create_task(another.read(of_one_moment, _count_slowly))
+    while not await holder.fetchval(_WAITING, _LOCK):  # noqa: ASYNC110 - the server has no event
+        await asyncio.sleep(0.01)
+    await retention.purge()
+    await holder.execute(f"SELECT pg_advisory_unlock({_LOCK})")
+    assert await looking == (1500, 1500)
+    await holder.close()
+    await retention.purge()
+    assert await database.read(_count_slowly) == (0, 0)
