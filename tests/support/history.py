@@ -144,13 +144,14 @@ class History:
             await self._coverage.end(self._intervals.pop(stream), self.random.choice(list(Cause)), ago)
 
     async def take_out(self) -> None:
-        """Take the oldest partition out where it is old, without forgetting its ids yet."""
+        """Take the oldest partition out, as if its handler were gone, without forgetting its ids yet."""
+        self._now += _KEEP
         await self._database.write(partitions.make_ahead, to_micros(self._now))
         _, filled = await self._database.read(partitions.filled)
         before = to_micros(self._now - _KEEP)
         if filled and (filled[0].last_at is None or filled[0].last_at < before):
             oldest, now = filled[0].partition, to_micros(self._now)
-            await self._database.alter(whole_partitions.take_out, oldest, before, now, (_HANDLER,))
+            await self._database.alter(whole_partitions.take_out, oldest, before, now, ())
 
     async def forget(self) -> None:
         """Forget some ids of a partition that was taken out."""
