@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from storage.books import BOOKS, COMPARISON
 from storage.books.place import last_position
 from storage.sequences import AUDITOR
 from storage.tables import cursors, deliveries
 from storage.verify.finding import Finding, quoted
+
+_PLACES = (BOOKS, COMPARISON)  # count nothing
 
 
 class _Parked(NamedTuple):
@@ -33,9 +36,11 @@ def accounts(connection: Connection) -> Iterator[Finding]:
     parked = {handler: _Parked(count, last) for handler, count, last in rows}
     for cursor in connection.execute(select(cursors).order_by(cursors.c.handler)).all():
         its = parked.pop(cursor.handler, _Parked(0, 0))
-        yield from _beyond(cursor.handler, "cursors", cursor.position, head)
-        yield from _beyond(cursor.handler, "deliveries", its.last, head)
-        if cursor.handler == AUDITOR or not cursor.handler.startswith("("):  # a place alone counts nothing
+        counts = cursor.handler == AUDITOR or not cursor.handler.startswith("(")
+        if counts or cursor.handler in _PLACES:  # another place is of something else than events
+            yield from _beyond(cursor.handler, "cursors", cursor.position, head)
+        if counts:
+            yield from _beyond(cursor.handler, "deliveries", its.last, head)
             yield from _account(cursor, its.rows)
     for handler, (rows_left, last) in parked.items():
         look_at = f"deliveries WHERE handler = {quoted(handler)}: it has no cursor"

@@ -22,7 +22,7 @@ from tests.support.deliveries.judge import Rules, faults
 from tests.support.deliveries.receiver import SECRET
 from tests.support.deliveries.running import RunningReceiver
 from tests.support.numbered import Numbered
-from tests.support.oracle import Load
+from tests.support.oracle import Load, verify_balance
 from tests.support.server import Server, wait_until
 
 HANDLER = "sink"
@@ -135,6 +135,7 @@ def run(store: str, seed: int, size: Size, folder: Path) -> None:
         )
         found = faults(receiver.journal.read(), account, rules)
         assert not found, "\n".join(found)
+        verify_balance(url)
 
 
 def config(receiver: RunningReceiver, size: Size) -> str:

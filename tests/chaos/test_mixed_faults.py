@@ -17,7 +17,7 @@ from tests.chaos.scene import POSTGRES, SQLITE, full_speed, only, server_on, sto
 from tests.support import database
 from tests.support.ledger import Fate, Ledger
 from tests.support.numbered import number_of
-from tests.support.oracle import Load, faults, get_json, verify_flow
+from tests.support.oracle import Load, faults, get_json, verify_balance, verify_flow
 from tests.support.postgres import database_name, own_server
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
@@ -153,6 +153,7 @@ def test_whatever_fails_nothing_is_missing_or_skipped(store: str, seed: int, tmp
         only(report, "204", "503")
         contents = database.read(it.url)
         assert faults(contents, {"load": ledger}) == []
+        verify_balance(it.url)
         _nothing_is_skipped(it, tmp_path, since=1)
         verify_flow(it.server.url, "/ingest/fleet")
 
@@ -176,6 +177,7 @@ def test_a_database_that_is_put_back(seed: int, tmp_path: Path) -> None:
         contents = database.read(it.url)
         acknowledged = {"load": _never_acknowledged(before), "after": after}
         assert faults(contents, acknowledged) == []
+        verify_balance(it.url)
         _nothing_is_skipped(it, tmp_path, since=at + 1)
         assert get_json(f"{it.server.url}/readyz")["ready"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.deploy.promtool import DEPLOY
 from tests.support import database
 from tests.support.ledger import Ledger
-from tests.support.oracle import Load, faults, plan, verify_flow
+from tests.support.oracle import Load, faults, plan, verify_balance, verify_flow
 from tests.support.postgres import debian_programs, debian_server
 from tests.support.required import missing
 from tests.support.server import PATIENCE_SECONDS, Server
@@ -56,6 +56,7 @@ def stored(url: str) -> int:
     """Return how many events a store holds. Raises AssertionError unless they are without a hole and balanced."""
     contents = database.read(url)
     assert not faults(contents, {"load": ALL})
+    verify_balance(url)
     return len(contents.rows)
 
 

@@ -23,7 +23,7 @@ from tests.support import database
 from tests.support.driver import Plan, Progress
 from tests.support.ledger import Fate, Ledger, Report
 from tests.support.numbered import Numbered, number_of
-from tests.support.server import wait_until
+from tests.support.server import clean_environment, wait_until
 
 _SHOWN = 5
 _FRESH_RUN = "fresh"
@@ -95,7 +95,17 @@ def verify(database_url: str, ledgers: Mapping[str, Ledger]) -> database.Content
     contents = database.read(database_url)
     found = faults(contents, ledgers)
     assert not found, "\n".join(found)
+    verify_balance(database_url)
     return contents
+
+
+def verify_balance(database_url: str) -> None:
+    """The product's own `headrace verify` finds nothing. Raises AssertionError."""
+    environment = clean_environment() | {"HEADRACE_STORE__URL": database_url}
+    command = [sys.executable, "-m", "app.cli", "verify"]
+    at = Path(__file__).parent  # where no configuration is
+    done = subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def verify_flow(base_url: str, path: str) -> None:

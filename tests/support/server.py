@@ -37,7 +37,7 @@ class Server:
         self.config = folder / "headrace.toml"
         self.config.write_text(config)
         self.https = https
-        self.environment = _environment() | dict(environment or {})
+        self.environment = clean_environment() | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -172,7 +172,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Ours without HEADRACE_ settings, with the checkout importable: the server runs in the test's folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     checkout = Path(__file__).resolve().parents[2]
