@@ -37,14 +37,15 @@ def upgrade() -> None:
         _count("position"),
         _count("first_at"),
         _count("last_at"),
-        sa.Column("heard_at", sa.BigInteger()),
+        _count("heard_at"),
         sa.Column("firmware", sa.Text()),
         _count("day"),
         _count("today"),
-        sa.Column("usual", sa.Float()),
+        sa.Column("before", sa.Float(), nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_devices_product_heard_at_device", "devices", ["product", "heard_at", "device"])
+    columns = ["product", "source", "heard_at", "device"]
+    op.create_index("ix_devices_product_source_heard_at_device", "devices", columns)
     op.create_table("pauses", _text_key("source"), _key("day"), _count("longest"), _count("last_at"))
     op.create_table("comparisons", _key("hour"), _text_key("source"), _text_key("modes"), _count("events"))
     op.create_table(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
-from storage.books import BOOKS, checksums
+from storage.books import BOOKS, checksums, devices, pauses
 from storage.books.place import last_position, move_place, take_place
 from storage.engine import Database
 from storage.transactions import transaction
@@ -56,5 +56,7 @@ def post_some(connection: Connection) -> int:
     if end <= after:  # all is posted; or the head was put back, and the place with it
         return 0
     checksums.post(connection, after, end)
+    devices.post(connection, after, end)
+    pauses.post(connection, after, end)
     move_place(connection, BOOKS, end)
     return end - after

@@ -18,8 +18,8 @@ blocks = Table(
 )
 
 # What was heard of each device: its last event, and when the last one came that is not one of the vendor's own about
-# it (`heard_at`). `day` is the last one with events, in days since 1970, `today` how many it had; `usual` is a day's
-# number of events, over the days before.
+# it (`heard_at`; 0: none came yet). `day` is the last one with events, in days since 1970, `today` how many it had;
+# `before` are those of the days before, each day's weighing 7/8 of the next one's.
 devices = Table(
     "devices",
     metadata,
@@ -29,12 +29,12 @@ devices = Table(
     Column("position", BigInteger, nullable=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
-    Column("heard_at", BigInteger),
+    Column("heard_at", BigInteger, nullable=False),
     Column("firmware", Text),
     Column("day", BigInteger, nullable=False),
     Column("today", BigInteger, nullable=False),
-    Column("usual", Float),
-    Index("ix_devices_product_heard_at_device", "product", "heard_at", "device"),
+    Column("before", Float, nullable=False),
+    Index("ix_devices_product_source_heard_at_device", "product", "source", "heard_at", "device"),
     sqlite_with_rowid=False,
 )
 

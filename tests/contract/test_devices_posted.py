@@ -1,0 +1,120 @@
+"""What the books say of devices and of pauses, against plain references, on both databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec import structs
+from sqlalchemy import Connection
+
+from ingest.event import Event
+from storage.books import devices, pauses
+from storage.books.devices import usual
+from storage.engine import Database
+from storage.rows import to_micros
+from storage.store import SqlStore
+from storage.transactions import transaction
+from tests.support.records import an_event
+from tests.support.stored import rows, run
+
+MIDNIGHT = datetime(2026, 7, 28, tzinfo=UTC)
+DEVICES = (
+    f"SELECT product, device, source, position, first_at, last_at, heard_at, firmware, day, today, {usual()}"  # noqa: S608 - an expression of ours
+    " FROM devices ORDER BY product, device"
+)
+PAUSES = "SELECT source, day, longest, last_at FROM pauses ORDER BY source, day"
+FIRMWARE = (None, "91", "92", "5.0-rc1", "ä", "", "a\0b", 'a"b', "a\\b", "\ud800", "\U0001f600", "x" * 64, "x" * 65)
+
+
+@transaction
+def post_both(connection: Connection, after: int, end: int) -> None:
+    """Post one step."""
+    devices.post(connection, after, end)
+    pauses.post(connection, after, end)
+
+
+def random_events(random: Random, count: int) -> list[Event]:
+    """Events of some devices around three midnights and a later one, committed not quite in the order received."""
+    events, at = list[Event](), MIDNIGHT - timedelta(hours=2)
+    for number in range(count):
+        at += timedelta(minutes=random.choice((0, 1, 15))) + timedelta(days=9 if number == count * 3 // 4 else 0)
+        firmware = random.choice(FIRMWARE)
+        event = an_event(
+            random.choice(("temperature", "spark/status", "spark", "Spark/x")),
+            device=random.choice((None, "a", "b", "c", "ü")),
+            data=b"%d" % number,
+            received_at=at - timedelta(minutes=random.choice((0, 0, 0, 1, 90, 2000))),
+            source=random.choice(("fleet", "other")),
+            attributes={"q": '"fw_version":"7"'} | ({} if firmware is None else {"fw_version": firmware}),
+        )
+        events.append(structs.replace(event, product=random.choice(("tracker", "boron"))))
+    return events
+
+
+def day_of(event: Event) -> int:
+    return (event.received_at - datetime(1970, 1, 1, tzinfo=UTC)).days
+
+
+def kept_firmware(event: Event) -> str | None:
+    """The firmware that an event tells of, where JSON writes it as it is."""
+    firmware = event.attributes.get("fw_version")
+    plain = firmware is not None and json.dumps(firmware, ensure_ascii=False) == f'"{firmware}"'
+    is_text = firmware is not None and firmware == firmware.encode(errors="replace").decode()
+    return firmware if plain and is_text and len(firmware or "") <= 64 else None
+
+
+def device_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
+    """What `devices` should say of events in order of commit."""
+    for key in sorted({(event.product, event.device) for event in events if event.device is not None}):
+        own = [(at, event) for at, event in enumerate(events, 1) if (event.product, event.device) == key]
+        times = [to_micros(event.received_at) for _, event in own]
+        heard = [to_micros(event.received_at) for _, event in own if not event.name.startswith("spark/")]
+        firmware = [told for _, event in own if (told := kept_firmware(event)) is not None]
+        counts = [day_of(event) for _, event in own]
+        day, weights = max(counts), [(7 / 8) ** back for back in range(max(counts) - min(counts))]
+        mean = sum(counts.count(day - 1 - back) * weight for back, weight in enumerate(weights)) / (sum(weights) or 1)
+        yield (
+            *(*key, own[-1][1].source, own[-1][0], min(times), max(times), max(heard, default=0)),
+            *(firmware[-1] if firmware else None, day, counts.count(day), mean if weights else None),
+        )
+
+
+def pause_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
+    """What `pauses` should say of events in order of commit."""
+    for source in ("fleet", "other"):
+        own = [event for event in events if event.source == source and not event.name.startswith("spark/")]
+        heard, longest, last = 0, dict[int, int](), dict[int, int]()
+        for event in own:
+            at, day = to_micros(event.received_at), day_of(event)
+            longest[day] = max(longest.get(day, 0), at - heard if heard else 0)
+            heard, last[day] = max(heard, at), max(last.get(day, 0), at)
+        yield from ((source, day, longest[day], last[day]) for day in sorted(last) if day > max(last) - 8)
+
+
+async def post_in_steps(database: Database, cuts: Sequence[int]) -> None:
+    """Begin the books anew, and post from each cut to the next."""
+    for table in ("devices", "pauses"):
+        await run(database, f"DELETE FROM {table}")
+    for after, end in pairwise(cuts):
+        await database.write(post_both, after, end)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_cut_into_steps_comes_to_the_same(database: Database, seed: int) -> None:
+    """Midnights, events committed late, without a device or of the vendor's own: the reference says what is kept."""
+    random = Random(seed)
+    events = random_events(random, 250)
+    await SqlStore(database, lambda: MIDNIGHT).commit(events)
+    cuttings = [[0, 250], list(range(251)), *([0, *sorted(random.choices(range(251), k=9)), 250] for _ in range(4))]
+    for cuts in cuttings:
+        await post_in_steps(database, cuts)
+        found = await rows(database, DEVICES)
+        assert [row[:-1] for row in found] == [row[:-1] for row in device_rows(events)]
+        assert [row[-1] for row in found] == [pytest.approx(row[-1]) for row in device_rows(events)]
+        assert await rows(database, PAUSES) == list(pause_rows(events))
