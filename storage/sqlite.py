@@ -28,6 +28,8 @@ FileIdentity = tuple[int, int]  # device and inode
 
 BUSY_SECONDS = 5
 _READ_THREADS = 4
+# The books write to as many pages as they have devices: with SQLite's own 2 MiB they are read, and written, twice.
+_WRITER_CACHE_KIB = 16 * 1024
 # A multi-row statement has one text per number of rows; each is prepared once and kept.
 _CACHED_STATEMENTS = 1024
 
@@ -133,6 +135,7 @@ class WritingConnection:
                 if self._file not in {None, identity_of(self._path)}:  # SQLite would make a new one
                     raise _moved(self._path)
                 self._connection = self._engine.connect()
+                bulk.run(self._connection, f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             with self._connection.begin():
                 result = work(self._connection, *args, **kwargs)
             self._require_in_place()

@@ -14,13 +14,15 @@ from storage.books.sql import DAY, LARGER, OF_VENDOR, SMALLER, WITHIN, runs_of_d
 _FADING = 7 / 8
 _COUNTED_DAYS = 56  # the events of one that is further back weigh less than 1/1770
 
-# Only what is written as it is: an escape may stand for what a text cannot hold.
+# Only what is written as it is: an escape may stand for what a text cannot hold. (A regular expression takes 16 µs.)
 _FIRMWARE = {
     "sqlite": """CASE WHEN instr({0}.attributes, '"fw_version"') > 0
-      AND length(json_extract({0}.attributes, '$.fw_version')) <= 64
+      AND length(json_extract({0}.attributes, '$.fw_version')) BETWEEN 1 AND 64
       AND instr({0}.attributes, '"fw_version":"' || json_extract({0}.attributes, '$.fw_version') || '"') > 0
     THEN json_extract({0}.attributes, '$.fw_version') END""",
-    "postgresql": """substring({0}.attributes from '[{{,]"fw_version":"([^"\\\\]{{0,64}})"')""",
+    "postgresql": """CASE WHEN length({value}) BETWEEN 1 AND 64 AND strpos({value}, chr(92)) = 0 THEN {value} END""".replace(
+        "{value}", """split_part(split_part(',' || substr({0}.attributes, 2), ',"fw_version":"', 2), '"', 1)"""
+    ),
 }
 
 # The events are all of one day. Where that is later than the device's last one, the days before fade.

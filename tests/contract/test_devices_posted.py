@@ -51,7 +51,7 @@ def random_events(random: Random, count: int) -> list[Event]:
             data=b"%d" % number,
             received_at=at - timedelta(minutes=random.choice((0, 0, 0, 1, 90, 2000))),
             source=random.choice(("fleet", "other")),
-            attributes={"q": '"fw_version":"7"'} | ({} if firmware is None else {"fw_version": firmware}),
+            attributes={"q": ',"fw_version":"7"', 'q"fw_version': "8"} | ({} if firmware is None else {"fw_version": firmware}),
         )
         events.append(structs.replace(event, product=random.choice(("tracker", "boron"))))
     return events
@@ -66,7 +66,7 @@ def kept_firmware(event: Event) -> str | None:
     firmware = event.attributes.get("fw_version")
     plain = firmware is not None and json.dumps(firmware, ensure_ascii=False) == f'"{firmware}"'
     is_text = firmware is not None and firmware == firmware.encode(errors="replace").decode()
-    return firmware if plain and is_text and len(firmware or "") <= 64 else None
+    return firmware if plain and is_text and 0 < len(firmware or "") <= 64 else None
 
 
 def device_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
@@ -100,7 +100,7 @@ def pause_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
 async def post_in_steps(database: Database, cuts: Sequence[int]) -> None:
     """Begin the books anew, and post from each cut to the next."""
     for table in ("devices", "pauses"):
-        await run(database, f"DELETE FROM {table}")
+        await run(database, f"DELETE FROM {table}")  # noqa: S608 - our names
     for after, end in pairwise(cuts):
         await database.write(post_both, after, end)
 
