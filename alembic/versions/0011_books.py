@@ -46,6 +46,10 @@ def upgrade() -> None:
     )
     columns = ["product", "source", "heard_at", "device"]
     op.create_index("ix_devices_product_source_heard_at_device", "devices", columns)
+    where = sa.text("state <> 'recovered'")
+    op.create_index(
+        "ix_losses_not_recovered", "losses", ["product", "device"], sqlite_where=where, postgresql_where=where
+    )
     op.create_table("pauses", _text_key("source"), _key("day"), _count("longest"), _count("last_at"))
     op.create_table("comparisons", _key("hour"), _text_key("source"), _text_key("modes"), _count("events"))
     op.create_table(
@@ -71,6 +75,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forget them, and how far the books were."""
+    op.drop_index("ix_losses_not_recovered", "losses")
     for name in _NEW:
         op.drop_table(name)
     op.execute("DELETE FROM cursors WHERE handler IN ('(books)', '(comparison)')")

@@ -15,15 +15,15 @@ _FADING = 7 / 8
 _COUNTED_DAYS = 56  # the events of one that is further back weigh less than 1/1770
 
 # Only what is written as it is: an escape may stand for what a text cannot hold. (A regular expression takes 16 µs.)
-_FIRMWARE = {
-    "sqlite": """CASE WHEN instr({0}.attributes, '"fw_version"') > 0
-      AND length(json_extract({0}.attributes, '$.fw_version')) BETWEEN 1 AND 64
-      AND instr({0}.attributes, '"fw_version":"' || json_extract({0}.attributes, '$.fw_version') || '"') > 0
-    THEN json_extract({0}.attributes, '$.fw_version') END""",
-    "postgresql": """CASE WHEN length({value}) BETWEEN 1 AND 64 AND strpos({value}, chr(92)) = 0 THEN {value} END""".replace(
-        "{value}", """split_part(split_part(',' || substr({0}.attributes, 2), ',"fw_version":"', 2), '"', 1)"""
-    ),
+_WRITTEN = {
+    "sqlite": "json_extract({0}.attributes, '$.fw_version')",
+    "postgresql": """split_part(split_part(',' || substr({0}.attributes, 2), ',"fw_version":"', 2), '"', 1)""",
 }
+_IS_PLAIN = {
+    "sqlite": """instr({0}.attributes, '"fw_version":"' || {written} || '"') > 0""",
+    "postgresql": "strpos({written}, chr(92)) = 0",
+}
+_FIRMWARE = "CASE WHEN length({written}) BETWEEN 1 AND 64 AND {is_plain} THEN {written} END"
 
 # The events are all of one day. Where that is later than the device's last one, the days before fade.
 _POST = """
@@ -79,11 +79,11 @@ def usual() -> str:
 
 @cache
 def _posting(dialect: str) -> TextClause:
-    firmware, within = _FIRMWARE[dialect], WITHIN.replace("position <=", "{0}.position <=")
+    within = WITHIN.replace("position <=", "{0}.position <=")
     words = _POST.format(
         of_vendor=OF_VENDOR,
-        firmware=firmware.format("events"),
-        told_firmware=firmware.format("told"),
+        firmware=_firmware(dialect, "events"),
+        told_firmware=_firmware(dialect, "told"),
         within=WITHIN,
         within_newest=within.format("newest"),
         within_told=within.format("told"),
@@ -94,3 +94,8 @@ def _posting(dialect: str) -> TextClause:
         late_day_fades=faded("devices.day - excluded.day - 1"),
     )
     return statement_of(words)
+
+
+def _firmware(dialect: str, table: str) -> str:
+    written = _WRITTEN[dialect].format(table)
+    return _FIRMWARE.format(written=written, is_plain=_IS_PLAIN[dialect].format(table, written=written))

@@ -27,12 +27,13 @@ from storage.tables.events import (
     writers,
 )
 from storage.tables.handlers import crash_marks, cursors, deliveries, skipped
-from storage.tables.losses import coverage, gaps, losses, sequences
+from storage.tables.losses import NOT_RECOVERED, coverage, gaps, losses, sequences
 from storage.tables.processes import leases, replicas, stream_opens
 
 __all__ = [
     "BLOCK_BITS",
     "LAST_POSITION",
+    "NOT_RECOVERED",
     "EventId",
     "Position",
     "batches",

@@ -53,6 +53,7 @@ sequences = Table(
     sqlite_with_rowid=False,
 )
 
+NOT_RECOVERED = "state <> 'recovered'"  # missing or lost
 # Numbers of a device that did not come in their turn. Each number has an id: `id` is that of `first`.
 losses = Table(
     "losses",
@@ -73,4 +74,11 @@ losses = Table(
         postgresql_where=text("state = 'missing'"),
     ),
     Index("ix_losses_product_device", "product", "device"),
+    Index(
+        "ix_losses_not_recovered",
+        "product",
+        "device",
+        sqlite_where=text(NOT_RECOVERED),
+        postgresql_where=text(NOT_RECOVERED),
+    ),
 )

@@ -51,7 +51,8 @@ def random_events(random: Random, count: int) -> list[Event]:
             data=b"%d" % number,
             received_at=at - timedelta(minutes=random.choice((0, 0, 0, 1, 90, 2000))),
             source=random.choice(("fleet", "other")),
-            attributes={"q": ',"fw_version":"7"', 'q"fw_version': "8"} | ({} if firmware is None else {"fw_version": firmware}),
+            attributes={"q": ',"fw_version":"7"', 'q"fw_version': "8"}
+            | ({} if firmware is None else {"fw_version": firmware}),
         )
         events.append(structs.replace(event, product=random.choice(("tracker", "boron"))))
     return events
