@@ -145,7 +145,8 @@ class Headrace:
             fields = source.fields.model_dump(exclude_none=True) if source.fields else {}
             for mode in sorted(source.modes, key=list(modes()).index):
                 origin = Origin(source.product, label, mode)
-                format_ = make_format(source.format, origin, source.ignore, fields, source.products.sent())
+                product = source.products.sent()
+                format_ = make_format(source.format, origin, source.ignore, fields, product, source.message_id)
                 self._coverage.declare(label, origin.mode)
                 sources.append(Supervised(origin, factories[mode](origin, source.table(mode), format_)))
         return sources

@@ -51,6 +51,7 @@ class Outcome(StrEnum):
     REDELIVERY = "redelivery"  # duplicate: the first came by the same source and mode
     OVERLAP = "overlap"  # duplicate: the first came another way
     REDUNDANT = "redundant"  # duplicate: the first came by another stream of the same source
+    RESEND = "resend"  # duplicate: the device sent the message again, as another event
     REJECTED = "rejected"
     IGNORED = "ignored"
     DEFERRED = "deferred"  # not stored; the sender is told to send it again
@@ -74,7 +75,7 @@ class Cause(StrEnum):
     OVERFLOW = "overflow"  # reading was held because nothing more could be taken in
 
 
-DUPLICATES = frozenset({Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT})
+DUPLICATES = frozenset({Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT, Outcome.RESEND})
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -91,7 +92,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array
     `id` is the identity (see ingest.identity). `data` is the value exactly as the sender wrote it, None where there was
     none. `stream` tells apart the connections of a source that receive the same events.
     `received_at` and `published_at` are aware, UTC; `published_at` is None where the sender gave no time.
-    `position` is the order of commit, dense from 1, and None before the commit.
+    `position` is the order of commit, dense from 1, and None before the commit. `message` is the device's own number of
+    its message (ingest.formats.message_id) until then; None without a device.
     """
 
     id: UUID
@@ -107,6 +109,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array
     attributes: Mapping[str, str]
     stream: int = 0
     position: int | None = None
+    message: str | None = None  # a new member goes behind all others: records wait in a spool while we are upgraded
 
     @property
     def identified(self) -> bool:

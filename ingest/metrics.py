@@ -22,7 +22,7 @@ from ingest.collectors import LoopCounter, LoopHistogram
 from ingest.delivery import FailureCause
 from ingest.event import Cause, Mode, Outcome, Reason
 
-DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT)
+DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT, Outcome.RESEND)
 WEBHOOK_CODES = ("200", "204", "401", "403", "405", "413", "415", "422", "503")
 RECONNECT_CAUSES = (Cause.IDLE, Cause.CLOSED, Cause.ERROR, Cause.REFUSED, Cause.RATE_LIMITED, Cause.UNAUTHORIZED)
 DELIVERY_OUTCOMES = ("delivered", "retried", "dead")

@@ -71,8 +71,16 @@ def known_ids(connection: Connection, wanted: Sequence[UUID]) -> list[tuple[int,
 def _known_by_position(connection: Connection, wanted: Sequence[UUID]) -> list[tuple[int, int, str, str, int]]:
     """Look the ids up beside the events. One whose event retention has just taken out is not known any more."""
     at = {row[1]: row[0].int for row in run(connection, _SELECT_POSITIONS, (list(wanted),))}
-    found = run(connection, _SELECT_FIRST, (list(at), min(at), max(at))) if at else ()
-    return [(at[row[0]], *row) for row in found]
+    return [(at[row[0]], *row) for row in _first_at(connection, list(at))]
+
+
+def known_positions(connection: Connection, positions: Sequence[int]) -> set[int]:
+    """Return those positions of which PostgreSQL has the event."""
+    return {row[0] for row in _first_at(connection, list(positions))}
+
+
+def _first_at(connection: Connection, positions: list[int]) -> Sequence[Any]:
+    return run(connection, _SELECT_FIRST, (positions, min(positions), max(positions))) if positions else ()
 
 
 class Insert(NamedTuple):

@@ -159,8 +159,9 @@ async def _pages(
 
 
 def _key(table: Table) -> Column[int] | None:
-    """Return the whole number in the key by which a table is read in pages; None where few rows have none."""
-    return next((column for column in table.primary_key if isinstance(column.type, Integer)), None)
+    """Return the whole number by which a table is read in pages, in its key or alone in an index; None of few rows."""
+    alone = [next(iter(index.columns)) for index in table.indexes if len(index.columns) == 1]
+    return next((column for column in (*table.primary_key, *alone) if isinstance(column.type, Integer)), None)
 
 
 def _page_end(connection: Connection, table: Table, key: Column[int], after: int | None) -> int | None:

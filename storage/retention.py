@@ -25,7 +25,7 @@ from storage.partitions import Partition
 from storage.rows import to_micros
 from storage.sequences import forget_losses
 from storage.store import ADD_UP, TALLY_COLUMNS
-from storage.tables import coverage, cursors, deliveries, events, gaps, ids, rejects, sightings, tallies
+from storage.tables import coverage, cursors, deliveries, events, gaps, ids, messages, rejects, sightings, tallies
 from storage.transactions import transaction
 
 _STEP_ROWS = 500
@@ -217,6 +217,7 @@ def _step_of_events(
         return step
     skipped = skips.note(connection, handlers, positions)
     connection.execute(delete(sightings).where(sightings.c.position.in_(positions)))
+    connection.execute(delete(messages).where(messages.c.position.in_(positions)))
     skips.delete_parked(connection, positions)
     gone = delete(events).where(key.in_(positions)).returning(key, events.c.id, events.c.source, events.c.mode)
     rows = connection.execute(gone).all()

@@ -10,24 +10,22 @@ import json
 import math
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import groupby
 
 import msgspec
 import structlog
 from sqlalchemy import Connection, select
 
 from ingest.errors import StoreFault, StoreUnavailable
-from ingest.event import Commit, Event, Ignored, Mode, Outcome, Reason, Record, Reject
-from storage import bulk, partitions
+from ingest.event import Commit, Event, Ignored, Outcome, Reason, Record, Reject
+from storage import bulk, partitions, resends
 from storage.database import CommitUnanswered, NoPartition
 from storage.engine import Database
 from storage.rewinds import Rewinds
 from storage.rows import EVENT_COLUMNS, REJECT_COLUMNS, event_row, reject_row, to_micros
+from storage.sorting import message_key, sort_out, tally
 from storage.tables import batches, rejects, sightings, tallies
 from storage.transactions import transaction
 
@@ -40,8 +38,6 @@ _COMPLAINT_SECONDS = 60.0
 _BATCHES_OF_A_NAME = 1000
 _LOOKUPS = 3
 _LOOKUP_PAUSE_SECONDS = 0.5  # a server that starts again refuses connections at once
-
-_First = tuple[int, str, str, int]  # position, source, mode and stream of an event that is there already
 
 log = structlog.get_logger(__name__)
 
@@ -172,15 +168,17 @@ def _write_batch(
 ) -> tuple[int, list[Outcome]]:
     """Write a batch; return the last position before it, and what became of each record. `now` in microseconds."""
     position = _lock_head(connection)
-    ids = [record.id for record in records if isinstance(record, Event)]
-    known: dict[int, _First] = {row[0]: row[1:] for row in (bulk.known_ids(connection, ids) if ids else ())}
-    rows = _sort_out(records, known, position)
+    events = [record for record in records if isinstance(record, Event)]
+    known = {row[0]: row[1:] for row in (bulk.known_ids(connection, [event.id for event in events]) if events else ())}
+    sent = [message_key(event) for event in events if event.message is not None]
+    rows = sort_out(records, known, resends.known_messages(connection, sent) if sent else {}, position)
     sqlite = connection.dialect.name == "sqlite"
     inserts = [
         *bulk.event_inserts(connection, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored]),
+        resends.insert(rows.messages),
         bulk.Insert(sightings, _SIGHTING_COLUMNS, rows.sightings),
         bulk.Insert(rejects, REJECT_COLUMNS, [reject_row(reject) for reject in rows.rejects]),
-        bulk.Insert(tallies, TALLY_COLUMNS, _tally(records, rows.outcomes, now), ADD_UP),
+        bulk.Insert(tallies, TALLY_COLUMNS, tally(records, rows.outcomes, now), ADD_UP),
     ]
     if not sqlite:  # there no answer to a COMMIT can be lost on the way
         inserts.append(bulk.Insert(batches, _WRITER_COLUMNS, [(writer, number, now)], _REPLACE_BATCH))
@@ -188,66 +186,12 @@ def _write_batch(
     return position, rows.outcomes
 
 
-def _tally(records: Sequence[Record], outcomes: Sequence[Outcome], now: int) -> list[tuple[str, str, int, str, int]]:
-    """Return rows of TALLY_COLUMNS. Counted by runs, for a batch is mostly one: a third of what a Counter takes."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for (source, mode, outcome), run in groupby(zip(records, outcomes, strict=True), _whose):
-        counts[source, mode, outcome.value] += sum(1 for _ in run)
-    minute = now // 60_000_000
-    return [(source, mode, minute, outcome, count) for (source, mode, outcome), count in sorted(counts.items())]
-
-
 def _placed(records: Sequence[Record], outcomes: Sequence[Outcome], position: int) -> list[Event]:
-    """Return the stored events, with the positions after `position`."""
+    """Return the stored events, with the positions after `position`, as they will be read."""
     place = msgspec.structs.replace
     pairs = zip(records, outcomes, strict=True)
     stored = (record for record, outcome in pairs if outcome is Outcome.STORED and isinstance(record, Event))
-    return [place(event, position=at) for at, event in enumerate(stored, position + 1)]
-
-
-def _whose(settled: tuple[Record, Outcome]) -> tuple[str, Mode, Outcome]:
-    record, outcome = settled
-    return record.source, record.mode, outcome
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """The outcome of each record of a batch, and the rows that follow from it."""
-
-    outcomes: list[Outcome]
-    stored: list[Event]
-    sightings: list[tuple[int, str, str, int]]
-    rejects: list[Reject]
-
-
-def _sort_out(records: Sequence[Record], known: dict[int, _First], position: int) -> _Sorted:
-    """Give new events the positions after `position`; a second copy in the batch is a duplicate like any other."""
-    rows = _Sorted([], [], [], [])
-    for record in records:
-        if isinstance(record, Event):
-            first = known.get(record.id.int)
-            if first is None:
-                position += 1
-                known[record.id.int] = (position, record.source, record.mode, record.stream)
-                rows.stored.append(msgspec.structs.replace(record, position=position))
-                rows.outcomes.append(Outcome.STORED)
-            else:
-                rows.outcomes.append(_duplicate(record, first))
-                rows.sightings.append((first[0], record.source, record.mode, to_micros(record.received_at)))
-        elif isinstance(record, Reject):
-            rows.rejects.append(record)
-            rows.outcomes.append(Outcome.REJECTED)
-        else:
-            rows.outcomes.append(Outcome.IGNORED)
-    return rows
-
-
-def _duplicate(record: Event, first: _First) -> Outcome:
-    """Return what kind of duplicate a later copy is, by the way the first one came."""
-    _, source, mode, stream = first
-    if (source, mode) != (record.source, record.mode):
-        return Outcome.OVERLAP
-    return Outcome.REDELIVERY if stream == record.stream else Outcome.REDUNDANT
+    return [place(event, position=at, message=None) for at, event in enumerate(stored, position + 1)]
 
 
 def _lock_head(connection: Connection) -> int:

@@ -44,6 +44,7 @@ DELETE FROM ids USING unnest($1::UUID[], $2::BIGINT[]) AS gone (id, position)
 WHERE ids.id = gone.id AND ids.position = gone.position
 """
 _FORGET_SIGHTINGS = "DELETE FROM sightings WHERE position = ANY($1::BIGINT[])"
+_FORGET_MESSAGES = "DELETE FROM messages WHERE position = ANY($1::BIGINT[])"
 
 
 class TakenOut(NamedTuple):
@@ -113,9 +114,9 @@ def _exchange(connection: Connection, kept: Partition, whole: Partition, more: P
 
 @transaction
 def forget_some(connection: Connection, name: str, after: int) -> int:
-    """Forget the ids and sightings of some events of a table that was taken out; return the last, 0 where all are.
+    """Forget the ids, sightings and messages of some events of a table that was taken out.
 
-    Then the table goes.
+    Return the last of them, 0 where all are forgotten: then the table goes.
     """
     lock(connection)
     if not bulk.run(connection, "SELECT 1 WHERE to_regclass($1) IS NOT NULL", (name,)):
@@ -131,6 +132,7 @@ def forget_some(connection: Connection, name: str, after: int) -> int:
     positions = [position for _, position in gone]
     bulk.run(connection, _FORGET_IDS, ([id_ for id_, _ in gone], positions))
     bulk.run(connection, _FORGET_SIGHTINGS, (positions,))
+    bulk.run(connection, _FORGET_MESSAGES, (positions,))
     return last
 
 

@@ -219,7 +219,7 @@ _EXAMPLES = (
             "deferred": 0,
             "in_flight": 0,
         },
-        duplicate_kinds={"redelivery": 5, "overlap": 0, "redundant": 0},
+        duplicate_kinds={"redelivery": 5, "overlap": 0, "redundant": 0, "resend": 0},
         auth_failures=0,
         streams=[],
         open_gap=None,
@@ -242,7 +242,7 @@ _EXAMPLES = (
             "deferred": 0,
             "in_flight": 0,
         },
-        duplicate_kinds={"redelivery": 0, "overlap": 1040, "redundant": 0},
+        duplicate_kinds={"redelivery": 0, "overlap": 1040, "redundant": 0, "resend": 0},
         auth_failures=0,
         streams=[
             StreamRow(

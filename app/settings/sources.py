@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from ingest.formats.message_id import parse_message_place
 from ingest.formats.pointer import parse_place, parse_pointer
 from ingest.formats.product import SentProduct, parse_product_place
 from ingest.settings.fields import STRICT, Text, Texts, split_text
@@ -35,6 +36,11 @@ def _place(text: str) -> str:
 
 def _product_place(text: str) -> str:
     parse_product_place(text)
+    return text
+
+
+def _message_place(text: str) -> str:
+    parse_message_place(text)
     return text
 
 
@@ -113,6 +119,7 @@ class SourceSettings(BaseModel):
     format: Literal["particle", "generic"] = "particle"
     fields: FieldSettings | None = None
     ignore: Texts = IGNORE
+    message_id: Annotated[str, AfterValidator(_message_place)] | None = None
     sequence: JsonPointer | None = None
     sequence_first: Number | None = None
     sequence_modulus: Annotated[Number, Field(ge=16)] | None = None

@@ -5,10 +5,12 @@ message's attribute, a frame's id.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
+from ingest.errors import Undecodable
 from ingest.formats.slices import items, members
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
@@ -72,6 +74,34 @@ def resolve(tokens: Sequence[str], value: bytes) -> bytes | None:
             return None
         found = _step(found, token)
     return found
+
+
+def make_finder(tokens: Sequence[str]) -> Callable[[bytes], bytes | None]:
+    """Return what gives the slice of JSON text that a pointer's tokens lead to; None where there is nothing.
+
+    Of an object only the one member is made: half a microsecond against four.
+    """
+    if len(tokens) != 1:
+        return partial(_find, tokens)
+    fields = [("member", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)]
+    only = msgspec.defstruct("Only", fields, rename={"member": tokens[0]}, gc=False)
+    decode = msgspec.json.Decoder(only).decode
+
+    def find(text: bytes) -> bytes | None:
+        try:
+            member: msgspec.Raw | msgspec.UnsetType = decode(text).member  # type: ignore[attr-defined]
+        except (ValueError, RecursionError):  # no object, or with NaN in it and the like
+            return _find(tokens, text)
+        return None if isinstance(member, msgspec.UnsetType) else bytes(member)
+
+    return find
+
+
+def _find(tokens: Sequence[str], text: bytes) -> bytes | None:
+    try:
+        return resolve(tokens, text)
+    except Undecodable:
+        return None
 
 
 def _step(value: bytes, token: str) -> bytes | None:

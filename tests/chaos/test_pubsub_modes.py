@@ -73,7 +73,7 @@ def test_events_that_come_by_several_modes_are_stored_once(modes: list[str], tmp
         wait_until(
             lambda: duplicates(server.url).total() >= copies, PATIENCE_SECONDS, "not every copy was counted", every=0.1
         )
-        assert duplicates(server.url) == {"overlap": copies, "redelivery": 0, "redundant": 0}
+        assert duplicates(server.url) == {"overlap": copies, "redelivery": 0, "redundant": 0, "resend": 0}
         assert scene.wait_settled()["stored"] == COUNT
         scene.verify(COUNT)
         events = list(pages(server.url, "events"))

@@ -444,7 +444,7 @@ async def test_source_totals_outlive_the_process(database: Database) -> None:
     assert (fresh.source, fresh.product, fresh.counts["stored"], fresh.state) == ("fresh", "boron", 0, None)
     assert (fleet.source, fleet.mode, fleet.product) == ("fleet", "webhook", None)
     assert fleet.counts == {"stored": 1, "duplicate": 1, "rejected": 0, "ignored": 1, "expired": 0}
-    assert fleet.duplicate_kinds == {"redelivery": 1, "overlap": 0, "redundant": 0}
+    assert fleet.duplicate_kinds == {"redelivery": 1, "overlap": 0, "redundant": 0, "resend": 0}
     assert fleet.last_minute == rfc3339(NOW.replace(second=0, microsecond=0))
     assert (fleet.state, fleet.covered_since) == (None, None)
     assert (other.counts["stored"], other.duplicate_kinds["overlap"]) == (0, 1)

@@ -78,7 +78,7 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
         "last_event_at": "2026-07-28T16:53:05.702Z",
         "last_byte_at": None,
         "counts": COUNTS,
-        "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0},
+        "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0, "resend": 0},
         "auth_failures": 2,
         "open_gap": None,
         "streams": [],

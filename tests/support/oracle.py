@@ -27,7 +27,7 @@ from tests.support.server import clean_environment, wait_until
 
 _SHOWN = 5
 _FRESH_RUN = "fresh"
-_DUPLICATES = ("redelivery", "overlap", "redundant")
+_DUPLICATES = ("redelivery", "overlap", "redundant", "resend")
 
 
 class Load:

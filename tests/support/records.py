@@ -22,6 +22,7 @@ def an_event(
     source: str = "fleet",
     mode: Mode = "webhook",
     attributes: Mapping[str, str] | None = None,
+    message: str | None = None,
 ) -> Event:
     """An event with the id its content gives it; without `published_at` a random one."""
     instant = None if published_at is None else instant_of(published_at)
@@ -40,6 +41,7 @@ def an_event(
         source=source,
         mode=mode,
         attributes=attributes or {},
+        message=message,
     )
 
 

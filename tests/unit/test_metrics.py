@@ -106,7 +106,7 @@ def test_every_label_value_is_known_beforehand(metrics: Metrics) -> None:
     def values(name: str, label: str) -> set[str]:
         return {sample.labels[label] for sample in families[name].samples}
 
-    assert values("headrace_events_duplicate", "kind") == {"redelivery", "overlap", "redundant"}
+    assert values("headrace_events_duplicate", "kind") == {"redelivery", "overlap", "redundant", "resend"}
     assert values("headrace_events_rejected", "reason") == {reason.value for reason in Reason}
     assert values("headrace_ingest_responses", "code") == set(WEBHOOK_CODES)
     assert set(WEBHOOK_CODES) == {"200", *(str(code) for code in ANSWERS)}

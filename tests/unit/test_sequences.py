@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.event import Event
-from ingest.formats.pointer import resolve
+from ingest.formats.pointer import make_finder, resolve
 from ingest.sequences import DeviceState, NumberReader
-from ingest.sequences.numbers import make_finder
 from tests.support.records import an_event
 from tests.support.sequences.tracked import Tracked
 
