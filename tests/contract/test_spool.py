@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -137,6 +138,19 @@ async def test_records_are_kept_while_the_database_is_away(replicas: Start, data
     assert [row[0] for row in stored] == [event.id for event in numbered(6)]
     assert await tallies(database) == {"stored": 6, "redelivery": 1, "rejected": 1, "ignored": 1}
     assert await replica.intake.settle(numbered(1, 9)) == [Outcome.STORED]
+
+
+async def test_what_a_device_sent_again_is_known_when_it_is_drained(replicas: Start, database: Database) -> None:
+    """Its own number of the message waits in the spool with the event."""
+    replica = await replicas(away=True)
+    first, copy = (an_event(published_at=NOW + timedelta(seconds=second), message="m1") for second in range(2))
+    assert await replica.intake.settle([first, copy]) == [Outcome.SPOOLED] * 2
+
+    replica.database.away = False
+    await replica.empty()
+    assert await tallies(database) == {"stored": 1, "resend": 1}
+    assert replica.balanced()["duplicate"] == 1
+    assert await rows(database, "SELECT position FROM sightings") == [(1,)]
 
 
 async def test_nothing_newer_goes_before_what_waits(replicas: Start, database: Database) -> None:

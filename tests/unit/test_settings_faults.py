@@ -147,6 +147,9 @@ TWO = "product = 't'\n[sources.other]\nproduct = 't'\n"
 SEQUENCES = {
     "[sources.fleet]\nsequence = 'seq'": 'sources.fleet.sequence: expected a JSON pointer such as "/seq" (RFC 6901)',
     "[sources.fleet]\nsequence = 'header:Seq'": "sources.fleet.sequence: expected a JSON pointer",
+    "[sources.fleet]\nmessage_id = 'msg'": "sources.fleet.message_id: expected a JSON pointer",
+    "[sources.fleet]\nmessage_id = ''": "sources.fleet.message_id: expected a JSON pointer",
+    "[sources.fleet]\nmessage_id = 'sse:id'": "sources.fleet.message_id: expected a JSON pointer",
     f"{SEQUENCE}sequence_epoch = 'boot'": "sources.fleet.sequence_epoch: expected a JSON pointer",
     f"{SEQUENCE}sequence_first = -1": "sources.fleet.sequence_first: ",
     f"{SEQUENCE}sequence_first = true": "sources.fleet.sequence_first: expected a whole number",

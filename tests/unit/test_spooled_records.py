@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+from msgspec import structs
+
 from ingest.event import Event, Ignored, Reason, Record, Reject
 from storage.transactions import pack, unpack
 
@@ -39,6 +41,12 @@ KEPT = bytes.fromhex(
 def test_what_an_earlier_version_kept_is_read() -> None:
     """The bytes of the first version are the records that they were."""
     assert unpack(KEPT, list[Record]) == RECORDS
+
+
+def test_what_an_earlier_version_did_not_know_is_read() -> None:
+    """What is kept now has members more, and is read back with them."""
+    event = structs.replace(RECORDS[0], message="m1")
+    assert unpack(pack([event]), list[Record]) == [event]
 
 
 def test_half_a_character_is_kept() -> None:
