@@ -119,6 +119,8 @@ def faults(plan: Plan, hot: Collection[str]) -> list[str]:
     """What a plan should not do. Of small tables that are asked now and then there need not be an index."""
     found = ["disabled"] if plan.disabled() and plan.statement in hot else []
     found += [f"reads all of {name}" for name in plan.scanned() if name.startswith(("events", "ids", "messages"))]
+    if plan.rows_seen("messages") > 1:
+        found.append("looks through messages")
     if len(plan.partitions()) > 2:
         found.append(f"looks at {sorted(plan.partitions())}")
     return found

@@ -58,6 +58,11 @@ class Plan:
         """The tables that were read from end to end."""
         return {node["Relation Name"] for node in self.nodes() if node["Node Type"] == "Seq Scan"}
 
+    def rows_seen(self, table: str) -> float:
+        """The most rows of a table that were looked at for one that was asked for."""
+        nodes = [node for node in self.nodes() if node.get("Relation Name") == table]
+        return max((node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0) for node in nodes), default=0)
+
     def partitions(self) -> set[str]:
         """The partitions of events that were looked at."""
         names = {
