@@ -58,6 +58,15 @@ class Outcome(StrEnum):
     SPOOLED = "spooled"  # an event that is durable in the spool: settled, and still in flight until it is drained
 
 
+class EchoOutcome(StrEnum):
+    """What the vendor says of a webhook. The list is closed: it labels a metric."""
+
+    SENT = "sent"
+    RESPONSE = "response"
+    ERROR = "error"
+    SKIPPED = "skipped"  # not tried: too many errors before
+
+
 class Cause(StrEnum):
     """The reason why nothing was listening: what opened a gap in a source's coverage.
 
@@ -136,12 +145,20 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, arra
     element: int | None = None
 
 
+class HookEcho(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The vendor's word on a webhook: the name of the event that it was for, and what became of that."""
+
+    name: str
+    outcome: EchoOutcome
+
+
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, array_like=True):
-    """An element whose name the configuration says to leave out; counted, not kept."""
+    """An element whose name the configuration says to leave out; counted, not kept. `echo`: what is tallied of it."""
 
     source: str
     mode: Mode
     received_at: datetime
+    echo: HookEcho | None = None
 
 
 Record = Event | Reject | Ignored

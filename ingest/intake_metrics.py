@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ingest.event import DUPLICATES, Event, Mode, Outcome, Reason, Record, Reject
+from ingest.event import DUPLICATES, EchoOutcome, Event, Ignored, Mode, Outcome, Reason, Record, Reject
 from ingest.metrics import Metrics
 
-_STORED, _REJECTED = Outcome.STORED, Outcome.REJECTED  # to look a member up costs as much as to compare it
+# To look a member up costs as much as to compare it.
+_STORED, _REJECTED, _IGNORED = Outcome.STORED, Outcome.REJECTED, Outcome.IGNORED
 
 
 class IntakeMetrics:
@@ -26,12 +27,13 @@ class IntakeMetrics:
         self._count_received = metrics.received.labels(*labels).inc
         self._count_stored = metrics.stored.labels(*labels).inc
         self._count = {
-            Outcome.IGNORED: metrics.ignored.labels(*labels).inc,
             Outcome.DEFERRED: metrics.deferred.labels(*labels).inc,
             Outcome.SPOOLED: self._keep_in_flight,
             **{kind: metrics.duplicate.labels(*labels, kind).inc for kind in DUPLICATES},
         }
         self._count_rejected = {reason: metrics.rejected.labels(*labels, reason).inc for reason in Reason}
+        self._count_one_ignored = metrics.ignored.labels(*labels).inc
+        self._count_echo = {outcome: metrics.hook_echoes.labels(*labels, outcome).inc for outcome in EchoOutcome}
         self._count_unidentified = metrics.unidentified.labels(*labels).inc
         self._observe_ack = metrics.ack.labels(*labels).observe
         self._observe_transit = metrics.transit.labels(*labels).observe
@@ -71,10 +73,17 @@ class IntakeMetrics:
                 self._observe_stored(record)
             elif outcome is _REJECTED:
                 self._count_rejected[record.reason if isinstance(record, Reject) else Reason.REFUSED_BY_STORE]()
+            elif outcome is _IGNORED:
+                self._count_ignored(record)
             else:
                 self._count[outcome]()
         if stored:
             self._count_stored(stored)
+
+    def _count_ignored(self, record: Record) -> None:
+        self._count_one_ignored()
+        if isinstance(record, Ignored) and record.echo is not None:
+            self._count_echo[record.echo.outcome]()
 
     def _observe_stored(self, event: Record) -> None:
         if not isinstance(event, Event):

@@ -20,7 +20,7 @@ from prometheus_client import (
 
 from ingest.collectors import LoopCounter, LoopHistogram
 from ingest.delivery import FailureCause
-from ingest.event import Cause, Mode, Outcome, Reason
+from ingest.event import Cause, EchoOutcome, Mode, Outcome, Reason
 
 DUPLICATE_KINDS = (Outcome.REDELIVERY, Outcome.OVERLAP, Outcome.REDUNDANT, Outcome.RESEND)
 WEBHOOK_CODES = ("200", "204", "401", "403", "405", "413", "415", "422", "503")
@@ -59,6 +59,9 @@ class Metrics:
             "headrace_events_rejected", "Undecodable elements, kept", [*source, "reason"], registry=registry
         )
         self.ignored = LoopCounter("headrace_events_ignored", "Names left out on purpose", source, registry=registry)
+        self.hook_echoes = LoopCounter(
+            "headrace_hook_echoes", "The vendor's word on its webhooks", [*source, "outcome"], registry=registry
+        )
         self.deferred = LoopCounter("headrace_events_deferred", "Not stored: send again", source, registry=registry)
         self.unidentified = LoopCounter(
             "headrace_events_unidentified",
@@ -204,6 +207,8 @@ class Metrics:
             self.duplicate.labels(*labels, kind)
         for reason in Reason:
             self.rejected.labels(*labels, reason)
+        for outcome in EchoOutcome:
+            self.hook_echoes.labels(*labels, outcome)
         for gauge in (self.in_flight, self.source_up):
             gauge.labels(*labels)
         for histogram in (self.transit, self.ack):

@@ -1,6 +1,9 @@
 """Keeps tallies and batches small for ever: by hour after a day, by day after a month, by year after a year.
 
-Sums stay exact. Every process of a store may do this at any time: only what it deleted itself is what it adds up.
+So too the echoes of webhooks: none is kept for longer than a month.
+
+Sums of tallies stay exact. Every process of a store may do this at any time: only what it deleted itself is what it
+adds up.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from storage import bulk
 from storage.database import P, T, Work
 from storage.engine import Database
 from storage.gaps import WIDEST_MINUTES, SourceKey
+from storage.hook_echoes import forget_hour
 from storage.rows import to_micros
 from storage.store import TALLY_COLUMNS
 from storage.tables import batches, tallies
@@ -32,6 +36,7 @@ _DAY = 24 * 60  # minutes, as all here
 _LEVELS = ((_DAY, 60), (31 * _DAY, _DAY), (366 * _DAY, WIDEST_MINUTES))
 # Whoever looks up its batch asks within seconds.
 _BATCH_MICROS = _DAY * _MINUTE_MICROS
+_ECHO_MICROS = 31 * _DAY * _MINUTE_MICROS  # where the retention is longer
 _COLUMNS = (*TALLY_COLUMNS, "minutes")
 _ADD_UP = (
     "ON CONFLICT (source, mode, minute, outcome)"
@@ -61,9 +66,11 @@ class Folding:
             await asyncio.sleep(self._every_seconds)
 
     async def fold(self) -> None:
-        """Fold all that is old enough now, and forget old batches. Raises StoreUnavailable."""
+        """Fold all that is old enough now, forget old batches and echoes. Raises StoreUnavailable."""
         now = to_micros(self._clock())
         while await self._write(_forget_batches, now - _BATCH_MICROS):
+            pass
+        while await self._write(forget_hour, now - _ECHO_MICROS):
             pass
         for key in await self._database.read(_keys):
             for age, width in _LEVELS:

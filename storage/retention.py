@@ -21,6 +21,7 @@ from storage.books import BOOKS, checksums
 from storage.books.place import take_place
 from storage.database import P, T
 from storage.engine import Database, Work
+from storage.hook_echoes import forget_hour
 from storage.partitions import Partition
 from storage.rows import to_micros
 from storage.sequences import forget_losses
@@ -261,6 +262,7 @@ def _judge(
 @transaction
 def _forget_others(connection: Connection, before: int) -> int:
     losses = forget_losses(connection, before, _STEP_ROWS)
+    losses += forget_hour(connection, before)
     return _forget_coverage(connection, before) + _forget_gaps(connection, before) + losses
 
 

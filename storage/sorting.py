@@ -12,7 +12,7 @@ from itertools import groupby
 
 import msgspec
 
-from ingest.event import Event, Mode, Outcome, Record, Reject
+from ingest.event import Event, Ignored, Mode, Outcome, Record, Reject
 from storage.rows import to_micros
 
 First = tuple[int, str, str, int]  # position, source, mode and stream of an event that is there already
@@ -28,6 +28,7 @@ class Sorted:
     messages: list[tuple[str, str, str, int]] = field(default_factory=list)
     sightings: list[tuple[int, str, str, int]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    echoes: list[Ignored] = field(default_factory=list)
 
 
 def message_key(event: Event) -> MessageKey:
@@ -66,6 +67,8 @@ def sort_out(
             rows.rejects.append(record)
             rows.outcomes.append(Outcome.REJECTED)
         else:
+            if record.echo is not None:
+                rows.echoes.append(record)
             rows.outcomes.append(Outcome.IGNORED)
     return rows
 

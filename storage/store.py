@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 
 from ingest.errors import StoreFault, StoreUnavailable
 from ingest.event import Commit, Event, Ignored, Outcome, Reason, Record, Reject
-from storage import bulk, partitions, resends
+from storage import bulk, hook_echoes, partitions, resends
 from storage.database import CommitUnanswered, NoPartition
 from storage.engine import Database
 from storage.rewinds import Rewinds
@@ -173,6 +173,7 @@ def _write_batch(
     sent = [message_key(event) for event in events if event.message is not None]
     rows = sort_out(records, known, resends.known_messages(connection, sent) if sent else {}, position)
     sqlite = connection.dialect.name == "sqlite"
+    hook_echoes.add(connection, rows.echoes)
     inserts = [
         *bulk.event_inserts(connection, EVENT_COLUMNS, [event_row(event, sqlite=sqlite) for event in rows.stored]),
         resends.insert(rows.messages),

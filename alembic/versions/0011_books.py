@@ -69,8 +69,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_messages_position", "messages", ["position"])
-    whose = (_text_key("source"), _key("hour"), _text_key("name"), _text_key("outcome"))
-    op.create_table("hook_echoes", *whose, _count("count"))
+    whose = (_text_key("source"), _text_key("mode"), _text_key("name"), _text_key("outcome"))
+    op.create_table("hook_echoes", _key("hour"), *whose, _count("count"))
 
 
 def downgrade() -> None:

@@ -11,12 +11,23 @@ from typing import TypeVar
 import msgspec
 
 from ingest.errors import Undecodable
-from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS, Event, Ignored, Origin, Reason, Record, Reject
+from ingest.event import (
+    MAX_DEVICE_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    Event,
+    HookEcho,
+    Ignored,
+    Origin,
+    Reason,
+    Record,
+    Reject,
+)
 from ingest.formats.message import Message
 from ingest.identity import canonicalize, event_id, random_id, sender_value
 from ingest.times import Instant, instant_of, parse_time
 
 _Element = TypeVar("_Element")
+EchoReader = Callable[[str, bytes | None], HookEcho | None]  # of a name and its data
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -45,12 +56,13 @@ def record(
     ignore: tuple[str, ...],
     received_at: datetime,
     stream: int = 0,
+    echo_of: EchoReader | None = None,
 ) -> Record:
     """Return the record of one element. `text` is what a Reject keeps, where `read` or the rules here raise
-    Undecodable.
+    Undecodable. `echo_of`: what is tallied of one that is ignored.
     """
     try:
-        return _event(read(element), origin, ignore, received_at, stream)
+        return _event(read(element), origin, ignore, received_at, stream, echo_of)
     except Undecodable as fault:
         return Reject(source=origin.source, mode=origin.mode, received_at=received_at, reason=fault.reason, body=text)
 
@@ -92,7 +104,12 @@ def with_surroundings(
 
 
 def _event(
-    reading: DecodedElement, origin: Origin, ignore: tuple[str, ...], received_at: datetime, stream: int
+    reading: DecodedElement,
+    origin: Origin,
+    ignore: tuple[str, ...],
+    received_at: datetime,
+    stream: int,
+    echo_of: EchoReader | None,
 ) -> Event | Ignored:
     name, device = reading.name, reading.device or None
     if not name:
@@ -100,7 +117,8 @@ def _event(
     if _unfit(name, MAX_NAME_CHARACTERS):
         raise Undecodable(Reason.BAD_NAME)
     if name.startswith(ignore) or name.partition("/")[2].startswith(ignore):
-        return Ignored(source=origin.source, mode=origin.mode, received_at=received_at)
+        echo = None if echo_of is None else echo_of(name, reading.data)
+        return Ignored(source=origin.source, mode=origin.mode, received_at=received_at, echo=echo)
     if device and _unfit(device, MAX_DEVICE_CHARACTERS):
         raise Undecodable(Reason.BAD_DEVICE)
     sender_id, instant = reading.sender_id, reading.instant

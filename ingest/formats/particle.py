@@ -17,6 +17,7 @@ from ingest.errors import Undecodable
 from ingest.event import Origin, Reason, Record
 from ingest.formats.body import Broken, Document, Element, document, element, split
 from ingest.formats.decoded import DecodedElement, in_message, instant_in, record, with_surroundings
+from ingest.formats.hook_echoes import echo_of
 from ingest.formats.message import Message, is_push, pushed_message
 from ingest.formats.pointer import Header, attribute_name
 from ingest.formats.product import SentProduct, word_at
@@ -102,7 +103,7 @@ class ParticleFormat:
     def decode(self, body: bytes, headers: Mapping[str, str], received_at: datetime) -> Sequence[Record]:
         """See protocols.Format."""
         return [
-            record(self._read, part, part.text, self._origin, self._ignore, received_at)
+            record(self._read, part, part.text, self._origin, self._ignore, received_at, 0, echo_of)
             for part in split(body, headers.get("content-type", ""), _opened)
         ]
 
@@ -110,11 +111,12 @@ class ParticleFormat:
         """See protocols.FrameFormat."""
         origin, ignore = self._origin, self._ignore
         read = self._read_frame
-        return [record(read, frame, frame.raw, origin, ignore, received_at, stream) for frame in frames]
+        return [record(read, frame, frame.raw, origin, ignore, received_at, stream, echo_of) for frame in frames]
 
     def decode_message(self, message: Message, received_at: datetime) -> Sequence[Record]:
         """See protocols.MessageFormat."""
-        decoded = record(self._read_message, message, message.data, self._origin, self._ignore, received_at)
+        origin, ignore = self._origin, self._ignore
+        decoded = record(self._read_message, message, message.data, origin, ignore, received_at, 0, echo_of)
         return with_surroundings([decoded], attributes=message.attributes)
 
 

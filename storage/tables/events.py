@@ -129,12 +129,13 @@ messages = Table(
     sqlite_with_rowid=False,
 )
 
-# The vendor's own word on its webhooks, by the hour (hours since 1970), before it is ignored.
+# The vendor's own word on its webhooks, by the hour (hours since 1970) and by the way it came, before it is ignored.
 hook_echoes = Table(
     "hook_echoes",
     metadata,
-    Column("source", Text, primary_key=True),
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, primary_key=True),
+    Column("mode", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("outcome", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from ingest.event import Event, Ignored, Mode, Reason, Reject
+from ingest.event import Event, HookEcho, Ignored, Mode, Reason, Reject
 from ingest.identity import canonicalize, event_id, random_id
 from ingest.times import instant_of
 
@@ -77,6 +77,8 @@ def a_reject(
     )
 
 
-def an_ignored() -> Ignored:
-    """An ignored element of the source `fleet`."""
-    return Ignored(source="fleet", mode="webhook", received_at=NOW)
+def an_ignored(
+    echo: HookEcho | None = None, *, source: str = "fleet", mode: Mode = "webhook", received_at: datetime = NOW
+) -> Ignored:
+    """An ignored element."""
+    return Ignored(source=source, mode=mode, received_at=received_at, echo=echo)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import DUPLICATES, Event, Outcome, Record, Reject
+from ingest.event import DUPLICATES, EchoOutcome, Event, HookEcho, Outcome, Record, Reject
 from ingest.inbox import Inbox
 from ingest.intake import SourceIntake
 from ingest.metrics import Metrics
@@ -137,6 +137,21 @@ async def test_every_outcome_has_its_counter() -> None:
     for kind in ("redelivery", "overlap", "redundant", "resend"):
         assert rig.value("events_duplicate_total", kind=kind) == 1
     assert rig.value("ack_seconds_count") == 1
+
+
+async def test_echoes_are_counted_when_they_are_settled() -> None:
+    """By outcome, beside the arrival that is ignored; one that was deferred was not heard yet."""
+    rig = Rig(lambda records: told.pop())
+    told = [[Outcome.IGNORED] * 3, [Outcome.DEFERRED]]
+    sent, skipped = (an_ignored(HookEcho("loc", outcome)) for outcome in (EchoOutcome.SENT, EchoOutcome.SKIPPED))
+
+    await rig.intake.settle([sent])
+    await rig.intake.settle([sent, skipped, an_ignored()])
+    await rig.drain()
+
+    assert rig.value("events_ignored_total") == 3
+    for outcome, count in (("sent", 1), ("skipped", 1), ("response", 0), ("error", 0)):
+        assert rig.value("hook_echoes_total", outcome=outcome) == count
 
 
 async def test_in_flight_is_what_is_not_settled_yet() -> None:

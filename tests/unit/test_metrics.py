@@ -107,6 +107,7 @@ def test_every_label_value_is_known_beforehand(metrics: Metrics) -> None:
         return {sample.labels[label] for sample in families[name].samples}
 
     assert values("headrace_events_duplicate", "kind") == {"redelivery", "overlap", "redundant", "resend"}
+    assert values("headrace_hook_echoes", "outcome") == {"sent", "response", "error", "skipped"}
     assert values("headrace_events_rejected", "reason") == {reason.value for reason in Reason}
     assert values("headrace_ingest_responses", "code") == set(WEBHOOK_CODES)
     assert set(WEBHOOK_CODES) == {"200", *(str(code) for code in ANSWERS)}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from ingest.event import Event, Ignored, Reason, Record, Reject
+from ingest.event import EchoOutcome, Event, HookEcho, Ignored, Reason, Record, Reject
 from storage.transactions import pack, unpack
 
 AT = datetime(2026, 7, 28, 16, 53, 5, 616_000, tzinfo=UTC)
@@ -45,8 +45,9 @@ def test_what_an_earlier_version_kept_is_read() -> None:
 
 def test_what_an_earlier_version_did_not_know_is_read() -> None:
     """What is kept now has members more, and is read back with them."""
-    event = structs.replace(RECORDS[0], message="m1")
-    assert unpack(pack([event]), list[Record]) == [event]
+    echo = HookEcho("loc", EchoOutcome.SKIPPED)
+    records = [structs.replace(RECORDS[0], message="m1"), structs.replace(RECORDS[2], echo=echo)]
+    assert unpack(pack(records), list[Record]) == records
 
 
 def test_half_a_character_is_kept() -> None:
