@@ -18,6 +18,7 @@ from ingest.sequences import LossState
 from storage.engine import Database
 from storage.queries.events import EventFilter
 from storage.queries.handlers import handler_exists
+from storage.queries.hook_echoes import EchoFilter
 from storage.queries.losses import LossFilter
 from storage.queries.page import PageSpan
 
@@ -74,6 +75,21 @@ class LossQuery(PageQuery):
     def filter(self) -> LossFilter:
         """Return what the store is asked for."""
         return LossFilter(self.source, self.product, self.device, self.state, self.since, self.until)
+
+
+class EchoQuery(BaseModel):
+    """A filter of the vendor's words on its webhooks, which are tallied by the hour."""
+
+    model_config = _STRICT
+
+    source: Annotated[Text | None, Field(description="label of the source that heard them")] = None
+    since: Annotated[Time | None, Field(description="hours that began at or after this time")] = None
+    until: Annotated[Time | None, Field(description="hours that began before this time: `next` of a page")] = None
+    limit: Limit = 100
+
+    def filter(self) -> EchoFilter:
+        """Return what the store is asked for."""
+        return EchoFilter(self.source, self.since, self.until)
 
 
 class EventQuery(BaseModel):

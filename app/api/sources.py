@@ -12,7 +12,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-from app.api.parameters import LossQuery, PageQuery, span_of
+from app.api.parameters import EchoQuery, LossQuery, PageQuery, span_of
 from app.api.replies import describes, describes_list, describes_page, json_reply, page_reply
 from app.settings import masked_text
 from ingest.coverage import Gap
@@ -21,10 +21,11 @@ from ingest.sources.webhook.request_log import RecentRequests, RequestRow
 from ingest.supervisor import SourceStatus
 from ingest.times import Time, rfc3339
 from storage.engine import Database
-from storage.queries import gaps, losses, rejects
+from storage.queries import gaps, hook_echoes, losses, rejects
 from storage.queries.gaps import OpenGap
 
 _DUPLICATES = "headrace_events_duplicate"
+_HOOK_ECHOES = "headrace_hook_echoes"
 _AUTH_FAILURES = "headrace_auth_failures"
 
 Kinds = dict[tuple[str, str], dict[str, int]]
@@ -34,6 +35,7 @@ class _Counted(NamedTuple):
     """What this process counted, by source and mode, and by source."""
 
     kinds: Kinds
+    hook_echoes: Kinds
     auth_failures: dict[str, int]
 
 
@@ -51,7 +53,8 @@ class StreamRow(Struct, frozen=True, kw_only=True):
 
 class SourceRow(Struct, frozen=True, kw_only=True):
     """One source and mode. `counts` are this process's: received is the sum of the other six. `auth_failures` are its
-    webhook requests with bad or no credentials, which are none of these.
+    webhook requests with bad or no credentials, which are none of these. `hook_echoes` is the vendor's own word on its
+    webhooks, by what became of them, as this source and mode heard it.
     """
 
     source: str
@@ -65,6 +68,7 @@ class SourceRow(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int]
     duplicate_kinds: Mapping[str, int]
     auth_failures: int
+    hook_echoes: Mapping[str, int]
     streams: Sequence[StreamRow]
     open_gap: OpenGap | None
 
@@ -87,7 +91,8 @@ def sources_router(
     @router.get("/sources", responses=describes_list("sources", *_EXAMPLES))
     async def list_sources() -> Response:
         """Every configured source and mode. Counts are this process's: received is the sum of the other six."""
-        counted, now = _Counted(_duplicate_kinds(registry), _auth_failures(registry)), clock()
+        kinds, echoes = _by_label(registry, _DUPLICATES, "kind"), _by_label(registry, _HOOK_ECHOES, "outcome")
+        counted, now = _Counted(kinds, echoes, _auth_failures(registry)), clock()
         rows = [_source_row(status, counted, open_gap(status.source, status.mode), now) for status in statuses()]
         return json_reply({"sources": rows})
 
@@ -106,6 +111,15 @@ def sources_router(
     async def list_gaps(query: Annotated[PageQuery, Query()]) -> Response:
         """When nothing of a source and mode was listening, and why. The first start of a source opens no gap."""
         return page_reply("gaps", await database.read(gaps.gaps_page, span_of(query), source=query.source))
+
+    @router.get("/hook-echoes", responses=describes(hook_echoes.EXAMPLE, 422, 503))
+    async def list_hook_echoes(query: Annotated[EchoQuery, Query()]) -> Response:
+        """What the vendor said of its webhooks, by the hour and by name, beside what was stored.
+
+        An indication and no losses: echoes carry no id, and count attempts. A page has whole hours; where one has more
+        rows than `limit`, ask by source.
+        """
+        return json_reply(await database.read(hook_echoes.hook_echoes_page, query.filter(), query.limit))
 
     @router.get("/losses", responses=describes_page("losses", losses.EXAMPLE, 422, 503))
     async def list_losses(query: Annotated[LossQuery, Query()]) -> Response:
@@ -141,6 +155,7 @@ def _source_row(status: SourceStatus, counted: _Counted, gap: Gap | None, now: d
         counts=status.counts,
         duplicate_kinds=counted.kinds.get((status.source, status.mode), {}),
         auth_failures=counted.auth_failures.get(status.source, 0) if status.mode == "webhook" else 0,
+        hook_echoes=counted.hook_echoes.get((status.source, status.mode), {}),
         streams=[_stream_row(stream) for stream in status.streams],
         open_gap=None if gap is None else _open_gap(gap, now),
     )
@@ -167,13 +182,13 @@ def _time(at: datetime | None) -> Time | None:
     return None if at is None else rfc3339(at)
 
 
-def _duplicate_kinds(registry: CollectorRegistry) -> Kinds:
-    """Return how the first copies of each source's duplicates came."""
+def _by_label(registry: CollectorRegistry, counter: str, label: str) -> Kinds:
+    """Return what a counter shows of each source and mode, by its third label."""
     kinds: Kinds = {}
-    for family in registry.restricted_registry([f"{_DUPLICATES}_total"]).collect():
+    for family in registry.restricted_registry([f"{counter}_total"]).collect():
         for sample in family.samples:
             labels = sample.labels
-            kinds.setdefault((labels["source"], labels["mode"]), {})[labels["kind"]] = int(sample.value)
+            kinds.setdefault((labels["source"], labels["mode"]), {})[labels[label]] = int(sample.value)
     return kinds
 
 
@@ -221,6 +236,7 @@ _EXAMPLES = (
         },
         duplicate_kinds={"redelivery": 5, "overlap": 0, "redundant": 0, "resend": 0},
         auth_failures=0,
+        hook_echoes={"sent": 0, "response": 0, "error": 0, "skipped": 0},
         streams=[],
         open_gap=None,
     ),
@@ -244,6 +260,7 @@ _EXAMPLES = (
         },
         duplicate_kinds={"redelivery": 0, "overlap": 1040, "redundant": 0, "resend": 0},
         auth_failures=0,
+        hook_echoes={"sent": 1021, "response": 0, "error": 14, "skipped": 7},
         streams=[
             StreamRow(
                 stream=1,

@@ -212,6 +212,7 @@ def sources(as_json: Json = False, config: Config = None, debug: Debug = False) 
             "covered_until",
             *counts,
             ("auth failures", attrgetter("auth_failures")),
+            ("hook echoes", _hook_echoes),
             ("last counted minute", attrgetter("last_minute")),
         ),
     )
@@ -277,6 +278,11 @@ def _state(source: StoredSource) -> str | None:
 
 def _streams(source: StoredSource) -> int | None:
     return None if source.state is None else len(source.streams)
+
+
+def _hook_echoes(source: StoredSource) -> str | None:
+    """Return what the vendor said of its webhooks, less what it did not."""
+    return ", ".join(f"{outcome} {count}" for outcome, count in source.hook_echoes.items() if count) or None
 
 
 def _count(name: str) -> Callable[[StoredSource], int]:

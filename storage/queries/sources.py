@@ -16,6 +16,7 @@ from storage.auth_failures import UNAUTHORIZED
 from storage.clock import database_now
 from storage.gaps import SourceKey, open_gaps
 from storage.queries.gaps import OpenGap
+from storage.queries.hook_echoes import echo_sums, no_echoes
 from storage.queries.times import as_time, as_time_or_none
 from storage.rows import to_micros
 from storage.tables import coverage, gaps, tallies
@@ -46,7 +47,8 @@ class StoredSource(Struct, frozen=True, kw_only=True):
 
     `state` is running, stopped (in good order) or down, `reason` why it is down, `since` when; `streams` are those that
     were heard of lately. All that is null where no record is kept (Pub/Sub), and before the first start. `last_minute`
-    is the last one with traffic; `auth_failures` are requests with bad or no credentials, which are no arrivals.
+    is the last one with traffic; `auth_failures` are requests with bad or no credentials, which are no arrivals;
+    `hook_echoes` is the vendor's own word on its webhooks, of the last month at most.
     """
 
     source: str
@@ -55,6 +57,7 @@ class StoredSource(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int]
     duplicate_kinds: Mapping[str, int]
     auth_failures: int
+    hook_echoes: Mapping[str, int]
     last_minute: Time | None
     open_gap: OpenGap | None
     state: str | None
@@ -76,6 +79,7 @@ class _Covered(NamedTuple):
 def stored_sources(connection: Connection, configured: Mapping[SourceKey, ConfiguredSource]) -> list[StoredSource]:
     """Return the configured sources and modes, and behind them, sorted, the others that ever committed or listened."""
     counts, minutes = _tallied(connection)
+    echoes = echo_sums(connection)
     covered, lasting, listening = _covered(connection), open_gaps(connection), _open_intervals(connection)
     now = database_now(connection)
     found = []
@@ -91,6 +95,7 @@ def stored_sources(connection: Connection, configured: Mapping[SourceKey, Config
                 product=known.product if known else None,
                 **_counted(counts.get(key, {})),
                 auth_failures=counts.get(key, {}).get(UNAUTHORIZED, 0),
+                hook_echoes=echoes.get(key) or no_echoes(),
                 last_minute=as_time_or_none(minutes.get(key)),
                 open_gap=None if gap is None else _open_gap(gap, now),
                 state=state,

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.coverage import Gap
 from ingest.errors import StoreUnavailable
-from ingest.event import Cause, Origin, Reason, Reject
+from ingest.event import Cause, EchoOutcome, HookEcho, Ignored, Origin, Reason, Reject
 from ingest.metrics import Metrics
 from ingest.source_health import StreamState
 from ingest.sources.webhook.request_log import RecentRequests, RequestRow
@@ -65,6 +65,7 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
     world.metrics.declare_source("fleet", "webhook")
     world.metrics.duplicate.labels("fleet", "webhook", "redelivery").inc()
     world.metrics.auth_failures.labels("fleet").inc(2)
+    world.metrics.hook_echoes.labels("fleet", "webhook", "skipped").inc(3)
 
     (source,) = (await client.get("/api/v1/sources")).json()["sources"]
 
@@ -80,9 +81,26 @@ async def test_sources_show_state_and_counts(world: World, client: httpx.AsyncCl
         "counts": COUNTS,
         "duplicate_kinds": {"redelivery": 1, "overlap": 0, "redundant": 0, "resend": 0},
         "auth_failures": 2,
+        "hook_echoes": {"sent": 0, "response": 0, "error": 0, "skipped": 3},
         "open_gap": None,
         "streams": [],
     }
+
+
+async def test_hook_echoes_by_hour_and_name(world: World, client: httpx.AsyncClient) -> None:
+    """What the vendor said of its webhooks, beside what was stored; a wrong filter is a problem, and no answer."""
+    sent, skipped = (HookEcho("temperature", outcome) for outcome in (EchoOutcome.SENT, EchoOutcome.SKIPPED))
+    heard = [Ignored(source="fleet", mode="sse", received_at=NOW, echo=echo) for echo in (sent, sent, skipped)]
+    await world.commit(*heard, an_event(), an_event(1), an_event(2, name="other"))
+
+    answer = (await client.get("/api/v1/hook-echoes?source=fleet&since=2026-07-28T16:00:00Z")).json()
+    row = {"hour": "2026-07-28T16:00:00.000Z", "source": "fleet", "mode": "sse", "name": "temperature"}
+    counts = {"sent": 2, "response": 0, "error": 0, "skipped": 1, "stored": 2}
+    assert answer == {"hook_echoes": [row | counts], "next": None}
+    for nothing in ("source=other", "until=2026-07-28T16:00:00Z", "since=1m"):
+        assert (await client.get(f"/api/v1/hook-echoes?{nothing}")).json() == {"hook_echoes": [], "next": None}
+    for wrong in ("limit=0", "limit=1001", "after=3", "since=yesterday", "source=%00"):
+        assert_problem(await client.get(f"/api/v1/hook-echoes?{wrong}"), 422)
 
 
 async def test_the_last_requests_of_a_source(world: World, client: httpx.AsyncClient) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import insert, select
 from app.api import HandlersHere, Readiness, create_api
 from app.redriving import BackgroundRedrives
 from ingest.coverage import Gap
-from ingest.event import Event, Reject
+from ingest.event import Event, Record
 from ingest.metrics import Metrics
 from ingest.settings.secret import Secret
 from ingest.sources.webhook.request_log import RecentRequests
@@ -87,7 +87,7 @@ class World:
         transport = httpx.ASGITransport(self.api(), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://localhost:8000", headers=headers)
 
-    async def commit(self, *records: Event | Reject) -> list[Event]:
+    async def commit(self, *records: Record) -> list[Event]:
         """Commit the records; the new events with their positions."""
         return list((await SqlStore(self.database, lambda: NOW).commit(records)).events())
 

@@ -112,7 +112,7 @@ def hook(number: int) -> bytes:
 # connection, is tidy, mostly faster than the webhook, and has only two kinds of trouble, the first after 20 s; the
 # handlers are Python, of which one raises, and nobody pauses them; its devices count nothing.
 STILL = re.compile(
-    r"redundant|resend|refused_by_store|bad_id|too_large|deferred|unidentified|steady.*(retried|dead)|code=\"(200|[^2])|auth_"
+    r"redundant|resend|hook_echoes.*(error|skipped|sse)|refused_by_store|bad_id|too_large|deferred|unidentified|steady.*(retried|dead)|code=\"(200|[^2])|auth_"
     r"|failures_total.*(steady|cause=\"(?!handler_error|dead_letter))|_skipped_"
     r"|events_(lost|recovered|ambiguous)_|_gap|_reconnects_|_suspected_|(rejected|ignored|redelivery|overlap).*mode=\"sse\""
 )

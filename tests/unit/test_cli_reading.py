@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import run
-from ingest.event import Cause, Origin, Reason, Reject
+from ingest.event import Cause, EchoOutcome, HookEcho, Ignored, Origin, Reason, Reject
 from ingest.sequences import LossRange, LossState
 from storage.auth_failures import add_auth_failures
 from storage.coverage import SqlCoverage
@@ -231,6 +231,17 @@ def test_sources_with_what_they_brought(capsys: pytest.CaptureFixture[str]) -> N
     assert fleet["open_gap"] is None
     assert run(["sources"]) == 0
     assert "(gone)" in capsys.readouterr().out
+
+
+def test_sources_show_what_the_vendor_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of its webhooks: what it did not say is not there, for programs it is 0."""
+    Path("headrace.toml").write_text("[sources.fleet]\n")
+    echoes = [HookEcho("loc", outcome) for outcome in (EchoOutcome.SENT, EchoOutcome.SENT, EchoOutcome.SKIPPED)]
+    fill(*[Ignored(source="fleet", mode="webhook", received_at=START, echo=echo) for echo in echoes])
+    (fleet,) = asked(capsys, "sources")["sources"]
+    assert fleet["hook_echoes"] == {"sent": 2, "response": 0, "error": 0, "skipped": 1}
+    assert run(["sources"]) == 0
+    assert "sent 2, skipped 1" in capsys.readouterr().out
 
 
 def test_sources_show_who_was_not_let_in(capsys: pytest.CaptureFixture[str]) -> None:
