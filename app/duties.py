@@ -8,6 +8,7 @@ from datetime import datetime
 from random import Random
 
 from app.auditor import followed_sources
+from app.compared_sources import SeenBy, compared_sources
 from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
@@ -15,6 +16,7 @@ from ingest.leases import BALANCE, PARTITIONS, RETENTION, STORE_GAUGES
 from ingest.leases import BOOKS as BOOKS_LEASE
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
+from storage.books.comparison import Comparison
 from storage.books.posting import Posting
 from storage.engine import Database
 from storage.folding import Folding
@@ -55,6 +57,9 @@ class Duties:
         configured = [SourceKey(label, mode) for label, source in settings.sources.items() for mode in source.modes]
         by_chance = Random()  # noqa: S311 - which blocks are read again is no secret
         self._balance = Balance(database, metrics, configured, by_chance, lease=leases.lease(BALANCE))
+        compared = compared_sources(settings.sources)
+        count_seen = SeenBy(metrics, compared).count
+        self._comparison = Comparison(database, compared, clock, count_seen, leases.lease(BOOKS_LEASE))
 
         def count_suspected(key: SourceKey, gap: Gap) -> None:
             if key.source in settings.sources:
@@ -76,6 +81,7 @@ class Duties:
             tasks.create_task(self._posting.run())
             tasks.create_task(self._partition_care.run())
             tasks.create_task(self._balance.run())
+            tasks.create_task(self._comparison.run())
             tasks.create_task(self._removed_modes.run())
             if self._retention is not None:
                 tasks.create_task(self._retention.run())

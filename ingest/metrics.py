@@ -175,6 +175,15 @@ class Metrics:
         self.balance_difference = Gauge(
             "headrace_balance_difference_events", "What the hourly light verify cannot account for", registry=registry
         )
+        self.seen_by = Counter(
+            "headrace_seen_by", "Events by the ways that brought them in time", ["source", "modes"], registry=registry
+        )
+        self.missed_by = Counter(
+            "headrace_missed_by",
+            "Events that another way brought, and this one did not in time",
+            ["source", "way"],
+            registry=registry,
+        )
         self.build_info = Info("headrace_build", "The version that runs", registry=registry)
 
     @cached_property
@@ -240,6 +249,13 @@ class Metrics:
             counter.labels(source)
         for before in RECOVERED_FROM:
             self.recovered.labels(source, before)
+
+    def declare_ways(self, source: str, modes: Iterable[str], ways: Iterable[str]) -> None:
+        """Start the label sets of a source whose events come several ways at 0."""
+        for names in modes:
+            self.seen_by.labels(source, names)
+        for way in ways:
+            self.missed_by.labels(source, way)
 
     def declare_handlers(self, handlers: Iterable[str]) -> None:
         """Start every label set of the handlers at 0."""

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, 
 from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
 from storage import bulk, partitions, skips, whole_partitions
-from storage.books import BOOKS, checksums
+from storage.books import BOOKS, checksums, comparison
 from storage.books.place import take_place
 from storage.database import P, T
 from storage.engine import Database, Work
@@ -59,7 +59,7 @@ class _Walk:
 
 
 class Retention:
-    """Deletes events and rejects received, and coverage, gaps and losses that were over, longer than `keep` ago.
+    """Deletes what is older than `keep`: events and rejects, and coverage, gaps, losses and comparisons that were over.
 
     It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention takes an event from a
     configured handler only where that is paused for longer than `keep`. Such a loss has a row in `skipped`, a line in
@@ -262,8 +262,8 @@ def _judge(
 @transaction
 def _forget_others(connection: Connection, before: int) -> int:
     losses = forget_losses(connection, before, _STEP_ROWS)
-    losses += forget_hour(connection, before)
-    return _forget_coverage(connection, before) + _forget_gaps(connection, before) + losses
+    others = forget_hour(connection, before) + comparison.forget(connection, before)
+    return _forget_coverage(connection, before) + _forget_gaps(connection, before) + losses + others
 
 
 def _forget_coverage(connection: Connection, before: int) -> int:

@@ -78,4 +78,4 @@ def downgrade() -> None:
     op.drop_index("ix_losses_not_recovered", "losses")
     for name in _NEW:
         op.drop_table(name)
-    op.execute("DELETE FROM cursors WHERE handler IN ('(books)', '(comparison)')")
+    op.execute("DELETE FROM cursors WHERE handler LIKE '(%' AND handler <> '(auditor)'")

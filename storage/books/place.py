@@ -11,13 +11,13 @@ from storage import bulk
 from storage.tables import LAST_POSITION, cursors
 
 
-def take_place(connection: Connection, name: str) -> int:
-    """Return how far the work is, and let nobody else work until this transaction ends. It begins at 0."""
+def take_place(connection: Connection, name: str, begin: int = 0) -> int:
+    """Return how far the work is, and let nobody else work until this transaction ends. It begins behind `begin`."""
     mine = select(cursors.c.position).where(cursors.c.handler == name).with_for_update()
     position: int | None = connection.execute(mine).scalar()
     if position is None:
-        columns = ("handler", "position", "epoch")
-        bulk.insert(connection, cursors, columns, [(name, 0, 0)], "ON CONFLICT (handler) DO NOTHING")
+        first = [(name, begin, 0)]
+        bulk.insert(connection, cursors, ("handler", "position", "epoch"), first, "ON CONFLICT (handler) DO NOTHING")
         position = connection.execute(mine).scalar_one()
     return position
 
