@@ -26,6 +26,11 @@ def compared_sources(sources: Mapping[str, SourceSettings]) -> tuple[ComparedSou
     return tuple(found)
 
 
+def graces_of(sources: Mapping[str, SourceSettings]) -> dict[str, float]:
+    """Return how many seconds late an event of each source that is compared may come by another way."""
+    return {source.label: source.grace / _MICROS for source in compared_sources(sources)}
+
+
 class SeenBy:
     """Counts the events that were compared, by the ways that brought them and by each way that did not."""
 

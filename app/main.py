@@ -22,6 +22,7 @@ from app.access import ingest_forbids
 from app.api import HandlersHere, Readiness, create_api
 from app.auditor import Auditor, followed_sources
 from app.commits import Commits
+from app.compared_sources import graces_of
 from app.dispatcher import Dispatcher
 from app.duties import Duties
 from app.redriving import BackgroundRedrives
@@ -167,6 +168,7 @@ class Headrace:
             webhooks=[(path, label) for path, (label, _) in endpoints.items()],
             handlers=HandlersHere(self._replica.leases.holder, settings.handlers, settings.folder),
             redrives=self._redrives,
+            graces=graces_of(settings.sources),
             clock=utc_now,
         )
         return make_server(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from app.access import AccessRules
 from app.api import problems
+from app.api.balance import balance_router
 from app.api.dead_letters import dead_letters_router
 from app.api.events import events_router
 from app.api.guard import Guard
@@ -38,13 +39,14 @@ def create_api(
     webhooks: Sequence[tuple[str, str]],
     handlers: HandlersHere,
     redrives: BackgroundRedrives,
+    graces: Mapping[str, float],
     clock: Callable[[], datetime],
     recent_requests: Callable[[str], RecentRequests | None] = lambda _label: None,
 ) -> FastAPI:
     """Make the application: API, probes, metrics and pages.
 
     `webhooks`: (path, label) of the endpoints that stand in front of it.
-    `loopback`: the server listens on loopback addresses only.
+    `loopback`: the server listens on loopback addresses only. `graces`: how many seconds late an event may come.
     """
     # No redirect: it would lead to whatever host the request named.
     api = FastAPI(title="Headrace", version=version("headrace"), docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -52,6 +54,7 @@ def create_api(
     api.add_middleware(Guard, rules=access, loopback=loopback)
     api.include_router(events_router(database, handlers.settings))
     api.include_router(sources_router(database, registry, source_states, open_gap, clock, recent_requests))
+    api.include_router(balance_router(database, registry, graces))
     api.include_router(handlers_router(database, handlers, lambda: readiness().handlers_failing))
     api.include_router(dead_letters_router(database, redrives))
     api.include_router(probes_router(registry, source_states, readiness))

@@ -16,6 +16,7 @@ from ingest.delivery import FailureCause
 from ingest.event import MAX_DEVICE_CHARACTERS, MAX_NAME_CHARACTERS
 from ingest.sequences import LossState
 from storage.engine import Database
+from storage.queries.comparison import ComparisonFilter
 from storage.queries.events import EventFilter
 from storage.queries.handlers import handler_exists
 from storage.queries.hook_echoes import EchoFilter
@@ -90,6 +91,17 @@ class EchoQuery(BaseModel):
     def filter(self) -> EchoFilter:
         """Return what the store is asked for."""
         return EchoFilter(self.source, self.since, self.until)
+
+
+class ComparisonQuery(PageQuery):
+    """A filter of comparisons, and one page of them."""
+
+    since: Annotated[Time | None, Field(description="hours that were not over at this time (RFC 3339)")] = None
+    until: Annotated[Time | None, Field(description="hours that began before this time (RFC 3339)")] = None
+
+    def filter(self) -> ComparisonFilter:
+        """Return what the store is asked for."""
+        return ComparisonFilter(self.source, self.since, self.until)
 
 
 class EventQuery(BaseModel):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from itertools import accumulate
 
 from sqlalchemy import Connection, func, select
 
@@ -40,15 +41,15 @@ def seconds_of(bucket: int) -> float:
     return float(_STEP ** (bucket - 0.5)) / 1000
 
 
-def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """Return the seconds within which that share of the arrivals came, about; None where there were none."""
+def quantile(counts: Mapping[int, int], share: float) -> float:
+    """Return the seconds within which that share of the arrivals came, about. Raises ValueError where there were none.
+
+    `counts`: arrivals by step.
+    """
     wanted = share * sum(counts.values())
-    seen = 0
-    for bucket in sorted(counts):
-        seen += counts[bucket]
-        if seen >= wanted:
-            return round(seconds_of(bucket), 4)
-    return None
+    seen = accumulate(counts[bucket] for bucket in sorted(counts))
+    reached = min(bucket for bucket, so_far in zip(sorted(counts), seen, strict=True) if so_far >= wanted)
+    return round(seconds_of(reached), 4)
 
 
 def add_times(connection: Connection, times: Times) -> None:

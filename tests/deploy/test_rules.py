@@ -70,6 +70,16 @@ CASES = [
     ),
     ("HeadraceEventsLost", {f'headrace_events_lost_total{{{AT},source="fleet"}}': "0x9 3x100"}, (8, 12, 75)),
     (
+        "HeadraceWayMisses",
+        {
+            f'headrace_seen_by_total{{{AT},source="fleet",modes="webhook+sse"}}': "0+40x2000",
+            f'headrace_seen_by_total{{{AT},source="fleet",modes="webhook"}}': "0x9 0+2x40 80x100",
+            f'headrace_missed_by_total{{{AT},source="fleet",way="sse"}}': "0x9 0+2x40 80x100",
+            f'headrace_missed_by_total{{{AT},source="fleet",way="webhook"}}': "0+0x2000",
+        },
+        (9, 40, 112),
+    ),
+    (
         "HeadraceDuplicatesUnusual",
         {**RECEIVED, f'headrace_events_duplicate_total{{{FLEET},kind="redelivery"}}': "0x9 0+20x40 800x60"},
         (10, 30, 75),

@@ -129,7 +129,7 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
     document = (await client.get("/openapi.json")).json()
 
     api = ["events", "events/{id}", "sources", "gaps", "losses", "rejects", "handlers", "handlers/{handler}/dead"]
-    api += ["handlers/{handler}/dead/causes", "sources/{label}/requests", "hook-echoes"]
+    api += ["handlers/{handler}/dead/causes", "sources/{label}/requests", "hook-echoes", "balance", "comparison"]
     expected = {
         f"/api/v1/{path}"
         for path in [*api, *(f"handlers/{{handler}}/{act}" for act in ("redrive", "pause", "resume", "test"))]

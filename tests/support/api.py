@@ -78,6 +78,7 @@ class World:
             webhooks=WEBHOOKS,
             handlers=self.handlers,
             redrives=self.redrives,
+            graces={"fleet": 60.0},
             clock=lambda: NOW,
             recent_requests=self.requests.get,
         )
