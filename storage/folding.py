@@ -21,12 +21,13 @@ from ingest.errors import StoreUnavailable
 from storage import bulk
 from storage.database import P, T, Work
 from storage.engine import Database
-from storage.gaps import WIDEST_MINUTES, SourceKey
+from storage.gaps import SourceKey
 from storage.hook_echoes import forget_hour
 from storage.rows import to_micros
 from storage.store import TALLY_COLUMNS
 from storage.tables import batches, tallies
 from storage.transactions import transaction
+from storage.usual import WIDEST_MINUTES
 
 _EVERY_SECONDS = 3600.0
 _STEP_ROWS = 500

@@ -9,22 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from ingest.coverage import Gap
-from ingest.event import Cause, Outcome
-from storage.intervals import Stretch, length, subtract
+from ingest.event import Cause
+from storage.intervals import Stretch, subtract
 from storage.other_modes import missed_by_all, suspected_by_others
 from storage.other_modes import reaching as _reaching
 from storage.rows import from_micros
-from storage.tables import coverage, gaps, tallies
-
-_USUAL_MICROS = 24 * 3600 * 1_000_000  # the time before a gap that says how much usually comes
-_LEAST_MICROS = 1_000_000  # of less than a second nothing is usual
-_MINUTE_MICROS = 60_000_000
-WIDEST_MINUTES = 365 * 24 * 60  # that a tally stands for
-# A redundant copy is the event that the other stream brought: it would have been lost once.
-_ARRIVALS = (Outcome.STORED.value, Outcome.REDELIVERY.value, Outcome.OVERLAP.value)
+from storage.tables import gaps
+from storage.usual import usual_rates
 
 
 class SourceKey(NamedTuple):
@@ -117,65 +111,11 @@ def _of(key: SourceKey) -> tuple[ColumnElement[bool], ...]:
 
 
 def _suspected(connection: Connection, key: SourceKey, gap: Stretch) -> float:
-    """Return the time that no mode of the source covered, times the arrivals per covered second in the 24 hours before.
+    """Return how many events usually come in the time that no mode of the source covered (storage/usual.py).
 
-    0 where nothing is known of these. What the gaps of the source's other modes count already is left out.
+    What the gaps of the source's other modes count already is left out.
     """
-    start = _usual_start(connection, key, gap.since)
-    if start is None:
+    if not (missed := missed_by_all(connection, key, gap)):
         return 0.0
-    covered = gap.since - start - _gap_micros(connection, key, Stretch(start, gap.since))
-    if covered < _LEAST_MICROS:
-        return 0.0
-    arrivals = _arrivals(connection, key, Stretch(start, gap.since))
-    if not arrivals or not (missed := missed_by_all(connection, key, gap)):
-        return 0.0
-    return max(length(missed) * arrivals / covered - suspected_by_others(connection, key, missed), 0.0)
-
-
-def _usual_start(connection: Connection, key: SourceKey, until: int) -> int | None:
-    """Return the time 24 hours before, or when the oldest interval began; None where there is none."""
-    oldest = (
-        select(coverage.c.since)
-        .where(coverage.c.source == key.source, coverage.c.mode == key.mode)
-        .order_by(coverage.c.until)
-        .limit(1)
-    )
-    since = connection.execute(oldest).scalar_one_or_none()
-    return None if since is None else max(since, until - _USUAL_MICROS)
-
-
-def _gap_micros(connection: Connection, key: SourceKey, within: Stretch) -> int:
-    """Return how much of a stretch lies in gaps that are over.
-
-    Summed up here: SQLite and PostgreSQL name `least` unlike.
-    """
-    query = select(gaps.c.since, gaps.c.until).where(
-        *_reaching(key, within.since), gaps.c.since < within.until, gaps.c.until.is_not(None)
-    )
-    rows = connection.execute(query)
-    return sum(max(min(until, within.until) - max(since, within.since), 0) for since, until in rows)
-
-
-def _arrivals(connection: Connection, key: SourceKey, within: Stretch) -> float:
-    """Return how many arrived in the minutes that a stretch touches.
-
-    Of a tally that stands for many minutes, the share of those that it touches.
-    """
-    first, last = within.since // _MINUTE_MICROS, within.until // _MINUTE_MICROS
-    query = (
-        select(tallies.c.minute, tallies.c.minutes, func.sum(tallies.c.count))
-        .where(
-            tallies.c.source == key.source,
-            tallies.c.mode == key.mode,
-            tallies.c.minute.between(first - WIDEST_MINUTES, last),
-            tallies.c.minute + tallies.c.minutes > first,
-            tallies.c.outcome.in_(_ARRIVALS),
-        )
-        .group_by(tallies.c.minute, tallies.c.minutes)
-    )
-    shares = (
-        int(count) * (min(minute + minutes, last + 1) - max(minute, first)) / minutes
-        for minute, minutes, count in connection.execute(query)
-    )
-    return float(sum(shares))
+    expected = usual_rates(connection, key, gap.since).expected(missed)
+    return max(expected - suspected_by_others(connection, key, missed), 0.0) if expected else 0.0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # Where one stream takes over from another, an event that was under way may reach neither, unless both listened that
 # long together.
 SEAM_MICROS = 1_000_000
+HOUR_MICROS = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,16 @@ def subtract(stretches: Iterable[Stretch], known: Iterable[Stretch]) -> list[Str
 def length(stretches: Iterable[Stretch]) -> int:
     """Return how long disjoint stretches are together."""
     return sum(stretch.until - stretch.since for stretch in stretches)
+
+
+def by_hours(stretch: Stretch) -> Iterator[tuple[int, int]]:
+    """Yield each hour that a stretch touches, in hours since 1970, and how much of it that is."""
+    since = stretch.since
+    while since < stretch.until:
+        hour = since // HOUR_MICROS
+        until = min((hour + 1) * HOUR_MICROS, stretch.until)
+        yield hour, until - since
+        since = until
 
 
 def after(stretches: Iterable[Stretch], instant: int) -> list[Stretch]:

@@ -21,10 +21,11 @@ from ingest.leases import Lease
 from storage import bulk
 from storage.books import COMPARISON, TRANSITS
 from storage.books.place import last_position, move_place, take_place
-from storage.books.transits import HOUR_MICROS, Times, add_times, bucket_of, time_some
+from storage.books.transits import Times, add_times, bucket_of, time_some
 from storage.books.ways import ComparedSource, Way, place_of
 from storage.database import P, T, Work
 from storage.engine import Database
+from storage.intervals import HOUR_MICROS
 from storage.rows import to_micros
 from storage.tables import comparisons, cursors, events, sightings, transits
 from storage.transactions import transaction

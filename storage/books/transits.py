@@ -16,10 +16,10 @@ from storage import bulk
 from storage.books import TRANSITS
 from storage.books.place import move_place, take_place
 from storage.books.ways import ComparedSource, Way, place_of
+from storage.intervals import HOUR_MICROS
 from storage.tables import events, sightings, transits
 from storage.transactions import transaction
 
-HOUR_MICROS = 3_600_000_000
 _STEP = 1.2
 _LAST = 120  # 1.2 to the 120th milliseconds are five weeks
 _STEP_ARRIVALS = 2048

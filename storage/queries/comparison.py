@@ -11,7 +11,8 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from ingest.times import Time
-from storage.books.transits import HOUR_MICROS, quantile
+from storage.books.transits import quantile
+from storage.intervals import HOUR_MICROS
 from storage.queries.page import Page, PageKeys, PageSpan, ordered
 from storage.queries.times import as_time
 from storage.rows import to_micros

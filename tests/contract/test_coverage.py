@@ -344,11 +344,11 @@ async def test_what_a_gap_may_have_cost(database: Database) -> None:
 
 
 async def test_what_is_usual_is_what_came_within_a_day(database: Database) -> None:
-    """What came longer ago says nothing of today."""
+    """Where nobody listened at that time of the day on any day before; what came longer ago says nothing of today."""
     coverage = SqlCoverage(database)
-    opened = await coverage.open(FLEET, 0, ago=100 * 3600)
+    opened = await coverage.open(FLEET, 0, ago=22 * 3600)
     minute = (await database.read(database_now)) // 60_000_000
-    values = f"('fleet', 'sse', {minute - 60}, 'stored', 8640), ('fleet', 'sse', {minute - 30 * 60}, 'stored', 7000)"
+    values = f"('fleet', 'sse', {minute - 60}, 'stored', 7920), ('fleet', 'sse', {minute - 30 * 60}, 'stored', 7000)"
     await run(database, f"INSERT INTO tallies (source, mode, minute, outcome, count) VALUES {values}")  # noqa: S608
 
     await coverage.end(opened.interval, Cause.IDLE, ago=100)

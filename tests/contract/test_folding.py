@@ -15,10 +15,11 @@ from storage.coverage import SqlCoverage
 from storage.database import Database
 from storage.engine import open_database
 from storage.folding import Folding
-from storage.gaps import SourceKey, _arrivals
+from storage.gaps import SourceKey
 from storage.intervals import Stretch
 from storage.queries.sources import stored_sources
 from storage.tables import batches, tallies
+from storage.usual import _arrivals, _arrived
 from tests.support.stored import rows, run
 
 NOW = datetime(2026, 11, 30, 14, 35, 20, tzinfo=UTC)
@@ -52,7 +53,7 @@ async def sums(database: Database) -> list[tuple[object, ...]]:
 async def arrivals(database: Database, from_ago: int, until_ago: int) -> float:
     """How many the fleet brought between two minutes ago."""
     stretch = Stretch((MINUTE - from_ago) * 60_000_000, (MINUTE - until_ago) * 60_000_000 - 1)
-    return await database.read(lambda connection: _arrivals(connection, FLEET, stretch))
+    return await database.read(lambda connection: _arrivals(_arrived(connection, FLEET, stretch), stretch))
 
 
 def folding(database: Database, now: datetime = NOW) -> Folding:
