@@ -17,13 +17,18 @@ _HEADERS = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 
 
 def add_pages(api: FastAPI) -> None:
-    """Serve `/`, `/docs` and what they load from `/assets/`."""
+    """Serve `/`, `/balance`, `/docs` and what they load from `/assets/`."""
     router = APIRouter(include_in_schema=False, default_response_class=FileResponse)
 
     @router.get("/")
     @router.head("/")
     async def dashboard() -> FileResponse:
         return FileResponse(FOLDER / "index.html", headers=_HEADERS)
+
+    @router.get("/balance")
+    @router.head("/balance")
+    async def balance() -> FileResponse:
+        return FileResponse(FOLDER / "balance.html", headers=_HEADERS)
 
     @router.get("/docs")
     @router.head("/docs")

@@ -63,7 +63,7 @@ async def test_tokens_guard_data_and_not_pages(world: World) -> None:
             assert_problem(refused, 401)
             assert refused.headers["www-authenticate"] == "Bearer"
             assert (await reader.get(path)).status_code == 200
-        for path in ("/", "/docs", "/assets/headrace.css", "/livez", "/readyz"):
+        for path in ("/", "/balance", "/docs", "/assets/headrace.css", "/livez", "/readyz"):
             assert (await nobody.get(path)).status_code == 200
         assert_problem(await nobody.post(redrive), 401)
         assert_problem(await reader.post(redrive), 403)
@@ -90,7 +90,7 @@ async def test_open_loopback_serves_this_machine_only(world: World, headers: dic
     """Without tokens a proxy, a rebound name or a web page gets a 403 problem from pages and API, not from probes."""
     await world.give_up(1)
     async with world.client(**headers) as client:
-        for path in ("/", "/api/v1/events", "/metrics", "/docs", "/openapi.json", "/assets/dashboard.js"):
+        for path in ("/", "/balance", "/api/v1/events", "/metrics", "/docs", "/openapi.json", "/assets/dashboard.js"):
             assert_problem(await client.get(path), 403)
         assert_problem(await client.post("/api/v1/handlers/alerts/redrive"), 403)
         assert (await client.get("/readyz")).status_code == 200
@@ -102,7 +102,7 @@ async def test_a_slash_too_many_is_404_and_leads_nowhere(world: World, host: str
     """No path redirects: it would lead to the host that a request names, which may be anybody's."""
     world.rules = Rules(read_tokens=(Secret("reader"),))
     described = [path.format(id=EVENT.id, handler="h", label="fleet") for path in world.api().openapi()["paths"]]
-    routes = [*described, "/docs", "/openapi.json", "/assets", "/nothing"]
+    routes = [*described, "/docs", "/balance", "/openapi.json", "/assets", "/nothing"]
     async with world.client(host=host, authorization="Bearer reader") as client:
         for path in routes:
             for method in ("GET", "HEAD"):
@@ -111,7 +111,7 @@ async def test_a_slash_too_many_is_404_and_leads_nowhere(world: World, host: str
         assert (await client.get("/assets")).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/balance", "/docs"])
 async def test_pages_run_nothing_but_our_scripts(client: httpx.AsyncClient, path: str) -> None:
     """No inline script or style, which the server's policy forbids, and everything a page loads is there."""
     page = await client.get(path)

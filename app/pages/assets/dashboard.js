@@ -1,6 +1,7 @@
 // The dashboard: asks once a second, and only for what is new.
 
-import { ask, askForToken, element, Refused, visible } from "./session.js";
+import { ask, element } from "./session.js";
+import { age, byId, clock, keepAsking, number, row, setText, showRows, span } from "./tables.js";
 
 const EVERY_MS = 1000;
 const SHOWN = { gaps: 10, events: 50, rejects: 20 };
@@ -10,11 +11,8 @@ const COUNTS = [
   ["ignored", "Ignored"], ["deferred", "Deferred"], ["in_flight", "In flight"],
 ];
 
-const byId = (id) => document.getElementById(id);
-const number = new Intl.NumberFormat();
 const seen = { events: 0, rejects: 0 };
 let before = null;
-let lostAt = null;
 
 async function poll() {
   const [sources, handlers, gaps, events, rejects] = await Promise.all([
@@ -114,14 +112,6 @@ function shownData(event) {
   return event.data === null ? "–" : shorten(event.data);
 }
 
-// Rewrite only cells that changed: what an operator has marked stays marked.
-function showRows(table, rows) {
-  const body = table.tBodies[0];
-  while (body.rows.length > rows.length) body.deleteRow(-1);
-  while (body.rows.length < rows.length) body.append(row(table, rows[body.rows.length]));
-  rows.forEach((cells, index) => cells.forEach((cell, at) => fill(body.rows[index].cells[at], cell)));
-}
-
 function prepend(name, numbered) {
   const table = byId(name);
   const body = table.tBodies[0];
@@ -135,27 +125,6 @@ function prepend(name, numbered) {
   if (numbered.length) seen[name] = numbered[0][0];
 }
 
-function row(table, cells) {
-  const heads = table.tHead.rows[0].cells;
-  const made = element("tr");
-  made.append(...cells.map((cell, at) => fill(element("td", "", { "data-label": heads[at].textContent }), cell)));
-  return made;
-}
-
-function fill(td, cell) {
-  setText(td, cell.text);
-  if (td.className !== (cell.class ?? "")) td.className = cell.class ?? "";
-  const title = visible(cell.title ?? "");
-  if (td.title !== title) td.title = title;
-  if (cell.state) td.dataset.state = cell.state;
-  return td;
-}
-
-function setText(target, text) {
-  const shown = visible(text);
-  if (target.textContent !== shown) target.textContent = shown;
-}
-
 function shorten(text, limit = SHORT) {
   const characters = Array.from(text.slice(0, 2 * limit + 2));
   return characters.length > limit ? `${characters.slice(0, limit).join("")}…` : text;
@@ -165,59 +134,4 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
-// Times are UTC, as in the API, the command line and the logs; the headings say so.
-function clock(time) {
-  if (!time) return { text: "–" };
-  const at = new Date(time);
-  const [date, hours] = at.toISOString().slice(0, -1).split("T");
-  const today = date === new Date().toISOString().slice(0, 10);
-  return { text: today ? hours : `${date} ${hours}`, title: time, class: "time" };
-}
-
-function age(time) {
-  return `${span(Math.max(0, (Date.now() - new Date(time)) / 1000))} ago`;
-}
-
-function span(seconds) {
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
-}
-
-function say(state, text) {
-  const status = byId("status");
-  status.dataset.state = state;
-  setText(status, text);
-}
-
-async function run() {
-  for (;;) {
-    const started = performance.now();
-    try {
-      await poll();
-      lostAt = null;
-      say("live", "live");
-    } catch (error) {
-      if (error instanceof Refused) {
-        say("waiting", "locked");
-        await askForToken(error.message);
-        continue;
-      }
-      lostAt ??= new Date();
-      say("lost", `no answer since ${clock(lostAt.toISOString()).text.slice(0, -4)} UTC, trying again`);
-    }
-    await pause(Math.max(100, EVERY_MS - (performance.now() - started)));
-  }
-}
-
-// A page that nobody sees asks for nothing.
-async function pause(milliseconds) {
-  await new Promise((resolve) => setTimeout(resolve, milliseconds));
-  if (document.hidden) {
-    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
-    before = null;
-  }
-}
-
-run();
+keepAsking(poll, EVERY_MS, () => { before = null; });
