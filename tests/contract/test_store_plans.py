@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from ingest.deliveries import Parked, Seen
 from ingest.event import Event
+from storage.books.comparison import Comparison
 from storage.books.posting import Posting
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import open_database
@@ -25,6 +26,7 @@ from storage.store import SqlStore, touch_head
 from storage.tables import sightings
 from storage.verify import blocks, ids, references
 from storage.verify.balance import light
+from tests.support.compared import FLEET
 from tests.support.explained import Listening, Plan, plans_of
 from tests.support.fresh import DEBIAN, POSTGRES
 from tests.support.partitioned import small_partitions
@@ -74,12 +76,15 @@ async def cursor_at(database: Listening, position: int) -> SqlCursor:
 
 
 async def write_hotly(database: Listening, cursor: SqlCursor) -> None:
-    """What is written again and again: commits, and saves of a cursor."""
+    """What is written again and again: commits, saves of a cursor, and what follows from events."""
     store = SqlStore(database, lambda: NOW)
+    compared = Comparison(database, (FLEET,), lambda: NOW + timedelta(hours=1))
+    await compared.post_all()
     for number in range(3):
         events = numbered(20, 10_000_000 + number * 10)  # half of them are known
         await store.commit(events)
         await store.commit([stamped(at, 10_000_000) for at in range(number * 100 - 10, number * 100 + 10)])
+    await compared.post_all()
     await database.write(touch_head)
     at = cursor.position + 100
     event = (await SqlFeed(database).read(at - 1, 1))[0]
