@@ -29,6 +29,7 @@ from app.redriving import BackgroundRedrives
 from app.replicas import make_replica
 from app.server import Asgi, IngestRouter, make_server
 from app.settings import Settings, is_loopback
+from app.silences import silences_of
 from app.uvicorn_seams import Server
 from ingest.counted_coverage import CountedCoverage
 from ingest.errors import StoreUnavailable
@@ -170,6 +171,7 @@ class Headrace:
             redrives=self._redrives,
             graces=graces_of(settings.sources),
             clock=utc_now,
+            silences=silences_of(settings.sources, utc_now),
         )
         return make_server(
             IngestRouter({path: source for path, (_, source) in endpoints.items()}, api), settings.server

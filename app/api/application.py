@@ -13,6 +13,7 @@ from app.access import AccessRules
 from app.api import problems
 from app.api.balance import balance_router
 from app.api.dead_letters import dead_letters_router
+from app.api.devices import devices_router
 from app.api.events import events_router
 from app.api.guard import Guard
 from app.api.handlers import HandlersHere, handlers_router
@@ -25,6 +26,7 @@ from ingest.coverage import Gap
 from ingest.sources.webhook.request_log import RecentRequests
 from ingest.supervisor import SourceStatus
 from storage.engine import Database
+from storage.queries.device_rows import Silences
 
 
 def create_api(
@@ -41,6 +43,7 @@ def create_api(
     redrives: BackgroundRedrives,
     graces: Mapping[str, float],
     clock: Callable[[], datetime],
+    silences: Callable[[], Silences],
     recent_requests: Callable[[str], RecentRequests | None] = lambda _label: None,
 ) -> FastAPI:
     """Make the application: API, probes, metrics and pages.
@@ -55,6 +58,7 @@ def create_api(
     api.include_router(events_router(database, handlers.settings))
     api.include_router(sources_router(database, registry, source_states, open_gap, clock, recent_requests))
     api.include_router(balance_router(database, registry, graces))
+    api.include_router(devices_router(database, silences))
     api.include_router(handlers_router(database, handlers, lambda: readiness().handlers_failing))
     api.include_router(dead_letters_router(database, redrives))
     api.include_router(probes_router(registry, source_states, readiness))

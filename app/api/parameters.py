@@ -39,7 +39,7 @@ def _instant(text: object) -> datetime | None:
     return None if text is None else time_of(_PLUS_READ_AS_SPACE.sub("+", str(text)), utc_now())
 
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)  # a misspelt filter must not answer with everything
+STRICT = ConfigDict(extra="forbid", frozen=True)  # a misspelt filter must not answer with everything
 _NO_NUL = r"^[^\x00]*$"
 
 Text = Annotated[str, Field(pattern=_NO_NUL, max_length=MAX_NAME_CHARACTERS)]
@@ -55,7 +55,7 @@ HandlerName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]*$", max_length=256, 
 class PageQuery(BaseModel):
     """One page of rows that have ascending numbers."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     limit: Limit = 100
     after: Annotated[Position, Field(description="rows behind this one: `last` or `next` of the page before")] = 0
@@ -107,7 +107,7 @@ class ComparisonQuery(PageQuery):
 class EventQuery(BaseModel):
     """A filter of events, and one page of them."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     product: Text | None = None
     device: Device | None = None
@@ -132,7 +132,7 @@ class EventQuery(BaseModel):
 class CauseQuery(BaseModel):
     """A choice of dead letters."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     cause: Annotated[Cause | None, Field(description="only those whose last attempt failed by it")] = None
 
@@ -140,7 +140,7 @@ class CauseQuery(BaseModel):
 class DeadQuery(BaseModel):
     """One page of dead letters."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     cause: Annotated[Cause | None, Field(description="only those whose last attempt failed by it")] = None
     limit: Limit = 100

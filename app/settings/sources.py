@@ -126,6 +126,7 @@ class SourceSettings(BaseModel):
     sequence_names: Texts = ()
     sequence_epoch: JsonPointer | None = None
     loss_grace: PositiveDuration = timedelta(minutes=5)
+    silent_after: PositiveDuration | None = None
 
     if TYPE_CHECKING:
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from storage.queries.device_rows import Silences
 from storage.tables import devices
+
+EVER = 2**63 - 1  # later than any time
 
 
 class Group(NamedTuple):
@@ -17,9 +19,26 @@ class Group(NamedTuple):
     product: str
     source: str
 
-    def members(self) -> tuple[ColumnElement[bool], ...]:
-        """Return the conditions of its devices, which the index has in the order in which they were heard."""
-        return devices.c.product == self.product, devices.c.source == self.source
+    def heard(self, since: int = 0, before: int = EVER, *, sort: bool = False) -> ColumnElement[bool]:
+        """Return the condition of its devices that were heard last in a stretch of time: a stretch of the index.
+
+        `sort`: so that the index is not used.
+        """
+        product, source = plain(devices.c.product, devices.c.source) if sort else (devices.c.product, devices.c.source)
+        return and_(
+            product == self.product, source == self.source, devices.c.heard_at >= since, devices.c.heard_at < before
+        )
+
+
+def plain(*columns: ColumnElement[str]) -> list[ColumnElement[str]]:
+    """Return columns as values of which there is no index."""
+    return [column.concat("") for column in columns]
+
+
+def go_by_order(connection: Connection) -> None:
+    """Let PostgreSQL read the first rows of an index and not sort all it holds, which it takes for a few."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.set_config("enable_bitmapscan", "off", True)))
 
 
 def groups(connection: Connection, product: str | None = None) -> list[Group]:
@@ -40,17 +59,15 @@ def _distinct(connection: Connection, column: ColumnElement[str], *within: Colum
         query = first.where(column > value)
 
 
-def silent_within(group: Group, silences: Silences) -> tuple[ColumnElement[bool], ...] | None:
-    """Return the conditions of a group's silent devices, a stretch of the index; None where none can be."""
-    before = silences.heard_before(group.source)
-    return None if before is None else (*group.members(), devices.c.heard_at > 0, devices.c.heard_at < before)
+def silent_stretch(group: Group, silences: Silences) -> tuple[int, int]:
+    """Return since and before when the silent devices of a group were heard last; 0: never, is none of them."""
+    return 1, silences.heard_before(group.source) or 1
 
 
-def silent_counts(connection: Connection, silences: Silences, product: str | None = None) -> dict[Group, int]:
+def silent_counts(connection: Connection, silences: Silences) -> dict[Group, int]:
     """Return how many devices of each group are silent."""
-    counts: dict[Group, int] = {}
-    for group in groups(connection, product):
-        within = silent_within(group, silences)
-        count = select(func.count()).select_from(devices)
-        counts[group] = 0 if within is None else connection.execute(count.where(*within)).scalar_one()
-    return counts
+    count = select(func.count()).select_from(devices)
+    return {
+        group: connection.execute(count.where(group.heard(*silent_stretch(group, silences)))).scalar_one()
+        for group in groups(connection)
+    }

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Text,
     and_,
     case,
-    exists,
     func,
     literal,
     literal_column,
@@ -29,12 +28,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from storage.queries.device_groups import Group, groups, silent_within
+from storage.queries.device_groups import EVER, Group, go_by_order, groups, plain, silent_stretch
 from storage.queries.device_rows import USUAL, DeviceRow, Silences, device_row, in_full
 from storage.tables import NOT_RECOVERED, devices, losses
 
 # Up to this many silent or missing devices, to find them by their own index and sort them beats walking through all.
-_FEW = 20_000
+_FEW = 2_000
 
 Order = Literal["device", "heard"]
 Cursor = tuple[str, str] | tuple[int, str, str, str]  # product and device; or when heard, product, source and device
@@ -68,6 +67,7 @@ class DevicePage(NamedTuple):
 
 def devices_page(connection: Connection, wanted: DeviceFilter, span: DeviceSpan, silences: Silences) -> DevicePage:
     """Return the devices of a span that pass the filter."""
+    go_by_order(connection)
     parts = [part.subquery() for part in _parts(connection, wanted, span, silences)]
     if not parts:
         return DevicePage([], None)
@@ -92,42 +92,61 @@ def device_by_id(
 
 def _parts(connection: Connection, wanted: DeviceFilter, span: DeviceSpan, silences: Silences) -> Iterator[Select[Any]]:
     """Yield statements that together hold a page: one that walks through all devices by key, or one for each group."""
-    table: FromClause = devices
-    others: list[ColumnElement[bool]] = [] if wanted.product is None else [devices.c.product == wanted.product]
-    missing = _missing(wanted.product)
-    few_missing = wanted.missing and _are_few(connection, missing)
-    if few_missing:
-        few = missing.subquery()
-        table = devices.join(few, and_(few.c.product == devices.c.product, few.c.device == devices.c.device))
-    elif wanted.missing:
-        of_device = (losses.c.product == devices.c.product, losses.c.device == devices.c.device)
-        others.append(exists().where(*of_device, text(NOT_RECOVERED)))
-    by_group = {group: group.members() for group in sorted(groups(connection, wanted.product))}
-    if wanted.silent:
-        by_group = {group: within for group in by_group if (within := silent_within(group, silences))}
-    few_silent = wanted.silent and not few_missing and _are_few(connection, *map(_keys, by_group.values()))
+    table, others, few_missing = _with_missing(connection, wanted)
+    own = {
+        group: silent_stretch(group, silences) if wanted.silent else (0, EVER) for group in _groups(connection, wanted)
+    }
+    few_silent = wanted.silent and not few_missing and _are_few(connection, *map(_keys, own.items()))
     if span.order == "device" and not few_silent:
-        silent = [_is_silent(silences)] if wanted.silent else []
-        yield _part(table, [*others, *silent, *_behind_key(span, sort=few_missing)], span, sort=few_missing)
+        if wanted.product is not None:
+            others.append(devices.c.product == wanted.product)
+        if wanted.silent:
+            others.append(_is_silent(silences))
+        yield _part(table, [*others, *_behind_key(span, sort=few_missing)], span, sort=few_missing)
         return
-    for turn, (group, members) in enumerate(by_group.items()):
-        behind = _behind_key(span, sort=True) if span.order == "device" else _behind_heard(span, group)
-        yield _part(table, [*others, *members, *behind], span, turn, sort=True)
+    for turn, (group, stretch) in enumerate(own.items()):
+        if span.order == "device":
+            conditions = [group.heard(*stretch), *_behind_key(span, sort=True)]
+        else:
+            conditions = _behind_heard(group, stretch, span, sort=few_missing)
+        yield _part(table, [*others, *conditions], span, turn, sort=True)
+
+
+def _groups(connection: Connection, wanted: DeviceFilter) -> list[Group]:
+    """Return the groups in the order that they have everywhere, whatever a database thinks of letters."""
+    return sorted(groups(connection, wanted.product))
+
+
+def _with_missing(connection: Connection, wanted: DeviceFilter) -> tuple[FromClause, list[ColumnElement[bool]], bool]:
+    """Return the table and the conditions of devices of which numbers are missing, if they are wanted.
+
+    And whether they are few: then the table has only these.
+    """
+    if not wanted.missing:
+        return devices, [], False
+    keys = select(losses.c.product, losses.c.device).where(text(NOT_RECOVERED)).distinct().limit(_FEW + 1)
+    few = (keys if wanted.product is None else keys.where(losses.c.product == wanted.product)).subquery()
+    if _are_few(connection, select(few)):
+        of_few = and_(few.c.product == devices.c.product, few.c.device == devices.c.device)
+        return devices.join(few, of_few), [], True
+    of_device = (losses.c.product == devices.c.product, losses.c.device == devices.c.device)
+    one = select(losses.c.id).where(*of_device, text(NOT_RECOVERED)).limit(1)
+    return devices, [one.correlate(devices).scalar_subquery().is_not(None)], False  # asked row by row, unlike EXISTS
 
 
 def _part(
     table: FromClause, conditions: Sequence[ColumnElement[bool]], span: DeviceSpan, turn: int = 0, *, sort: bool
 ) -> Select[Any]:
-    """Return the first rows that fulfil conditions. `sort`: the index of the conditions is the one to go by."""
+    """Return the first rows that fulfil conditions. `sort`: by key they are not in the order of an index."""
     query = select(devices, USUAL, literal_column(str(turn)).label("turn")).select_from(table).where(*conditions)
-    key = _key(sort=sort) if span.order == "device" else (devices.c.heard_at, devices.c.device)
+    by_hearing = (devices.c.product, devices.c.source, devices.c.heard_at, devices.c.device)
+    key = _key(sort=sort) if span.order == "device" else by_hearing
     return query.order_by(*_directed(key, span)).limit(span.limit + 1)
 
 
-def _key(*, sort: bool) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """Return product and device; where they are to be sorted, as what no index has."""
-    key = devices.c.product, devices.c.device
-    return (key[0].concat(""), key[1].concat("")) if sort else key
+def _key(*, sort: bool) -> Sequence[ColumnElement[str]]:
+    key = (devices.c.product, devices.c.device)
+    return plain(*key) if sort else key
 
 
 def _behind_key(span: DeviceSpan, *, sort: bool) -> list[ColumnElement[bool]]:
@@ -137,35 +156,34 @@ def _behind_key(span: DeviceSpan, *, sort: bool) -> list[ColumnElement[bool]]:
     return [key < after if span.descending else key > after]
 
 
-def _behind_heard(span: DeviceSpan, group: Group) -> list[ColumnElement[bool]]:
-    """Return the condition of what is behind a device in the order of hearing; at one time groups have their turns."""
+def _behind_heard(group: Group, stretch: tuple[int, int], span: DeviceSpan, *, sort: bool) -> list[ColumnElement[bool]]:
+    """Return the conditions of what is behind a device in the order of hearing; at one time groups have their turns."""
     if span.after is None:
-        return []
+        return [group.heard(*stretch, sort=sort)]
     heard_at, product, source, device = cast("tuple[int, str, str, str]", span.after)
-    at, descending = literal(heard_at, BigInteger), span.descending
-    if group == (product, source):
-        own, after = tuple_(devices.c.heard_at, devices.c.device), tuple_(at, literal(device, Text))
-        return [own < after if descending else own > after]
-    if descending:
-        return [devices.c.heard_at <= at if group < (product, source) else devices.c.heard_at < at]
-    return [devices.c.heard_at >= at if group > (product, source) else devices.c.heard_at > at]
+    (since, before), turn = stretch, Group(product, source)
+    if span.descending:
+        before = min(before, heard_at + (group <= turn))
+    else:
+        since = max(since, heard_at + (group < turn))
+    conditions = [group.heard(since, before, sort=sort)]
+    if group == turn:
+        key = tuple_(devices.c.heard_at, devices.c.device)
+        after = tuple_(literal(heard_at, BigInteger), literal(device, Text))
+        conditions.append(key < after if span.descending else key > after)
+    return conditions
 
 
 def _is_silent(silences: Silences) -> ColumnElement[bool]:
     """Return the condition of silent devices in a form that no index is used for."""
+    never = literal(0, BigInteger)
     before = {source: literal(silences.heard_before(source) or 0, BigInteger) for source in silences.silent_after}
-    limit = case(before, value=devices.c.source, else_=literal(0, BigInteger)) if before else literal(0, BigInteger)
+    limit = case(before, value=devices.c.source, else_=never) if before else never
     return and_(devices.c.heard_at + 0 > 0, devices.c.heard_at + 0 < limit)
 
 
-def _missing(product: str | None) -> Select[Any]:
-    """Return the keys of devices of which numbers are missing or lost; no more than a few and one."""
-    keys = select(losses.c.product, losses.c.device).where(text(NOT_RECOVERED)).distinct().limit(_FEW + 1)
-    return keys if product is None else keys.where(losses.c.product == product)
-
-
-def _keys(conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    return select(devices.c.device).where(*conditions).limit(_FEW + 1)
+def _keys(group: tuple[Group, tuple[int, int]]) -> Select[Any]:
+    return select(devices.c.device).where(group[0].heard(*group[1])).limit(_FEW + 1)
 
 
 def _are_few(connection: Connection, *queries: Select[Any]) -> bool:

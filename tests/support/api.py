@@ -22,6 +22,8 @@ from ingest.settings.secret import Secret
 from ingest.sources.webhook.request_log import RecentRequests
 from ingest.supervisor import SourceStatus, State
 from storage.engine import Database
+from storage.queries.device_rows import Silences
+from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.tables import cursors, deliveries
 
@@ -80,6 +82,7 @@ class World:
             redrives=self.redrives,
             graces={"fleet": 60.0},
             clock=lambda: NOW,
+            silences=lambda: Silences(to_micros(NOW), {"fleet": 7_200_000_000}),
             recent_requests=self.requests.get,
         )
 
