@@ -154,6 +154,11 @@ class Metrics:
             ["handler"],
             registry=registry,
         )
+        self._declare_balance(registry)
+        self.build_info = Info("headrace_build", "The version that runs", registry=registry)
+
+    def _declare_balance(self, registry: CollectorRegistry) -> None:
+        """Declare what is told of losses, and of the store's own sums."""
         self.missing = Gauge(
             "headrace_events_missing", "Sequence numbers not seen (yet)", ["source"], registry=registry
         )
@@ -184,7 +189,6 @@ class Metrics:
             ["source", "way"],
             registry=registry,
         )
-        self.build_info = Info("headrace_build", "The version that runs", registry=registry)
 
     @cached_property
     def free_bytes(self) -> Gauge:
