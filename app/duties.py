@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from random import Random
+from typing import Protocol
 
 from app.auditor import followed_sources
 from app.compared_sources import SeenBy, compared_sources
 from app.settings import Settings
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
-from ingest.leases import BALANCE, PARTITIONS, RETENTION, STORE_GAUGES
-from ingest.leases import BOOKS as BOOKS_LEASE
+from ingest.leases import BALANCE, BOOKS, PARTITIONS, RETENTION, STORE_GAUGES
 from ingest.metrics import Metrics
 from ingest.protocols import Leases
 from storage.books.comparison import Comparison
@@ -29,6 +29,14 @@ from storage.store_gauges import StoreGauges
 from storage.verify.balance import Balance
 
 
+class Duty(Protocol):
+    """Something to be done now and again."""
+
+    async def run(self) -> None:
+        """Do it until cancelled."""
+        ...
+
+
 class Duties:
     """Retention, the books and the gauges of the store, each under a lease; and what any process may do at any time."""
 
@@ -41,9 +49,10 @@ class Duties:
         coverage: CountedCoverage,
         clock: Callable[[], datetime],
     ) -> None:
-        self._retention = None
+        configured = [SourceKey(label, mode) for label, source in settings.sources.items() for mode in source.modes]
+        retention = None
         if settings.store.retention is not None:
-            self._retention = Retention(
+            retention = Retention(
                 database,
                 settings.store.retention,
                 (*settings.handlers, *([AUDITOR] if followed_sources(settings.sources) else [])),
@@ -51,23 +60,25 @@ class Duties:
                 count_skipped=lambda handler, count: metrics.skipped.labels(handler).inc(count),
                 lease=leases.lease(RETENTION),
             )
-        self._folding = Folding(database, clock)
-        self._partition_care = PartitionCare(database, clock, leases.lease(PARTITIONS))
-        self._posting = Posting(database, leases.lease(BOOKS_LEASE))
-        configured = [SourceKey(label, mode) for label, source in settings.sources.items() for mode in source.modes]
-        by_chance = Random()  # noqa: S311 - which blocks are read again is no secret
-        self._balance = Balance(database, metrics, configured, by_chance, lease=leases.lease(BALANCE))
         compared = compared_sources(settings.sources)
         count_seen = SeenBy(metrics, compared).count
-        self._comparison = Comparison(database, compared, clock, count_seen, leases.lease(BOOKS_LEASE))
+        by_chance = Random()  # noqa: S311 - which blocks are read again is no secret
 
         def count_suspected(key: SourceKey, gap: Gap) -> None:
             if key.source in settings.sources:
                 metrics.suspected_lost.labels(key.source).inc(gap.suspected)
 
         self._removed_modes = RemovedModes(database, configured, count_suspected)
-        lease = leases.lease(STORE_GAUGES)
-        self._gauges = StoreGauges(database, self._retention, metrics, lease=lease, follow_gaps=coverage.follow)
+        self._duties: list[Duty] = [
+            *([retention] if retention else []),
+            self._removed_modes,
+            Folding(database, clock),
+            PartitionCare(database, clock, leases.lease(PARTITIONS)),
+            Posting(database, leases.lease(BOOKS)),
+            Comparison(database, compared, clock, count_seen, leases.lease(BOOKS)),
+            Balance(database, metrics, configured, by_chance, lease=leases.lease(BALANCE)),
+            StoreGauges(database, retention, metrics, lease=leases.lease(STORE_GAUGES), follow_gaps=coverage.follow),
+        ]
 
     async def begin(self) -> None:
         """End the gaps of modes that are gone, before what lasts is shown. Raises StoreUnavailable."""
@@ -76,12 +87,5 @@ class Duties:
     async def run(self) -> None:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._gauges.run())
-            tasks.create_task(self._folding.run())
-            tasks.create_task(self._posting.run())
-            tasks.create_task(self._partition_care.run())
-            tasks.create_task(self._balance.run())
-            tasks.create_task(self._comparison.run())
-            tasks.create_task(self._removed_modes.run())
-            if self._retention is not None:
-                tasks.create_task(self._retention.run())
+            for duty in self._duties:
+                tasks.create_task(duty.run())

@@ -81,7 +81,7 @@ class LossQuery(PageQuery):
 class EchoQuery(BaseModel):
     """A filter of the vendor's words on its webhooks, which are tallied by the hour."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     source: Annotated[Text | None, Field(description="label of the source that heard them")] = None
     since: Annotated[Time | None, Field(description="hours that began at or after this time")] = None
