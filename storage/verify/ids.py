@@ -20,7 +20,7 @@ SELECT count(*), array_agg(position ORDER BY position) FILTER (
     WHERE (SELECT ids.position FROM ids WHERE ids.id = events.id) IS DISTINCT FROM events.position
 ) FROM events WHERE position >= $1 AND position < $2
 """
-_PAGE_END = f"SELECT id FROM ids WHERE id > $1 ORDER BY id OFFSET {_STEP - 1} LIMIT 1"  # noqa: S608 - a number
+_PAGE_END = "SELECT id FROM ids WHERE id > $1 ORDER BY id OFFSET $2::BIGINT LIMIT 1"
 _IDS_WITHOUT_EVENT = """
 SELECT count(*), array_agg(position ORDER BY position) FILTER (
     WHERE (SELECT events.id FROM events WHERE events.position = ids.position) IS DISTINCT FROM ids.id
@@ -40,7 +40,7 @@ def look_at_events(connection: Connection, after: int) -> Looked[int]:
 
 def look_at_ids(connection: Connection, after: UUID) -> Looked[UUID]:
     """Look up the events of the next ids, behind an id."""
-    page = bulk.run(connection, _PAGE_END, (after,))
+    page = bulk.run(connection, _PAGE_END, (after, _STEP - 1))
     count, lost = bulk.run(connection, _IDS_WITHOUT_EVENT, (after, page[0][0] if page else _LAST_ID))[0]
     going = leaving(connection)
     wrong = [position for position in lost or () if not going.has(position)]

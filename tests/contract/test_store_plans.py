@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
-from random import Random
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +11,6 @@ from sqlalchemy import text
 from ingest.deliveries import Parked, Seen
 from ingest.event import Event
 from storage.books.comparison import Comparison
-from storage.books.posting import Posting
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import open_database
 from storage.feed import SqlFeed
@@ -23,9 +21,6 @@ from storage.queries.handlers import handler_rows
 from storage.queries.page import PageSpan
 from storage.retention import Retention
 from storage.store import SqlStore, touch_head
-from storage.tables import sightings
-from storage.verify import blocks, ids, references
-from storage.verify.balance import light
 from tests.support.compared import FLEET
 from tests.support.explained import Listening, Plan, plans_of
 from tests.support.fresh import DEBIAN, POSTGRES
@@ -108,16 +103,6 @@ async def read_hotly(database: Listening, cursor: SqlCursor) -> None:
     await database.read(dead_positions, "h", [event.id])
     await database.read(handler_rows)
     await Retention(database, timedelta(days=3000), ["h"], lambda: NOW).purge()
-    await verify(database, middle)
-
-
-async def verify(database: Listening, middle: int) -> None:
-    """What the balance looks at every hour, and pages of what `headrace verify` does."""
-    assert await database.read(light, Random(1)) == []
-    await database.read(blocks.look, middle >> 12, 1)
-    await database.read(ids.look_at_events, middle)
-    await database.read(ids.look_at_ids, ids.FIRST_ID)
-    await database.read(references.look, 0, table=sightings)
 
 
 def faults(plan: Plan, hot: Collection[str]) -> list[str]:
@@ -138,7 +123,6 @@ async def test_every_hot_statement_goes_by_an_index_and_to_few_partitions(
     """By the plan for its values and by the one for any values, which a connection keeps: none reads a table from end
     to end, none does what is switched off, and each looks only at the partitions that it concerns."""
     await fill(listening)
-    await Posting(listening).post_all()
     cursor = await cursor_at(listening, 2 * ROWS + 100)
     if analysed:
         await listening.write(lambda connection: connection.execute(text("ANALYZE")) and None)
