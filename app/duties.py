@@ -11,6 +11,7 @@ from typing import Protocol
 from app.auditor import followed_sources
 from app.compared_sources import SeenBy, compared_sources
 from app.settings import Settings
+from app.silences import silences_of
 from ingest.counted_coverage import CountedCoverage
 from ingest.coverage import Gap
 from ingest.leases import BALANCE, BOOKS, PARTITIONS, RETENTION, STORE_GAUGES
@@ -25,6 +26,7 @@ from storage.partition_care import PartitionCare
 from storage.removed_modes import RemovedModes
 from storage.retention import Retention
 from storage.sequences import AUDITOR
+from storage.silence_gauges import SilenceGauges
 from storage.store_gauges import StoreGauges
 from storage.verify.balance import Balance
 
@@ -69,6 +71,8 @@ class Duties:
                 metrics.suspected_lost.labels(key.source).inc(gap.suspected)
 
         self._removed_modes = RemovedModes(database, configured, count_suspected)
+        lease, follow_gaps = leases.lease(STORE_GAUGES), coverage.follow
+        silence = SilenceGauges(database, metrics, [*settings.sources], silences_of(settings.sources, clock))
         self._duties: list[Duty] = [
             *([retention] if retention else []),
             self._removed_modes,
@@ -77,7 +81,7 @@ class Duties:
             Posting(database, leases.lease(BOOKS)),
             Comparison(database, compared, clock, count_seen, leases.lease(BOOKS)),
             Balance(database, metrics, configured, by_chance, lease=leases.lease(BALANCE)),
-            StoreGauges(database, retention, metrics, lease=leases.lease(STORE_GAUGES), follow_gaps=coverage.follow),
+            StoreGauges(database, retention, metrics, lease=lease, follow_gaps=follow_gaps, silence=silence),
         ]
 
     async def begin(self) -> None:

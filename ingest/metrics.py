@@ -174,6 +174,12 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self.silent_devices = Gauge(
+            "headrace_silent_devices", "Devices quiet for longer than silent_after", ["source"], registry=registry
+        )
+        self.source_silent = Gauge(
+            "headrace_source_silent", "1 while it is quiet for much longer than it was", ["source"], registry=registry
+        )
         self.auditor_lag = Gauge(
             "headrace_auditor_lag_events", "Committed, their sequence numbers not followed yet", registry=registry
         )

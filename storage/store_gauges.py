@@ -18,6 +18,7 @@ from ingest.metrics import Metrics
 from storage.engine import Database
 from storage.gaps import SourceKey, open_gaps
 from storage.retention import Retention
+from storage.silence_gauges import SilenceGauges
 
 
 class _Size(NamedTuple):
@@ -49,6 +50,7 @@ class StoreGauges:
         *,
         lease: Lease | None = None,
         follow_gaps: FollowGaps | None = None,
+        silence: SilenceGauges | None = None,
         every_seconds: float = 15.0,
     ) -> None:
         self._database = database
@@ -56,6 +58,7 @@ class StoreGauges:
         self._metrics = metrics
         self._lease = lease or Lease(held=True)
         self._follow_gaps = follow_gaps
+        self._silence = silence
         self._every_seconds = every_seconds
         self._shown = True
 
@@ -74,6 +77,8 @@ class StoreGauges:
         self._show(self._lease.held)
         if self._database.dialect != "sqlite" and self._follow_gaps is not None:  # there this process knows them all
             self._follow_gaps((await self._database.read(open_gaps)).items(), shown=self._lease.held)
+        if self._silence is not None:
+            await self._silence.measure(shown=self._lease.held)
         if not self._lease.held:
             return
         size = await self._database.read(_size)
