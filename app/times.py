@@ -24,3 +24,12 @@ def time_of(text: str, now: datetime) -> datetime:
         return parse_rfc3339(text).at
     except ValueError:
         raise ValueError('expected a time such as "2026-07-28T16:53:05Z", or "2h", "3d" for that long ago') from None
+
+
+def age_of(time: str, now: datetime) -> str:
+    """Return how long ago an RFC 3339 time was, in the largest unit of which there are two: "90 s", "45 min", "3 d"."""
+    seconds = max(0.0, (now - parse_rfc3339(time).at).total_seconds())
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"

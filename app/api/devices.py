@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -16,13 +14,15 @@ from starlette.responses import Response
 
 from app.api.parameters import STRICT, Device, Limit, Text
 from app.api.replies import Responses, describes, describes_list, json_reply
+from app.device_cursor import order_of, read_cursor, write_cursor
 from storage.engine import Database
 from storage.queries import device_rows, devices, products, silences
 from storage.queries.device_rows import Silences
 from storage.queries.devices import Cursor, DeviceFilter, DeviceSpan, Order
 
-After = Annotated[str | None, Field(pattern="^[A-Za-z0-9_-]+$", max_length=8192, description="`next` of a page before")]
-_EVER = (1 << 63) - 1
+After = Annotated[
+    str | None, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=8192, description="`next` of a page before")
+]
 
 
 class DeviceQuery(BaseModel):
@@ -45,9 +45,9 @@ class DeviceQuery(BaseModel):
         return DeviceFilter(self.product, self.silent, self.missing)
 
     def span(self) -> DeviceSpan:
-        """Return the page that the store is asked for. Raises RequestValidationError."""
-        order: Order = "heard" if self.order.endswith("heard") else "device"
-        return DeviceSpan(self.limit, order, self.order.startswith("-"), read_cursor(self.after, order))
+        """Return the page that the store is asked for. Raises HTTPException 404."""
+        order, descending = order_of(self.order)
+        return DeviceSpan(self.limit, order, descending, _cursor(self.after, order))
 
 
 class SilenceQuery(BaseModel):
@@ -80,8 +80,9 @@ def devices_router(database: Database, silences_now: Callable[[], Silences]) -> 
     async def list_devices(query: Annotated[DeviceQuery, Query()]) -> Response:
         """Devices: what was heard of each, what is missing, and since when it is silent. Go on with `after=<next>`."""
         page = await database.read(devices.devices_page, query.filter(), query.span(), silences_now())
-        return json_reply({"devices": page.rows, "next": written(page.next)})
+        return json_reply({"devices": page.rows, "next": write_cursor(page.next)})
 
+    @router.head("/devices/{id:path}", include_in_schema=False)
     @router.get("/devices/{id:path}", responses=describes(device_rows.EXAMPLE, 404, 422, 503))
     async def read_device(
         id: Annotated[Device, Path()],  # noqa: A002 - the name of the documented parameter
@@ -96,36 +97,23 @@ def devices_router(database: Database, silences_now: Callable[[], Silences]) -> 
     @router.get("/silences", responses=_describes_page("silences", silences.EXAMPLE))
     async def list_silences(query: Annotated[SilenceQuery, Query()]) -> Response:
         """Silences that last: sources (`device` is null) first, then devices, the longest silent first. No losses."""
-        after = read_cursor(query.after, "heard")
+        after = _cursor(query.after, "heard")
         page = await database.read(silences.silences_page, silences_now(), query.limit, after)
-        return json_reply({"silences": page.rows, "next": written(page.next)})
+        return json_reply({"silences": page.rows, "next": write_cursor(page.next)})
 
     return router
 
 
-def written(cursor: Cursor | None) -> str | None:
-    """Return where to go on as it is handed out: letters that need no escaping."""
-    return None if cursor is None else base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
-
-
-def read_cursor(text: str | None, order: Order) -> Cursor | None:
-    """Return what was handed out. Raises RequestValidationError where it was not, or for another order."""
-    if text is None:
-        return None
-    wanted: Any = tuple[str, str] if order == "device" else tuple[_Time, str, str, str]
+def _cursor(text: str | None, order: Order) -> Cursor | None:
+    """Return where to go on. Raises HTTPException 404 where no page of the order ends so."""
     try:
-        found: Cursor = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=wanted)
-    except (ValueError, msgspec.DecodeError):
-        fault = {"loc": ("query", "after"), "msg": "expected the `next` of a page of the same order", "type": "value"}
-        raise RequestValidationError([fault]) from None
-    return found
-
-
-_Time = Annotated[int, msgspec.Meta(ge=0, lt=_EVER)]
+        return read_cursor(text, order)
+    except ValueError:
+        raise HTTPException(404, "No page in this order has such a `next`: begin again without `after`.") from None
 
 
 def _describes_page(name: str, example: msgspec.Struct) -> Responses:
     doc = {"__doc__": "One page. `next` is null when there are no more; hand it back as `after`."}
     members = [(name, list[type(example)]), ("next", str | None)]  # type: ignore[misc]
     page = msgspec.defstruct(f"{name.capitalize()}Page", members, namespace=doc)
-    return describes(page([example], None), 422, 503)
+    return describes(page([example], None), 404, 422, 503)

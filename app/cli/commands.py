@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import acting, balancing, reading
+from app.cli import acting, balancing, devices, reading
 from app.cli.options import Config, Debug, Json, settings_of, store_settings_of
 
 
@@ -114,4 +114,5 @@ def copy(
     copy_store(source, target)
 
 
-COMMANDS = (serve, check, migrate, verify, health, copy, *reading.COMMANDS, *balancing.COMMANDS, *acting.COMMANDS)
+_READING = (*reading.COMMANDS, *balancing.COMMANDS, *devices.COMMANDS)
+COMMANDS = (serve, check, migrate, verify, health, copy, *_READING, *acting.COMMANDS)

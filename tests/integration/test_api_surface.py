@@ -14,6 +14,7 @@ import pytest
 from ingest.event import Cause, Origin
 from ingest.settings.secret import Secret
 from ingest.sources.webhook.request_log import RecentRequests
+from storage.books.posting import Posting
 from storage.coverage import SqlCoverage
 from tests.support.api import EVENT, Rules, World, a_status, an_event, assert_problem
 
@@ -130,6 +131,7 @@ async def test_the_openapi_document_describes_all_there_is(client: httpx.AsyncCl
 
     api = ["events", "events/{id}", "sources", "gaps", "losses", "rejects", "handlers", "handlers/{handler}/dead"]
     api += ["handlers/{handler}/dead/causes", "sources/{label}/requests", "hook-echoes", "balance", "comparison"]
+    api += ["products", "devices", "devices/{id}", "silences"]
     expected = {
         f"/api/v1/{path}"
         for path in [*api, *(f"handlers/{{handler}}/{act}" for act in ("redrive", "pause", "resume", "test"))]
@@ -161,6 +163,7 @@ async def test_answers_have_the_documented_shape(world: World, client: httpx.Asy
     (gap,) = await coverage.end((await coverage.open(Origin("tracker", "fleet", "webhook"), 0)).interval, Cause.IDLE)
     world.open_gaps["fleet", "webhook"] = gap
     world.requests["fleet"] = RecentRequests(accepted=(), refused=())
+    await Posting(world.database).post_all()
     document = (await client.get("/openapi.json")).json()
     validate = _validator(document)
     for path, operations in document["paths"].items():
@@ -168,7 +171,10 @@ async def test_answers_have_the_documented_shape(world: World, client: httpx.Asy
             continue
         content = operations["get"]["responses"]["200"]["content"]["application/json"]
         answer = await client.get(
-            path.replace("{id}", quote(str(EVENT.id))).replace("{handler}", "alerts").replace("{label}", "fleet")
+            path.replace("devices/{id}", f"devices/{EVENT.device}")
+            .replace("{id}", quote(str(EVENT.id)))
+            .replace("{handler}", "alerts")
+            .replace("{label}", "fleet")
         )
         validate(answer.json(), content["schema"])
         validate(content["example"], content["schema"])

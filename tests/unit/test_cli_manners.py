@@ -12,7 +12,7 @@ from app.cli import run
 from app.times import time_of
 from storage.migrate import newest_revision
 
-READING = ("events", "gaps", "losses", "rejects", "sources", "handlers")
+READING = ("events", "gaps", "losses", "rejects", "sources", "handlers", "devices")
 COMMANDS = (
     *("serve", "check", "migrate", "verify", "health", "copy", *READING),
     *("dead", "redrive", "pause", "resume", "test-handler"),
