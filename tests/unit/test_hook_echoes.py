@@ -80,6 +80,11 @@ def test_only_what_is_ignored_is_an_echo() -> None:
 
 
 def test_other_senders_have_no_such_thing() -> None:
-    """By the generic format a name is a name."""
-    (ignored,) = GENERIC.decode(b'{"name": "hook-sent/loc"}', {}, AT)
-    assert ignored == Ignored(source="s", mode="any", received_at=AT)
+    """By the generic format a name is a name, whichever way it comes."""
+    body = b'{"name": "hook-sent/loc"}'
+    found = [
+        *GENERIC.decode(body, {}, AT),
+        *GENERIC.decode_frames([Frame(b"", body, b"")], 1, AT),
+        *GENERIC.decode_message(Message(body, {}, None), AT),
+    ]
+    assert found == [Ignored(source="s", mode="any", received_at=AT)] * 3
