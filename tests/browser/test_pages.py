@@ -215,7 +215,10 @@ async def test_the_printed_link_carries_the_token(chromium: str, world: World, t
     assert "temperature" in dom
 
 
-@pytest.mark.parametrize(("page", "shows"), [("/", "headrace_events_stored_total"), ("/docs", '"openapi":')])
+@pytest.mark.parametrize(
+    ("page", "shows"),
+    [("/", "headrace_events_stored_total"), ("/balance", "headrace_events_stored_total"), ("/docs", '"openapi":')],
+)
 async def test_links_to_data_work_with_tokens(
     page: str, shows: str, chromium: str, world: World, tmp_path: Path
 ) -> None:

@@ -115,9 +115,9 @@ async def test_sources_with_one_way_cost_no_row(database: Database) -> None:
 async def test_it_begins_anew_where_other_ways_are_compared(database: Database) -> None:
     """Of events from before nobody knows which ways there were: they are not compared, and nothing is lost."""
     scene = Scene(database)
-    await scene.commit(Arrived(1, WEBHOOK, 1))
+    await scene.commit(Arrived(1, WEBHOOK, 1), Arrived(1, SSE, 2))
     await scene.compare(2 * GRACE)
-    assert await scene.compared() == {}
+    assert (await scene.compared(), await rows(database, TRANSITS)) == ({}, [])
 
     await scene.commit(Arrived(2, WEBHOOK, 2 * GRACE))
     three = FLEET._replace(ways=(WEBHOOK, SSE, PUBSUB))
