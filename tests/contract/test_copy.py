@@ -111,6 +111,13 @@ def test_all_is_there_and_equal(
     asyncio.run(_goes_on(target_url))
 
 
+def test_what_has_a_row_for_each_event_is_copied_by_pages() -> None:
+    """Whichever table grows with the events fits into memory page by page only, and a copy goes on where it was."""
+    for table in copying.copied_tables():
+        if table.name in {"events", "sightings", "messages", "deliveries"}:
+            assert copying._key(table) is not None, table.name
+
+
 async def _goes_on(url: str) -> None:
     database = open_database(url)
     commit = await SqlStore(database, lambda: NOW).commit([*numbered(2, ROWS), a_reject()])
