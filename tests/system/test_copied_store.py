@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.support.oracle import get_json
+from tests.support.oracle import get_json, verify_balance
 from tests.support.postgres import fresh_database, session_server
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
@@ -84,6 +84,7 @@ def test_a_server_goes_on_with_the_copy(tmp_path: Path) -> None:
             assert b"seconds ago" in err, (out, err)
         assert copying.returncode == 0
         assert b"Both sides are equal" in out
+        verify_balance(target)
 
         (tmp_path / "now").touch()
         (tmp_path / "headrace.toml").write_text(CONFIG.format(url=target))
@@ -93,5 +94,6 @@ def test_a_server_goes_on_with_the_copy(tmp_path: Path) -> None:
             assert sorted(seen(tmp_path)[5000:]) == ["later", *["reading"] * 5]
             (dead,) = get_json(f"{server.url}/api/v1/handlers/rules/dead")["dead"]
             assert dead["error"] == "as it is"
+            verify_balance(target)
     finally:
         session_server().drop_database(target)
