@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from storage.books.posting import Posting
 from storage.engine import Database
-from storage.store import SqlStore
 from storage.verify.finding import Finding
-from tests.support.balanced import differences, fill, verified
-from tests.support.records import NOW, numbered
+from tests.support.balanced import differences, filled_store, verified
 from tests.support.stored import run
 
 _COPY = """
@@ -179,9 +177,14 @@ OF_POSTGRES: dict[str, tuple[str, list[Expected]]] = {
 _ID = "0199f3a27c118b529f0e3c5a7d1e2f40"
 
 
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store with something of everything."""
+    return filled_store(request.param, tmp_path)
+
+
 async def test_a_store_with_something_of_everything_balances(database: Database) -> None:
     """Nothing is found in it, and each kind of thing was looked at."""
-    await fill(database)
     found = await verified(database)
     assert found.balances
     assert found.differences == []
@@ -192,7 +195,6 @@ async def test_a_store_with_something_of_everything_balances(database: Database)
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 async def test_a_corruption_is_found_and_named(database: Database, corruption: str) -> None:
     """Each difference that follows from it is listed, with the rows to look at, and no other check finds any."""
-    await fill(database)
     statement, expected = CORRUPTIONS[corruption]
     await _corrupt(database, statement)
     found = await differences(database)
@@ -204,21 +206,9 @@ async def test_a_corruption_of_ids_is_found_and_named(database: Database, corrup
     """On PostgreSQL, where they stand beside the events."""
     if database.dialect == "sqlite":
         return
-    await fill(database)
     statement, expected = OF_POSTGRES[corruption]
     await _corrupt(database, statement)
     _compare(await differences(database), expected)
-
-
-async def test_what_is_missing_of_a_whole_block_is_named(database: Database) -> None:
-    """Where nothing of it has expired, what is not there is what is missing."""
-    await SqlStore(database, lambda: NOW).commit(numbered(4200))
-    await Posting(database).post_all()
-    await run(database, "DELETE FROM events WHERE position IN (4100, 4101, 4103)")
-    (found,) = [finding for finding in await differences(database) if finding.check == "blocks"]
-    assert (found.block, found.first, found.last) == (1, 4096, 8191)
-    assert (found.expected, found.found, found.difference) == (105, 102, -3)
-    assert found.look_at == "not there: positions 4100, 4101, 4103"
 
 
 async def _corrupt(database: Database, statement: str) -> None:

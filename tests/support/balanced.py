@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection, insert
 
@@ -11,15 +15,17 @@ from ingest.deliveries import Parked
 from ingest.event import Cause
 from storage.books.posting import Posting
 from storage.cursors import SqlCursors
-from storage.engine import Database
+from storage.engine import Database, open_database
 from storage.gaps import SourceKey, add_gaps, begin_gap
 from storage.intervals import Stretch
+from storage.migrate import migrate
 from storage.retention import Retention
 from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.tables import coverage, losses
 from storage.verify.finding import Finding
 from storage.verify.whole import Verification, Verified
+from tests.support.fresh import SQLITE, fresh_store, server_of
 from tests.support.records import NOW, a_reject, an_ignored, numbered
 
 FLEET = SourceKey("fleet", "webhook")
@@ -34,6 +40,35 @@ async def verified(database: Database) -> Verified:
 async def differences(database: Database) -> Sequence[Finding]:
     """What the product finds wrong."""
     return (await verified(database)).differences
+
+
+def filled_store(kind: str, folder: Path) -> str:
+    """Return the URL of a store that `fill` filled: it is filled once, and copied."""
+    if kind != SQLITE:
+        return server_of(kind).fresh_database(_filled_template(kind))
+    (folder / "test.db").write_bytes(_filled_file())
+    return f"sqlite:///{folder}/test.db"
+
+
+@functools.cache
+def _filled_template(kind: str) -> str:
+    url = fresh_store(kind, Path())
+    asyncio.run(_fill_at(url))
+    return url
+
+
+@functools.cache
+def _filled_file() -> bytes:
+    with TemporaryDirectory() as folder:
+        asyncio.run(_fill_at(f"sqlite:///{folder}/filled.db"))
+        return Path(folder, "filled.db").read_bytes()
+
+
+async def _fill_at(url: str) -> None:
+    database = open_database(url)
+    await migrate(database)
+    await fill(database)
+    await database.close()
 
 
 async def fill(database: Database) -> None:
