@@ -19,12 +19,15 @@ _ADD_UP = (
     " events = blocks.events + excluded.events, checksum = blocks.checksum + excluded.checksum"
 )
 SUM = "sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint"  # in PostgreSQL's words
-LAST_48_BITS = (1 << 48) - 1
-_WITHIN = "SELECT position, substr(id, 11), source, mode FROM events WHERE position >= ? AND position <= ?"
+_LAST_48_BITS = (1 << 48) - 1
+_WITHIN = """
+SELECT position, CAST(substr(id, 11) AS BLOB), source, mode FROM events WHERE position >= ? AND position <= ?
+"""
 _SUMS_WITHIN = f"""
 SELECT position >> {BLOCK_BITS}, source, mode, count(*), {SUM}
 FROM events WHERE position >= $1 AND position <= $2 GROUP BY 1, 2, 3
 """  # noqa: S608 - no values in it
+_ENDS = "SELECT position, substr(uuid_send(id), 11) FROM events WHERE position >= $1 AND position <= $2"
 
 BlockKey = tuple[int, str, str]  # block, source and mode
 BlockSums = dict[BlockKey, tuple[int, int]]  # how many events, and the sum of their ids
@@ -37,7 +40,7 @@ def sums_of(rows: Iterable[tuple[int, int, str, str]]) -> BlockSums:
     for position, id_, source, mode in rows:
         key = (position >> BLOCK_BITS, source, mode)
         counts[key] += 1
-        sums[key] += id_ & LAST_48_BITS
+        sums[key] += id_ & _LAST_48_BITS
     return {key: (count, sums[key]) for key, count in counts.items()}
 
 
@@ -61,6 +64,13 @@ def sums_within(connection: Connection, first: int, last: int) -> BlockSums:
         return {(block, source, mode): (count, total) for block, source, mode, count, total in rows}
     found = bulk.run(connection, _WITHIN, (first, last))
     return sums_of((position, int.from_bytes(tail, "big"), source, mode) for position, tail, source, mode in found)
+
+
+def ends_within(connection: Connection, first: int, last: int) -> dict[int, int]:
+    """Return the last 48 bits of the ids of the events from one position up to another, by position."""
+    if connection.dialect.name == "postgresql":
+        return {position: int.from_bytes(end, "big") for position, end in bulk.run(connection, _ENDS, (first, last))}
+    return {position: int.from_bytes(end, "big") for position, end, *_ in bulk.run(connection, _WITHIN, (first, last))}
 
 
 def post(connection: Connection, after: int, end: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, func, select
 
-from storage.books.checksums import LAST_48_BITS, BlockKey, BlockSums, sums_within
+from storage.books.checksums import BlockKey, BlockSums, ends_within, sums_within
 from storage.tables import BLOCK_BITS, blocks, events
 from storage.verify.finding import Finding, Looked, named, rows_at
 from storage.verify.totals import place_of
@@ -89,10 +89,9 @@ def _look_at(connection: Connection, within: range, more: int, checksum: int, *,
 
     Where nothing of the block has expired, what is missing is what is not there. A single event is known by its id.
     """
-    rows = select(events.c.position, events.c.id).where(events.c.position.between(within.start, within.stop - 1))
-    there = {position: id_.int & LAST_48_BITS for position, id_ in connection.execute(rows)}
+    there = ends_within(connection, within.start, within.stop - 1)
     holes = sorted(set(within).difference(there))
-    single = [position for position, id_ in there.items() if id_ == abs(checksum)]
+    single = [position for position, end in there.items() if end == abs(checksum)]
     all_of_it = f"events WHERE position BETWEEN {within.start} AND {within.stop - 1}"
     if more and not checksum:
         return f"blocks WHERE block = {within.start >> BLOCK_BITS}: the ids are right, and their number is not"
@@ -101,5 +100,5 @@ def _look_at(connection: Connection, within: range, more: int, checksum: int, *,
     if more < 0 and was_whole and holes:
         return f"not there: {named(holes)}"
     if more == -1:
-        return f"{all_of_it}: one is not there whose id ends in {-checksum & LAST_48_BITS:012x}"
+        return f"{all_of_it}: one is not there whose id ends in {-checksum:012x}"
     return all_of_it if more else f"{all_of_it}: as many as expected, with other ids"

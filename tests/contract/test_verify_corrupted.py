@@ -11,12 +11,14 @@ import pytest
 from storage.engine import Database
 from storage.verify.finding import Finding
 from tests.support.balanced import differences, filled_store, verified
+from tests.support.records import numbered
 from tests.support.stored import run
 
 _COPY = """
 INSERT INTO events (position, id, product, device, name, data, received_at, source, mode, attributes)
 SELECT {at}, {id}, product, device, name, data, received_at, source, mode, attributes FROM events WHERE position = 20
 """
+_END = f"{numbered(1, 19)[0].id.int:032x}"[-12:]  # of the id of the event at position 20
 _DELIVERY = "INSERT INTO deliveries (handler, position, attempts, error) VALUES ('alerts', {at}, 1, 'boom')"
 _MESSAGE = "INSERT INTO messages (product, device, message, position) VALUES ('tracker', 'dev1', '7', 1)"
 
@@ -32,7 +34,7 @@ class Expected(NamedTuple):
 CORRUPTIONS: dict[str, tuple[str, list[Expected]]] = {
     "a row is gone": (
         "DELETE FROM events WHERE position = 20",
-        [Expected("blocks", -1, "one is not there whose id ends in ")],
+        [Expected("blocks", -1, f"one is not there whose id ends in {_END}")],
     ),
     "a row behind the books is gone": (
         "DELETE FROM events WHERE position = 270",
@@ -49,6 +51,10 @@ CORRUPTIONS: dict[str, tuple[str, list[Expected]]] = {
     ),
     "an id is another": (
         "UPDATE events SET id = {id} WHERE position = 20",
+        [Expected("blocks", 1, "as many as expected, with other ids")],
+    ),
+    "an id is no id": (
+        "UPDATE events SET id = {none} WHERE position = 20",
         [Expected("blocks", 1, "as many as expected, with other ids")],
     ),
     "a row is another source's": (
@@ -213,7 +219,8 @@ async def test_a_corruption_of_ids_is_found_and_named(database: Database, corrup
 
 async def _corrupt(database: Database, statement: str) -> None:
     id_ = f"x'{_ID}'" if database.dialect == "sqlite" else f"'{_ID}'::uuid"
-    await run(database, statement.format(id=id_))
+    none = "'?'" if database.dialect == "sqlite" else "'00000000-0000-0000-0000-000000000000'"
+    await run(database, statement.format(id=id_, none=none))
 
 
 def _compare(found: Sequence[Finding], expected: Sequence[Expected], beside: Collection[str] = ()) -> None:
