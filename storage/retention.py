@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, false, 
 from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
 from storage import bulk, partitions, skips, whole_partitions
-from storage.books import BOOKS, checksums, comparison
+from storage.books import BOOKS, checksums, comparison, devices
 from storage.books.place import take_place
 from storage.database import P, T
 from storage.engine import Database, Work
@@ -61,6 +61,8 @@ class _Walk:
 class Retention:
     """Deletes what is older than `keep`: events and rejects, and coverage, gaps, losses and comparisons that were over.
 
+    Also what is known of devices of which nothing was heard for so long, not all of them in the same round.
+
     It looks every `every_seconds`. What a handler of `handlers` has not passed stays: retention takes an event from a
     configured handler only where that is paused for longer than `keep`. Such a loss has a row in `skipped`, a line in
     the log, and is told to `count_skipped`. Dead letters stay with their events until they are redriven or deleted.
@@ -84,6 +86,7 @@ class Retention:
         self._count_skipped = count_skipped
         self._lease = lease or Lease(held=True)
         self._events, self._rejects = _Walk("events"), _Walk("rejects")
+        self._swept_devices = ("", "")  # a step in each round: of a million, each is looked at within a day
         self._together = (0, 0)  # from which position up to which one events go with their partition
         self._due_together: int | None = None  # when the last one of the first of these came, in microseconds
 
@@ -113,6 +116,7 @@ class Retention:
         await self._go_through(self._rejects, before, now)
         while await self._write(_forget_others, before):
             pass
+        self._swept_devices = await self._write(devices.forget_some, before, self._swept_devices)
         whole = 0 if self._database.dialect == "sqlite" else await self._go_whole(before, now)
         return whole + await self._go_through(self._events, before, now)
 

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, Text, TextClause, delete, literal, select, tuple_
 
 from storage.books.sql import DAY, LARGER, OF_VENDOR, SMALLER, WITHIN, runs_of_days, statement_of
+from storage.tables import devices
+from storage.transactions import transaction
 
+_SWEPT_DEVICES = 1000  # in one step
 _FADING = 7 / 8
 _COUNTED_DAYS = 56  # the events of one that is further back weigh less than 1/1770
 
 # Only what is written as it is: an escape may stand for what a text cannot hold. (A regular expression takes 16 µs.)
 _WRITTEN = {
-    "sqlite": "json_extract({0}.attributes, '$.fw_version')",
-    "postgresql": """split_part(split_part(',' || substr({0}.attributes, 2), ',"fw_version":"', 2), '"', 1)""",
+    "sqlite": "json_extract(attributes, '$.fw_version')",
+    "postgresql": """split_part(split_part(',' || substr(attributes, 2), ',"fw_version":"', 2), '"', 1)""",
 }
 _IS_PLAIN = {
-    "sqlite": """instr({0}.attributes, '"fw_version":"' || {written} || '"') > 0""",
+    "sqlite": """instr(attributes, '"fw_version":"' || {written} || '"') > 0""",
     "postgresql": "strpos({written}, chr(92)) = 0",
 }
 _FIRMWARE = "CASE WHEN length({written}) BETWEEN 1 AND 64 AND {is_plain} THEN {written} END"
@@ -28,18 +31,16 @@ _FIRMWARE = "CASE WHEN length({written}) BETWEEN 1 AND 64 AND {is_plain} THEN {w
 # The events are all of one day. Where that is later than the device's last one, the days before fade.
 _POST = """
 INSERT INTO devices (product, device, source, position, first_at, last_at, heard_at, firmware, day, today, before)
-SELECT step.product, step.device, newest.source, step.position, step.first_at, step.last_at, step.heard_at,
-  {told_firmware}, :day, step.events, 0
+SELECT product, device, (SELECT source FROM events WHERE events.position = step.position AND {within}),
+  position, first_at, last_at, heard_at,
+  (SELECT {firmware} FROM events WHERE events.position = step.told_at AND {within}), CAST(:day AS BIGINT), count, 0
 FROM (
   SELECT product, device, max(position) AS position, min(received_at) AS first_at, max(received_at) AS last_at,
     max(CASE WHEN {of_vendor} THEN 0 ELSE received_at END) AS heard_at,
-    max(CASE WHEN {firmware} IS NOT NULL THEN position END) AS told_at, count(*) AS events
+    max(CASE WHEN {firmware} IS NOT NULL THEN position END) AS told_at, count(*) AS count
   FROM events WHERE {within} AND device IS NOT NULL
   GROUP BY product, device
-) AS step
-JOIN events AS newest ON newest.position = step.position AND newest.{within_newest}
-LEFT JOIN events AS told ON told.position = step.told_at AND told.{within_told}
-WHERE true
+) AS step WHERE true
 ON CONFLICT (product, device) DO UPDATE SET
   source = CASE WHEN excluded.position > devices.position THEN excluded.source ELSE devices.source END,
   position = {larger}(devices.position, excluded.position),
@@ -65,6 +66,24 @@ def post(connection: Connection, after: int, end: int) -> None:
         connection.execute(_posting(connection.dialect.name), {"day": day, "after": first, "end": last})
 
 
+@transaction
+def forget_some(connection: Connection, before: int, behind: tuple[str, str]) -> tuple[str, str]:
+    """Forget those of the next devices behind one that nothing was heard of since `before`, in microseconds.
+
+    Return the product and device behind which to go on; at the end ("", ""), which is where it begins.
+    """
+    key = tuple_(devices.c.product, devices.c.device)
+    within = key > tuple_(*(literal(part, Text) for part in behind))
+    some = select(devices.c.product, devices.c.device).where(within)
+    rows = connection.execute(some.order_by(devices.c.product, devices.c.device).limit(_SWEPT_DEVICES)).all()
+    if not rows:
+        return "", ""
+    product, device = rows[-1]
+    step = key <= tuple_(literal(product, Text), literal(device, Text))
+    connection.execute(delete(devices).where(within, step, devices.c.last_at < before))
+    return (product, device) if len(rows) == _SWEPT_DEVICES else ("", "")
+
+
 def faded(days: str) -> str:
     """Return the expression of SQL for what a day weighs that is so many days back. Not every SQLite has pow()."""
     weights = " ".join(f"WHEN {number} THEN {_FADING**number!r}" for number in range(_COUNTED_DAYS))
@@ -79,14 +98,11 @@ def usual() -> str:
 
 @cache
 def _posting(dialect: str) -> TextClause:
-    within = WITHIN.replace("position <=", "{0}.position <=")
+    written = _WRITTEN[dialect]
     words = _POST.format(
+        firmware=_FIRMWARE.format(written=written, is_plain=_IS_PLAIN[dialect].format(written=written)),
         of_vendor=OF_VENDOR,
-        firmware=_firmware(dialect, "events"),
-        told_firmware=_firmware(dialect, "told"),
         within=WITHIN,
-        within_newest=within.format("newest"),
-        within_told=within.format("told"),
         larger=LARGER[dialect],
         smaller=SMALLER[dialect],
         device_fades=faded("excluded.day - devices.day"),
@@ -94,8 +110,3 @@ def _posting(dialect: str) -> TextClause:
         late_day_fades=faded("devices.day - excluded.day - 1"),
     )
     return statement_of(words)
-
-
-def _firmware(dialect: str, table: str) -> str:
-    written = _WRITTEN[dialect].format(table)
-    return _FIRMWARE.format(written=written, is_plain=_IS_PLAIN[dialect].format(table, written=written))

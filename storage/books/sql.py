@@ -13,7 +13,7 @@ DAY = 86_400_000_000  # in microseconds; days are numbered since 1970, in UTC
 LARGER = {"sqlite": "max", "postgresql": "greatest"}
 SMALLER = {"sqlite": "min", "postgresql": "least"}
 OF_VENDOR = "substr(name, 1, 6) = 'spark/'"  # the vendor's own events about a device
-WITHIN = "position > :after AND position <= :end"
+WITHIN = "events.position > :after AND events.position <= :end"
 
 
 def statement_of(words: str) -> TextClause:

@@ -16,7 +16,9 @@ from sqlalchemy import Connection
 from ingest.event import Event
 from storage.books import devices, pauses
 from storage.books.devices import usual
+from storage.books.posting import Posting
 from storage.engine import Database
+from storage.retention import Retention
 from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.transactions import transaction
@@ -119,3 +121,18 @@ async def test_any_cut_into_steps_comes_to_the_same(database: Database, seed: in
         assert [row[:-1] for row in found] == [row[:-1] for row in device_rows(events)]
         assert [row[-1] for row in found] == [pytest.approx(row[-1]) for row in device_rows(events)]
         assert await rows(database, PAUSES) == list(pause_rows(events))
+
+
+async def test_devices_are_forgotten_with_their_last_event(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round by round retention looks at some devices, and forgets those of which nothing is stored any more."""
+    monkeypatch.setattr(devices, "_SWEPT_DEVICES", 3)
+    old, young = MIDNIGHT - timedelta(days=31), MIDNIGHT - timedelta(days=29)
+    events = [an_event(device=f"d{number}", received_at=young if number % 3 else old) for number in range(8)]
+    await SqlStore(database, lambda: MIDNIGHT).commit(events)
+    await Posting(database).post_all()
+    retention = Retention(database, timedelta(days=30), [], lambda: MIDNIGHT)
+    left = []
+    for _ in range(4):
+        await retention.purge()
+        left.append([device[1:] for (device,) in await rows(database, "SELECT device FROM devices ORDER BY device")])
+    assert ["".join(found) for found in left] == ["1234567", "124567", "12457", "12457"]

@@ -109,8 +109,11 @@ class Listening:
         return noting
 
 
-async def plans_of(url: str, statements: list[Statement]) -> list[Plan]:
-    """Carry each statement out once more by either plan, and take back what it did."""
+async def plans_of(url: str, statements: list[Statement], settings: str = "") -> list[Plan]:
+    """Carry each statement out once more by either plan, and take back what it did.
+
+    `settings`: statements that set what the code under test sets for its transaction.
+    """
     plans = []
     connection = await asyncpg.connect(url)
     for statement in {statement.text: statement for statement in statements}.values():
@@ -122,6 +125,7 @@ async def plans_of(url: str, statements: list[Statement]) -> list[Plan]:
             await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
             if statement.writes:
                 await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
+            await connection.execute(settings)
             await connection.execute(f"PREPARE explained AS {statement.text}")
             values = ", ".join(_literal(value) for value in statement.parameters)
             explain = _ONLY_PLAN if "INSERT INTO events" in statement.text else _EXPLAIN
