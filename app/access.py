@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI gives them
 
-_PAGES = ("/", "/balance", "/docs")
+_PAGES = ("/", "/balance", "/devices", "/docs")
 _DATA = ("/metrics", "/openapi.json")
 # What proxies, load balancers, clouds and tunnels add: words for whom they pass on, and prefixes of their own.
 _FORWARDING = re.compile(

@@ -17,7 +17,7 @@ _HEADERS = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 
 
 def add_pages(api: FastAPI) -> None:
-    """Serve `/`, `/balance`, `/docs` and what they load from `/assets/`."""
+    """Serve `/`, `/balance`, `/devices`, `/docs` and what they load from `/assets/`."""
     router = APIRouter(include_in_schema=False, default_response_class=FileResponse)
 
     @router.get("/")
@@ -29,6 +29,11 @@ def add_pages(api: FastAPI) -> None:
     @router.head("/balance")
     async def balance() -> FileResponse:
         return FileResponse(FOLDER / "balance.html", headers=_HEADERS)
+
+    @router.get("/devices")
+    @router.head("/devices")
+    async def devices() -> FileResponse:
+        return FileResponse(FOLDER / "devices.html", headers=_HEADERS)
 
     @router.get("/docs")
     @router.head("/docs")

@@ -27,6 +27,7 @@ from storage.migrate import migrate
 from storage.sequences import AUDITOR, Followed
 from tests.support.api import NOW, Rules, World, a_status, an_event
 from tests.support.browser import opened
+from tests.support.heard_devices import a_counter, a_device, a_loss, keep
 from tests.support.required import missing
 
 FLAGS = (
@@ -260,3 +261,26 @@ async def test_the_documentation_is_readable_without_the_internet(chromium: str,
     assert dom.count("<details") == sum(len(path) for path in world.api().openapi()["paths"].values())
     for shown in ("/ingest/fleet", "/api/v1/events/{id}", "published before this time", "e00fce682e79a004f1e69a2b"):
         assert shown in dom
+
+
+async def test_which_devices_stopped_is_one_list(chromium: str, world: World, tmp_path: Path) -> None:
+    """The page of devices shows those its address asks for, others when its filters change, and markup as text."""
+    attack = "<img src=x onerror=\"document.title='owned'\">"
+    rows = [a_device("goes-on"), a_device("stopped", 3), a_device(attack, 5, product="boron", firmware=attack)]
+    await keep(world.database, rows, [a_loss(1, "stopped")], [a_counter("stopped", 41)])
+    async with (
+        serving(world) as url,
+        opened(chromium, f"{url}/devices?silent=true&product=tracker", tmp_path / "profile") as tab,
+    ):
+        shown = "[...document.querySelectorAll('#devices tbody td.key')].map((cell) => cell.textContent).join()"
+        await tab.wait_until(f"{shown} === 'stopped'")
+        text = await tab.evaluate("document.querySelector('#devices tbody').textContent")
+        assert "behind 41" in str(text)
+        filters = "document.getElementById('filters').elements"
+        choose = "document.getElementById('filters').dispatchEvent(new Event('change'))"
+        await tab.evaluate(f"{filters}.product.value = ''; {choose}")
+        await tab.wait_until(f"{shown}.endsWith(',stopped')")
+        await tab.evaluate(f"{filters}.silent.checked = false; {choose}")
+        await tab.wait_until(f"{shown}.endsWith(',goes-on,stopped') && location.search === ''")
+        assert await tab.evaluate("document.querySelectorAll('img').length") == 0
+        assert await tab.evaluate("document.title") == "Devices · Headrace"

@@ -58,6 +58,11 @@ CASES = [
         (1530, 1540, 1606),
     ),
     (
+        "HeadraceSourceQuiet",
+        {**SOURCE_UP, f'headrace_source_silent{{{AT},source="fleet"}}': "0x9 1x20 0x30"},
+        (14, 16, 32),
+    ),
+    (
         "HeadraceAuthenticationFailing",
         {f'headrace_auth_failures_total{{{AT},source="fleet"}}': "0x9 0+2x20 40x40"},
         (12, 25, 45),

@@ -60,33 +60,43 @@ function say(state, text) {
   setText(status, text);
 }
 
-// Ask again and again; `back` is called when the page was hidden and is seen again.
-export async function keepAsking(poll, everyMs, back = () => {}) {
-  let lostAt = null;
-  for (;;) {
-    const started = performance.now();
-    try {
-      await poll();
-      lostAt = null;
-      say("live", "live");
-    } catch (error) {
-      if (error instanceof Refused) {
-        say("waiting", "locked");
-        await askForToken(error.message);
-        continue;
-      }
-      lostAt ??= new Date();
-      say("lost", `no answer since ${clock(lostAt.toISOString()).text.slice(0, -4)} UTC, trying again`);
-    }
-    await pause(Math.max(100, everyMs - (performance.now() - started)), back);
-  }
-}
+// Ask again and again; `back` is called when the page was hidden and is seen again. What is returned asks at once.
+export function keepAsking(poll, everyMs, back = () => {}) {
+  let asked = false;
+  let wake = () => {};
+  const soon = () => { asked = true; wake(); };
 
-// A page that nobody sees asks for nothing.
-async function pause(milliseconds, back) {
-  await new Promise((resolve) => setTimeout(resolve, milliseconds));
-  if (document.hidden) {
-    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
-    back();
+  // A page that nobody sees asks for nothing.
+  async function pause(milliseconds) {
+    await new Promise((resolve) => { wake = resolve; setTimeout(resolve, milliseconds); });
+    if (document.hidden) {
+      await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+      back();
+    }
   }
+
+  async function run() {
+    let lostAt = null;
+    for (;;) {
+      const started = performance.now();
+      asked = false;
+      try {
+        await poll();
+        lostAt = null;
+        say("live", "live");
+      } catch (error) {
+        if (error instanceof Refused) {
+          say("waiting", "locked");
+          await askForToken(error.message);
+          continue;
+        }
+        lostAt ??= new Date();
+        say("lost", `no answer since ${clock(lostAt.toISOString()).text.slice(0, -4)} UTC, trying again`);
+      }
+      if (!asked) await pause(Math.max(100, everyMs - (performance.now() - started)));
+    }
+  }
+
+  run();
+  return soon;
 }
