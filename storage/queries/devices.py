@@ -72,7 +72,7 @@ def devices_page(connection: Connection, wanted: DeviceFilter, span: DeviceSpan,
     if not parts:
         return DevicePage([], None)
     together = union_all(*map(select, parts)).subquery()
-    page = select(together).order_by(*_order(together, span)).limit(span.limit + 1).subquery()
+    page = select(together).order_by(*_order(together, span)).limit(_rows(span)).subquery()
     rows = connection.execute(in_full(page).order_by(*_order(page, span))).all()
     shown = rows[: span.limit]
     following = _cursor_of(shown[-1], span.order) if len(rows) > span.limit else None
@@ -141,7 +141,7 @@ def _part(
     query = select(devices, USUAL, literal_column(str(turn)).label("turn")).select_from(table).where(*conditions)
     by_hearing = (devices.c.product, devices.c.source, devices.c.heard_at, devices.c.device)
     key = _key(sort=sort) if span.order == "device" else by_hearing
-    return query.order_by(*_directed(key, span)).limit(span.limit + 1)
+    return query.order_by(*_directed(key, span)).limit(_rows(span))
 
 
 def _key(*, sort: bool) -> Sequence[ColumnElement[str]]:
@@ -189,6 +189,11 @@ def _keys(group: tuple[Group, tuple[int, int]]) -> Select[Any]:
 def _are_few(connection: Connection, *queries: Select[Any]) -> bool:
     counts = (connection.execute(select(func.count()).select_from(query.subquery())).scalar_one() for query in queries)
     return sum(counts) <= _FEW
+
+
+def _rows(span: DeviceSpan) -> ColumnElement[int]:
+    """Return how many rows to read, as a number that a plan for any values knows too."""
+    return literal_column(str(span.limit + 1), BigInteger)
 
 
 def _order(table: FromClause, span: DeviceSpan) -> Sequence[ColumnElement[Any]]:
