@@ -137,7 +137,7 @@ async def test_the_balance_leads_from_received_to_delivered(chromium: str, world
         async def cells(table: str) -> list[str]:
             return list(await page.evaluate(f"[...document.querySelectorAll('#{table} td')].map(td => td.textContent)"))
 
-        kinds = "overlap 0, redelivery 1, redundant 0"
+        kinds = "overlap 0, redelivery 1, redundant 0, resend 0"
         assert await cells("received") == ["fleet", "webhook", "4", "1", "0", "1", kinds, "2", "0", "2"]
         assert (await cells("passed"))[:2] == ["alerts", "2"]
         assert (await cells("losses"))[:8] == ["fleet", "12", "0", "0", "0", "1", "60 min", "0"]
