@@ -7,6 +7,7 @@ places, under a lock for which nobody behind it waits long.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from storage.books.place import take_place
 from storage.database import sqlstate_of
 from storage.partitions import Partition, attached, lock
 from storage.store import ADD_UP, TALLY_COLUMNS
-from storage.tables import BLOCK_BITS, cursors, events, tallies
+from storage.tables import cursors, events, tallies
 from storage.transactions import transaction
 
 # Whoever wants the table queues behind us while we wait for it, and who froze while having it is cut off.
@@ -30,13 +31,12 @@ _TRIES = 20
 _LONGEST_PAUSE_SECONDS = 0.2
 _LOCK_NOT_AVAILABLE = "55P03"
 _STEP_ROWS = 1000
-_COUNT = """
-SELECT source, mode, count(*) FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) GROUP BY source, mode
+# What goes is what was not kept: whether something is parked may change while a partition is taken out.
+_GOES = """
+SELECT position >> 12, source, mode, count(*), count(*) FILTER (WHERE position <= $1),
+    coalesce(sum(('x' || right(id::text, 12))::bit(48)::bigint) FILTER (WHERE position <= $1), 0)::bigint
+FROM {name} AS event WHERE NOT EXISTS (SELECT FROM {kept} AS kept WHERE kept.position = event.position) GROUP BY 1, 2, 3
 """
-_SUMS = (
-    f"SELECT position >> {BLOCK_BITS}, source, mode, count(*), {checksums.SUM}"  # noqa: S608 - a name and conditions
-    " FROM {name} AS event WHERE NOT (received_at >= $1 OR {parked}) AND position <= $2 GROUP BY 1, 2, 3"
-)
 _KEEP = "INSERT INTO {kept} SELECT * FROM {name} AS event WHERE received_at >= $1 OR {parked}"
 _PARKED = "EXISTS (SELECT FROM deliveries WHERE deliveries.position = event.position)"
 _FORGET_IDS = """
@@ -80,15 +80,18 @@ def take_out(
     bulk.run(connection, f"INSERT INTO {more.name} SELECT * FROM {kept.name}")  # noqa: S608 - names
     bulk.run(connection, _KEEP.format(kept=more.name, name=whole.name, parked=_PARKED), (before,))
     by_device.index(connection, more.name)
-    counts = bulk.run(connection, _COUNT.format(name=whole.name, parked=_PARKED), (before,))
-    expired = [(source, mode, now // 60_000_000, "expired", count) for source, mode, count in sorted(counts)]
-    bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
     posted = take_place(connection, BOOKS)
-    sums = bulk.run(connection, _SUMS.format(name=whole.name, parked=_PARKED), (before, posted))
-    checksums.take_off(connection, {(block, *way): (count, total) for block, *way, count, total in sums})
+    gone, sums = Counter[tuple[str, str]](), checksums.BlockSums()
+    goes = bulk.run(connection, _GOES.format(name=whole.name, kept=more.name), (posted,))
+    for block, source, mode, count, in_books, total in goes:
+        gone[source, mode] += count
+        sums[block, source, mode] = (in_books, total)
+    expired = [(source, mode, now // 60_000_000, "expired", count) for (source, mode), count in sorted(gone.items())]
+    bulk.insert(connection, tallies, TALLY_COLUMNS, expired, ADD_UP)
+    checksums.take_off(connection, {key: of for key, of in sums.items() if of[0]})
     skipped = skips.note_stretch(connection, handlers, whole.first, whole.end, more.name)
     _exchange(connection, kept, whole, more)
-    return TakenOut(sum(count for _, _, count in counts), skipped)
+    return TakenOut(gone.total(), skipped)
 
 
 def _exchange(connection: Connection, kept: Partition, whole: Partition, more: Partition) -> None:

@@ -18,13 +18,13 @@ _ADD_UP = (
     "ON CONFLICT (block, source, mode) DO UPDATE SET"
     " events = blocks.events + excluded.events, checksum = blocks.checksum + excluded.checksum"
 )
-SUM = "sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint"  # in PostgreSQL's words
+_SUM = "sum(('x' || right(id::text, 12))::bit(48)::bigint)::bigint"  # in PostgreSQL's words
 _LAST_48_BITS = (1 << 48) - 1
 _WITHIN = """
 SELECT position, CAST(substr(id, 11) AS BLOB), source, mode FROM events WHERE position >= ? AND position <= ?
 """
 _SUMS_WITHIN = f"""
-SELECT position >> {BLOCK_BITS}, source, mode, count(*), {SUM}
+SELECT position >> {BLOCK_BITS}, source, mode, count(*), {_SUM}
 FROM events WHERE position >= $1 AND position <= $2 GROUP BY 1, 2, 3
 """  # noqa: S608 - no values in it
 _ENDS = "SELECT position, substr(uuid_send(id), 11) FROM events WHERE position >= $1 AND position <= $2"

@@ -9,15 +9,21 @@ import asyncpg
 import pytest
 from sqlalchemy import Connection, func, select
 
-from storage import bulk, whole_partitions
+from storage import bulk, partitions, whole_partitions
+from storage.books.place import take_place
+from storage.books.posting import Posting
 from storage.engine import Database
+from storage.partitions import Partition
 from storage.retention import Retention
+from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.tables import events, tallies
 from storage.verify.snapshot import of_one_moment
+from tests.support.balanced import differences
 from tests.support.fresh import DEBIAN, POSTGRES
 from tests.support.partitioned import small_partitions
 from tests.support.records import NOW, numbered
+from tests.support.stored import run
 
 STORES = (POSTGRES, DEBIAN)
 _LOCK = 7
@@ -29,6 +35,31 @@ def _count_slowly(connection: Connection) -> tuple[int, int]:
     tallied = int(connection.execute(select(func.sum(tallies.c.count))).scalar_one())
     bulk.run(connection, f"SELECT pg_advisory_xact_lock({_LOCK})")
     return tallied, int(connection.execute(select(func.count()).select_from(events)).scalar_one())
+
+
+async def test_a_delivery_that_ends_while_its_partition_is_taken_out_is_no_difference(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept for its sake stays, and is not tallied as expired."""
+    await small_partitions(database, monkeypatch)
+    await SqlStore(database, lambda: NOW).commit(numbered(1500))
+    await Posting(database).post_all()
+    await run(database, "INSERT INTO cursors (handler, position, epoch, delivered) VALUES ('h', 1500, 1, 1500)")
+    await run(database, "INSERT INTO deliveries (handler, position, attempts, error) VALUES ('h', 7, 1, 'boom')")
+
+    def take_place_meanwhile(connection: Connection, name: str) -> int:
+        bulk.run(connection, "DELETE FROM deliveries")
+        return take_place(connection, name)
+
+    monkeypatch.setattr(whole_partitions, "take_place", take_place_meanwhile)
+    await database.alter(whole_partitions.take_out, *await _due(database), ("h",))
+    assert await differences(database) == []
+
+
+async def _due(database: Database) -> tuple[Partition, int, int]:
+    """The oldest partition, which is due as a whole, and the times by which it is."""
+    _, (oldest, *_) = await database.read(partitions.filled)
+    return oldest.partition, to_micros(NOW + timedelta(days=1)), to_micros(NOW + timedelta(days=2))
 
 
 async def test_a_partition_stays_as_long_as_a_moment_is_looked_at(
