@@ -267,6 +267,11 @@ class Metrics:
         for way in ways:
             self.missed_by.labels(source, way)
 
+    def declare_silence(self, source: str) -> None:
+        """Start the label sets of silences at 0."""
+        for gauge in (self.silent_devices, self.source_silent):
+            gauge.labels(source)
+
     def declare_handlers(self, handlers: Iterable[str]) -> None:
         """Start every label set of the handlers at 0."""
         for handler in handlers:

@@ -20,18 +20,19 @@ class SilenceGauges:
         self._sources = sources
         self._silences_now = silences_now
         self._gauges = metrics.silent_devices, metrics.source_silent
-        self.show({}, [])
+        for source in sources:
+            metrics.declare_silence(source)
 
     async def measure(self, *, shown: bool) -> None:
         """Show what is silent now, or nothing. Raises StoreUnavailable."""
         if shown:
             silent = await self._database.read(count_silent, self._silences_now())
-            self.show(silent.devices, silent.sources)
+            self._show(silent.devices, silent.sources)
         else:
             for gauge in self._gauges:
                 gauge.clear()
 
-    def show(self, devices: dict[str, int], sources: Sequence[str]) -> None:
+    def _show(self, devices: dict[str, int], sources: Sequence[str]) -> None:
         """Show these numbers of devices and these sources; 0 of all others."""
         of_devices, of_source = self._gauges
         for source in self._sources:

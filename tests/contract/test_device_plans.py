@@ -17,12 +17,12 @@ from storage.queries.silences import count_silent, silences_page
 from storage.store import SqlStore
 from storage.transactions import transaction
 from tests.support.explained import Listening, Plan, plans_of
-from tests.support.fresh import DEBIAN, POSTGRES
+from tests.support.fresh import POSTGRES
 from tests.support.heard_devices import HOUR, NOW_MICROS
 from tests.support.records import NOW, an_event
 
-STORES = (POSTGRES, DEBIAN)
-DEVICES = 30_000
+STORES = (POSTGRES,)
+DEVICES = 30_000  # of fewer the planner rightly reads all
 SILENCES = Silences(NOW_MICROS, {"fleet": 2 * HOUR, "other": None})
 MOST_ROWS = 9_000  # that a part of a plan may give
 FILL = """
@@ -74,7 +74,7 @@ async def test_no_page_reads_all_devices(listening: Listening, postgres_url: str
         await listening.alter(lambda connection: connection.execute(text("ANALYZE")) and None)
     await SqlStore(listening, lambda: NOW).commit([an_event(device=f"d{number}") for number in range(500)])
     await listening.write(post, 0, 500)
-    for wanted in (DeviceFilter(), DeviceFilter("tracker"), DeviceFilter(silent=True), DeviceFilter(missing=True)):
+    for wanted in (DeviceFilter(), DeviceFilter(silent=True), DeviceFilter("tracker", missing=True)):
         for order in ("device", "heard"):
             for descending in (False, True):
                 first = await listening.read(devices_page, wanted, DeviceSpan(50, order, descending), SILENCES)
@@ -84,7 +84,8 @@ async def test_no_page_reads_all_devices(listening: Listening, postgres_url: str
     hot = list(listening.statements)
     await listening.read(count_silent, SILENCES)
 
-    plans = await plans_of(postgres_url, hot, "SET LOCAL enable_bitmapscan = off")
+    setting = next(statement.parameters for statement in hot if "set_config" in statement.text)
+    plans = await plans_of(postgres_url, hot, f"SET LOCAL {setting[0]} = {setting[1]}")
 
     assert len(plans) > 60
     too_many = [plan for plan in plans if most_rows(plan) > MOST_ROWS]

@@ -30,6 +30,8 @@ NAMES: dict[str, tuple[str, set[str]]] = {
     "headrace_gap_seconds": ("counter", SOURCE | {"cause"}),
     "headrace_gap_open": ("gauge", SOURCE),
     "headrace_events_suspected_lost": ("counter", {"source"}),
+    "headrace_silent_devices": ("gauge", {"source"}),
+    "headrace_source_silent": ("gauge", {"source"}),
     "headrace_source_reconnects": ("counter", SOURCE | {"cause"}),
     "headrace_transit_seconds": ("histogram", SOURCE),
     "headrace_ack_seconds": ("histogram", SOURCE),
@@ -57,6 +59,7 @@ def metrics() -> Metrics:
     metrics.declare_coverage("fleet", "webhook")
     metrics.declare_coverage("fleet", "sse")
     metrics.declare_stream("fleet", "sse")
+    metrics.declare_silence("fleet")
     metrics.declare_handlers(["alerts"])
     return metrics
 

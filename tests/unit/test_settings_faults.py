@@ -157,6 +157,7 @@ SEQUENCES = {
     f"{SEQUENCE}sequence_modulus = 256\nsequence_first = 256": (
         "sources.fleet.sequence_modulus: expected more than sequence_first"
     ),
+    "[sources.fleet]\nsilent_after = '0s'": "sources.fleet.silent_after: expected a duration above zero",
     f"{SEQUENCE}loss_grace = '0s'": "sources.fleet.loss_grace: expected a duration above zero",
     "[sources.fleet]\nsequence_epoch = '/boot'": "sources.fleet.sequence_epoch: needs sequence",
     "[sources.fleet]\nsequence_first = 1": "sources.fleet.sequence_first: needs sequence",
