@@ -173,8 +173,13 @@ class Publishing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """Publish nothing more; return how many were."""
         self._stop.set()
         self._thread.join()
+        return self.published
 
     def wait_done(self, seconds: float = 60.0) -> None:
         """Return when all is published."""

@@ -26,7 +26,8 @@ def test_nothing_is_missed_by_replicas(seed: int, tmp_path: Path) -> None:
     """Nothing acknowledged is missing, nothing twice, each event reaches the handler; where one listened is no gap."""
     acts = list(ACTS)
     random.Random(seed).shuffle(acts)
-    with replicas(tmp_path, 2 + seed % 2, ("nginx", "haproxy")[seed // 2 % 2]) as scene:
+    balancer = ("nginx", "haproxy")[seed // 2 % 2]
+    with replicas(tmp_path, 2 + seed % 2, balancer, pooler=seed // 4 % 2 == 1) as scene:
         play(scene, acts, seed)
         scene.settle()
         scene.judge()

@@ -1,4 +1,4 @@
-"""Replicas on one PostgreSQL behind a balancer, with two streams, a handler, an oracle, and what is done to them."""
+"""Replicas on one PostgreSQL behind a balancer: an oracle, two streams, a subscription, and what is done to them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from tests.chaos.pubsub_scene import Publishing
 from tests.deploy.balancers import balancing
+from tests.support.emulator import new_queue, session_emulator
 from tests.support.ledger import Ledger
-from tests.support.numbered import number_of
+from tests.support.numbered import Numbered, number_of
 from tests.support.oracle import Load, plan, verify
+from tests.support.pooler import pooled
 from tests.support.postgres import Postgres, own_server
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 from tests.support.upstream.rules import Rules
@@ -25,6 +29,7 @@ from tests.support.upstream.running import RunningUpstream, upstream_plan
 
 SECRET = "s" * 32
 PAUSE_SECONDS = (0.01, 0.03)
+_MESSAGES, _MESSAGES_A_SECOND = 20_000, 10.0  # more than the longest run takes
 _MOVED_SECONDS = 15.0  # within which a lease has moved after a death
 _CONFIG = """
 [server]
@@ -46,6 +51,11 @@ url = "{stream}"
 token = "any"
 streams = {streams}
 idle_timeout = "3s"
+[sources.queue]
+product = "queue"
+mode = "pubsub"
+[sources.queue.pubsub]
+subscription = "{subscription}"
 [handlers.notes]
 type = "python"
 call = "replica_notes:on_event"
@@ -66,6 +76,9 @@ WHERE c.source = 'stream' AND NOT c.ended AND r.expires_at > {now} AND c.until -
 """.format(now="(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
 
 
+_FROM_QUEUE = "SELECT count(*) FROM events WHERE source = 'queue'"
+
+
 @dataclass
 class ReplicaScene:
     """The servers, and what they are between. `acted` is what was done to them, for a failure's report."""
@@ -76,27 +89,30 @@ class ReplicaScene:
     upstream: RunningUpstream
     notes: Path
     load: Load
+    publishing: Publishing
     streams: int = 2
     acted: list[str] = field(default_factory=list)
 
-    def query(self, statement: str) -> list[Any]:
+    def query(self, statement: str, *values: object) -> list[Any]:
         """Return the rows of a statement."""
-        return asyncio.run(_fetch(self.store, statement))
+        return asyncio.run(_fetch(self.store, statement, *values))
 
     def settle(self) -> None:
-        """Return when two replicas listen, events of the stream are stored, and requests are acknowledged."""
+        """Return when two replicas listen, new events of stream and queue are stored, and requests are acknowledged."""
         self.wait(self.all_listen, "not as many replicas listen as there are streams")
-        target, acknowledged = self.upstream.newest, self.load.progress.acknowledged
-        self.wait(lambda: self.newest() > target, "the stream's events are not stored")
+        streamed, published = self.upstream.newest, self.publishing.published
+        acknowledged = self.load.progress.acknowledged
+        self.wait(lambda: self.newest("stream") > streamed, "the stream's events are not stored")
+        self.wait(lambda: self.newest("queue") > published, "the queue's messages are not stored")
         self.wait(lambda: self.load.progress.acknowledged > acknowledged + 20, "no request is acknowledged")
 
     def all_listen(self) -> bool:
         """Return whether each stream has a replica of its own that listens."""
         return bool(self.query(_LISTENING)[0][0] == self.streams)
 
-    def newest(self) -> int:
-        """Return the number of the last event of the stream that is stored."""
-        rows = self.query("SELECT data FROM events WHERE source = 'stream' ORDER BY position DESC LIMIT 1")
+    def newest(self, source: str) -> int:
+        """Return the number of the last event of a source that is stored."""
+        rows = self.query("SELECT data FROM events WHERE source = $1 ORDER BY position DESC LIMIT 1", source)
         found = number_of(rows[0][0]) if rows else None
         return found[1] if found else -1
 
@@ -147,9 +163,8 @@ class ReplicaScene:
     def freeze(self, server: Server, seconds: float = 30.0) -> None:
         """SIGSTOP for a while."""
         server.signal(signal.SIGSTOP)
-        until = time.monotonic() + seconds
         try:
-            wait_until(lambda: time.monotonic() >= until, seconds + 5, "time stands still")
+            _pass(seconds)
         finally:
             server.signal(signal.SIGCONT)
 
@@ -157,6 +172,15 @@ class ReplicaScene:
         """Let PostgreSQL crash, and come back."""
         with self.database.outage():
             pass
+
+    def take_database(self, _: Server, seconds: float = 60.0) -> None:
+        """Let PostgreSQL be away for a while."""
+        with self.database.outage():
+            _pass(seconds)
+
+    def take_database_briefly(self, server: Server) -> None:
+        """Let it be away for longer than a living process is silent."""
+        self.take_database(server, 4.0)
 
     def terminate_backends(self, _: Server) -> None:
         """End every connection to the database, several times."""
@@ -168,12 +192,16 @@ class ReplicaScene:
     def judge(self) -> None:
         """Stop all that sends, and raise AssertionError unless nothing is missing, nothing is twice, and no gap is."""
         self.upstream.pace(None)
-        last = self.upstream.newest
-        self.wait(lambda: self.newest() == last, "not all of the stream is stored")
+        last, published = self.upstream.newest, self.publishing.stop()
+        self.wait(lambda: self.newest("stream") == last, "not all of the stream is stored")
         report, ledger = self.load.stop()
-        streamed = Ledger()
+        streamed, queued = Ledger(), Ledger()
         streamed.sent(0, last + 1)
-        contents = verify(self.store, {report.run: ledger, self.upstream.plan.run: streamed})
+        queued.sent(0, published)
+        queued.answered(0, published, 204)  # each has to be there
+        self.wait(lambda: self.query(_FROM_QUEUE)[0][0] >= published, "not all messages are stored")
+        runs = {report.run: ledger, self.upstream.plan.run: streamed, f"{report.run}-queue": queued}
+        contents = verify(self.store, runs)
         stored = {found for row in contents.rows if (found := number_of(row.data))}
         run = self.upstream.plan.run
         missing = [number for number in range(last + 1) if (run, number) not in stored]
@@ -194,6 +222,8 @@ ACTS: dict[str, Callable[[ReplicaScene, Server], None]] = {
     "freeze": ReplicaScene.freeze,
     "roll": ReplicaScene.roll,
     "restart_database": ReplicaScene.restart_database,
+    "take_database": ReplicaScene.take_database,
+    "take_database_briefly": ReplicaScene.take_database_briefly,
     "terminate_backends": ReplicaScene.terminate_backends,
 }
 
@@ -216,21 +246,24 @@ def replicas(
     *,
     streams: int = 2,
     run: str = "run",
-    database: Postgres | None = None,
+    pooler: bool = False,
 ) -> Iterator[ReplicaScene]:
     """Ready servers, at work. Without a balancer the oracle posts to the last server."""
-    database = database or own_server()
+    database, queue = own_server(), new_queue(session_emulator().host)
     url, notes = database.fresh_database(), folder / "notes"
     notes.touch()
     with ExitStack() as running:
         made = upstream_plan(f"{run}-stream", folder, pause_seconds=None, rules=Rules(keep_alive_seconds=0.5))
         upstream = running.enter_context(RunningUpstream(made))
+        store = running.enter_context(pooled(database, url)) if pooler else url
+        told = {"url": store, "secret": SECRET, "stream": upstream.url, "subscription": queue.subscription}
+        config, environment = _CONFIG.format(streams=streams, **told), {"PUBSUB_EMULATOR_HOST": queue.host}
         servers = []
         for number in range(1, count + 1):
             home = folder / f"replica-{number}"
             home.mkdir()
             (home / "replica_notes.py").write_text(_HANDLER.format(path=str(notes)))
-            servers.append(Server(home, _CONFIG.format(url=url, secret=SECRET, stream=upstream.url, streams=streams)))
+            servers.append(Server(home, config, environment=environment))
         servers[0].migrate()
         for server in servers:
             running.callback(server.kill)
@@ -242,15 +275,25 @@ def replicas(
             port = running.enter_context(balancing(balancer, folder / balancer, [server.port for server in servers]))
         address, headers = f"http://127.0.0.1:{port}/ingest/fleet", {"X-Particle-Key": SECRET}
         posted = plan(address, run, folder, connections=4, rate=40.0, headers=headers)
-        scene = ReplicaScene(servers, database, url, upstream, notes, running.enter_context(Load(posted)), streams)
+        load = running.enter_context(Load(posted))
+        events = Numbered(f"{run}-queue", datetime.now(UTC))
+        messages = [events.message(number) for number in range(_MESSAGES)]
+        publishing = running.enter_context(Publishing(queue, messages, _MESSAGES_A_SECOND, burst=1))
+        scene = ReplicaScene(servers, database, url, upstream, notes, load, publishing, streams)
         scene.wait(scene.all_listen, "not as many replicas listen as there are streams")
         upstream.pace(PAUSE_SECONDS)
         yield scene
 
 
-async def _fetch(url: str, statement: str) -> list[Any]:
+def _pass(seconds: float) -> None:
+    """Return after a while."""
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= until, seconds + 5, "time stands still")
+
+
+async def _fetch(url: str, statement: str, *values: object) -> list[Any]:
     connection = await asyncpg.connect(url, timeout=5)
     try:
-        return [tuple(row) for row in await connection.fetch(statement, timeout=5)]
+        return [tuple(row) for row in await connection.fetch(statement, *values, timeout=5)]
     finally:
         await connection.close()
