@@ -125,7 +125,8 @@ async def plans_of(url: str, statements: list[Statement], settings: str = "") ->
             await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
             if statement.writes:
                 await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
-            await connection.execute(settings)
+            if settings:
+                await connection.execute(settings)
             await connection.execute(f"PREPARE explained AS {statement.text}")
             values = ", ".join(_literal(value) for value in statement.parameters)
             explain = _ONLY_PLAN if "INSERT INTO events" in statement.text else _EXPLAIN
