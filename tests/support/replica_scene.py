@@ -23,6 +23,7 @@ from tests.support.numbered import Numbered, number_of
 from tests.support.oracle import Load, plan, verify
 from tests.support.pooler import pooled
 from tests.support.postgres import Postgres, own_server
+from tests.support.pubsub_proxy import pubsub_proxy
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 from tests.support.upstream.rules import Rules
 from tests.support.upstream.running import RunningUpstream, upstream_plan
@@ -257,7 +258,9 @@ def replicas(
         upstream = running.enter_context(RunningUpstream(made))
         store = running.enter_context(pooled(database, url)) if pooler else url
         told = {"url": store, "secret": SECRET, "stream": upstream.url, "subscription": queue.subscription}
-        config, environment = _CONFIG.format(streams=streams, **told), {"PUBSUB_EMULATOR_HOST": queue.host}
+        config = _CONFIG.format(streams=streams, **told)
+        proxy = running.enter_context(pubsub_proxy(queue.host))  # the emulator goes on with a dead process's stream
+        environment = {"PUBSUB_EMULATOR_HOST": proxy.host}
         servers = []
         for number in range(1, count + 1):
             home = folder / f"replica-{number}"
