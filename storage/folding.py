@@ -9,7 +9,6 @@ adds up.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -19,9 +18,9 @@ from sqlalchemy import Connection, delete, select
 
 from ingest.errors import StoreUnavailable
 from storage import bulk
-from storage.database import P, T, Work
 from storage.engine import Database
 from storage.gaps import SourceKey
+from storage.gently import write_gently
 from storage.hook_echoes import forget_hour
 from storage.rows import to_micros
 from storage.store import TALLY_COLUMNS
@@ -69,22 +68,16 @@ class Folding:
     async def fold(self) -> None:
         """Fold all that is old enough now, forget old batches and echoes. Raises StoreUnavailable."""
         now = to_micros(self._clock())
-        while await self._write(_forget_batches, now - _BATCH_MICROS):
+        while await write_gently(self._database, 1, _forget_batches, now - _BATCH_MICROS):
             pass
-        while await self._write(forget_hour, now - _ECHO_MICROS):
+        while await write_gently(self._database, 1, forget_hour, now - _ECHO_MICROS):
             pass
         for key in await self._database.read(_keys):
             for age, width in _LEVELS:
+                before = now // _MINUTE_MICROS - age
                 after: int | None = -1
                 while after is not None:
-                    after = await self._write(_fold_step, key, after, now // _MINUTE_MICROS - age, width)
-
-    async def _write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write, and leave half of the time to the ingestion."""
-        started = time.monotonic()
-        result = await self._database.write(work, *args, **kwargs)
-        await asyncio.sleep(time.monotonic() - started)
-        return result
+                    after = await write_gently(self._database, 1, _fold_step, key, after, before, width)
 
 
 def _keys(connection: Connection) -> list[SourceKey]:

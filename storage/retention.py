@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from ingest.leases import Lease
 from storage import bulk, partitions, skips, whole_partitions
 from storage.books import BOOKS, checksums, comparison, devices
 from storage.books.place import take_place
-from storage.database import P, T
-from storage.engine import Database, Work
+from storage.engine import Database
+from storage.gently import write_gently
 from storage.hook_echoes import forget_hour
 from storage.partitions import Partition
 from storage.rows import to_micros
@@ -114,9 +113,9 @@ class Retention:
         now = to_micros(self._clock())
         before = now - int(self._keep.total_seconds() * 1_000_000)
         await self._go_through(self._rejects, before, now)
-        while await self._write(_forget_others, before):
+        while await write_gently(self._database, 1, _forget_others, before):
             pass
-        self._swept_devices = await self._write(devices.forget_some, before, self._swept_devices)
+        self._swept_devices = await write_gently(self._database, 1, devices.forget_some, before, self._swept_devices)
         whole = 0 if self._database.dialect == "sqlite" else await self._go_whole(before, now)
         return whole + await self._go_through(self._events, before, now)
 
@@ -135,7 +134,7 @@ class Retention:
             self._tell_skipped(out.skipped)
         for name in await self._database.read(partitions.taken_out):
             after = 0
-            while after := await self._write(whole_partitions.forget_some, name, after):
+            while after := await write_gently(self._database, 1, whole_partitions.forget_some, name, after):
                 pass
         return total
 
@@ -170,10 +169,12 @@ class Retention:
         return total
 
     async def _step(self, table: str, after: int, before: int, now: int) -> _Step:
+        span = after, before, now
         if table == "events":
-            step = await self._write(_step_of_events, after, before, now, self._handlers, self._together)
+            held = self._handlers, self._together
+            step = await write_gently(self._database, 1, _step_of_events, *span, *held)
         else:
-            step = await self._write(_step_of_rejects, after, before, now)
+            step = await write_gently(self._database, 1, _step_of_rejects, *span)
         self._tell_skipped(step.skipped)
         return step
 
@@ -181,13 +182,6 @@ class Retention:
         for handler, count in skipped.items():
             self._count_skipped(handler, count)
             log.error("events_skipped", handler=handler, events=count, consequence="it was paused, and never had them")
-
-    async def _write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write, and leave half of the time to the ingestion."""
-        started = time.monotonic()
-        result = await self._database.write(work, *args, **kwargs)
-        await asyncio.sleep(time.monotonic() - started)
-        return result
 
 
 def _stretches(after: int, together: tuple[int, int]) -> list[tuple[ColumnElement[bool], ...]]:

@@ -7,7 +7,6 @@ however late they come: so what a way has not brought yet is told from what it l
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -21,16 +20,16 @@ from ingest.leases import Lease
 from storage import bulk
 from storage.books import COMPARISON, TRANSITS
 from storage.books.place import last_position, move_place, take_place
+from storage.books.posting import REST, STEP_EVENTS
 from storage.books.transits import Times, add_times, bucket_of, time_some
 from storage.books.ways import ComparedSource, Way, place_of
-from storage.database import P, T, Work
 from storage.engine import Database
+from storage.gently import write_gently
 from storage.intervals import HOUR_MICROS
 from storage.rows import to_micros
 from storage.tables import comparisons, cursors, events, sightings, transits
 from storage.transactions import transaction
 
-_STEP_EVENTS = 2048
 _EVERY_SECONDS = 2.0
 _FORGOTTEN_HOURS = 100  # in one step
 _COLUMNS = ("hour", "source", "modes", "events")
@@ -85,19 +84,13 @@ class Comparison:
             await asyncio.sleep(self._every_seconds)
 
     async def post_all(self) -> None:
-        """Post all that is due, leaving half of the time to the ingestion. Raises StoreUnavailable."""
-        while (compared := await self._write(compare_some, self._sources, to_micros(self._clock()))).moved:
+        """Post all that is due. Raises StoreUnavailable."""
+        database, sources = self._database, self._sources
+        while (compared := await write_gently(database, REST, compare_some, sources, to_micros(self._clock()))).moved:
             for source, modes, number in compared.seen:
                 self._count(source, modes, number)
-        while await self._write(time_some, self._sources):
+        while await write_gently(database, REST, time_some, sources):
             pass
-
-    async def _write(self, step: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write, and leave half of the time to the ingestion."""
-        started = time.monotonic()
-        result = await self._database.write(step, *args, **kwargs)
-        await asyncio.sleep(time.monotonic() - started)
-        return result
 
 
 @transaction
@@ -105,14 +98,14 @@ def compare_some(connection: Connection, sources: tuple[ComparedSource, ...], no
     """Compare the next events whose grace is over."""
     place, last = place_of(COMPARISON, sources), last_position(connection)
     after = take_place(connection, place, begin=last)
-    within = (events.c.position > after, events.c.position <= after + _STEP_EVENTS)
+    within = (events.c.position > after, events.c.position <= after + STEP_EVENTS)
     ours = (*within, events.c.source.in_([source.label for source in sources]))
     # An event of the future was stamped by a clock that was wrong: nobody waits for it.
     graces = {source.label: literal(source.grace, BigInteger) for source in sources}
     grace = case(graces, value=events.c.source)
     age = now - events.c.received_at
     first = connection.execute(select(func.min(events.c.position)).where(*ours, age < grace, age > -grace)).scalar()
-    end = min(last, after + _STEP_EVENTS) if first is None else first - 1
+    end = min(last, after + STEP_EVENTS) if first is None else first - 1
     if end <= after:
         return Compared(0)
     seen = _compare(connection, sources, (*ours, events.c.position <= end), after, end)

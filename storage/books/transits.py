@@ -22,7 +22,7 @@ from storage.transactions import transaction
 
 _STEP = 1.2
 _LAST = 120  # 1.2 to the 120th milliseconds are five weeks
-_STEP_ARRIVALS = 2048
+_STEP_ARRIVALS = 512
 _COLUMNS = ("hour", "source", "mode", "bucket", "events")
 _ADD_UP = "ON CONFLICT (hour, source, mode, bucket) DO UPDATE SET events = transits.events + excluded.events"
 

@@ -15,6 +15,8 @@ from storage.queries.times import as_time
 from storage.rows import to_micros
 from storage.tables import losses
 
+_LARGEST = (1 << 63) - 1
+
 
 class LossRow(Struct, frozen=True, kw_only=True):
     """One number of a device that did not come in its turn: it is missing, lost (the grace is over) or recovered.
@@ -77,7 +79,7 @@ def losses_page(connection: Connection, wanted: LossFilter, span: PageSpan) -> P
 
 def _ranges(connection: Connection, wanted: LossFilter, span: PageSpan) -> Sequence[Any]:
     """Return the ranges that a page may need: the one in which it begins, and one for each number at most."""
-    begins_in = select(func.max(losses.c.id)).where(losses.c.id <= span.after + 1).scalar_subquery()
+    begins_in = select(func.max(losses.c.id)).where(losses.c.id <= min(span.after + 1, _LARGEST)).scalar_subquery()
     query = select(losses).where(losses.c.id >= func.coalesce(begins_in, 0), *wanted.conditions())
     if span.before is not None:
         query = query.where(losses.c.id < span.before)

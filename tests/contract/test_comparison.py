@@ -160,7 +160,7 @@ async def test_two_who_compare_at_once_post_each_event_once(
     database: Database, another: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each waits for the other's step and goes on behind it."""
-    monkeypatch.setattr(comparison, "_STEP_EVENTS", 7)
+    monkeypatch.setattr(comparison, "STEP_EVENTS", 7)
     monkeypatch.setattr(transits, "_STEP_ARRIVALS", 5)
     scene = Scene(database)
     await scene.compare(0)
@@ -178,7 +178,7 @@ async def test_a_store_that_is_away_between_two_steps_changes_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever goes on begins where the last step that was committed ended."""
-    monkeypatch.setattr(comparison, "_STEP_EVENTS", 7)
+    monkeypatch.setattr(comparison, "STEP_EVENTS", 7)
     gated = GatedDatabase(database)
     scene = Scene(gated)
     await scene.compare(0)
@@ -214,7 +214,7 @@ async def test_any_history_is_compared_as_it_is_reckoned(
     database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Whatever came by which ways, how late, committed together or apart, and whenever it was looked at."""
-    monkeypatch.setattr(comparison, "_STEP_EVENTS", 11)
+    monkeypatch.setattr(comparison, "STEP_EVENTS", 11)
     chance = random.Random(seed)
     fleet = ComparedSource("fleet", GRACE * 1_000_000, (WEBHOOK, SSE, PUBSUB, BACKUP))
     backup = ComparedSource("backup", GRACE * 1_000_000, (BACKUP, WEBHOOK, SSE, PUBSUB))
