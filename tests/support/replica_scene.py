@@ -6,10 +6,11 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import asyncpg
 
 from tests.chaos.pubsub_scene import Publishing
 from tests.deploy.balancers import balancing
-from tests.support.emulator import new_queue, session_emulator
+from tests.support.emulator import Queue, new_queue, session_emulator
 from tests.support.ledger import Ledger
 from tests.support.numbered import Numbered, number_of
 from tests.support.oracle import Load, plan, verify
@@ -75,9 +76,6 @@ SELECT count(DISTINCT c.holder) FROM coverage c JOIN replicas r USING (holder)
 WHERE c.source = 'stream' AND NOT c.ended AND r.expires_at > {now} AND c.until - c.since > 2000000
   AND c.until > {now} - 3000000
 """.format(now="(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
-
-
-_FROM_QUEUE = "SELECT count(*) FROM events WHERE source = 'queue'"
 
 
 @dataclass
@@ -169,19 +167,10 @@ class ReplicaScene:
         finally:
             server.signal(signal.SIGCONT)
 
-    def restart_database(self, _: Server) -> None:
-        """Let PostgreSQL crash, and come back."""
-        with self.database.outage():
-            pass
-
-    def take_database(self, _: Server, seconds: float = 60.0) -> None:
-        """Let PostgreSQL be away for a while."""
+    def take_database(self, _: Server, seconds: float = 0.0) -> None:
+        """Let PostgreSQL crash, and come back after a while."""
         with self.database.outage():
             _pass(seconds)
-
-    def take_database_briefly(self, server: Server) -> None:
-        """Let it be away for longer than a living process is silent."""
-        self.take_database(server, 4.0)
 
     def terminate_backends(self, _: Server) -> None:
         """End every connection to the database, several times."""
@@ -200,7 +189,8 @@ class ReplicaScene:
         streamed.sent(0, last + 1)
         queued.sent(0, published)
         queued.answered(0, published, 204)  # each has to be there
-        self.wait(lambda: self.query(_FROM_QUEUE)[0][0] >= published, "not all messages are stored")
+        pulled = "SELECT count(*) FROM events WHERE source = 'queue'"
+        self.wait(lambda: self.query(pulled)[0][0] >= published, "not all messages are stored")
         runs = {report.run: ledger, self.upstream.plan.run: streamed, f"{report.run}-queue": queued}
         contents = verify(self.store, runs)
         stored = {found for row in contents.rows if (found := number_of(row.data))}
@@ -222,9 +212,9 @@ ACTS: dict[str, Callable[[ReplicaScene, Server], None]] = {
     "terminate": ReplicaScene.terminate,
     "freeze": ReplicaScene.freeze,
     "roll": ReplicaScene.roll,
-    "restart_database": ReplicaScene.restart_database,
-    "take_database": ReplicaScene.take_database,
-    "take_database_briefly": ReplicaScene.take_database_briefly,
+    "restart_database": ReplicaScene.take_database,
+    "take_database_briefly": partial(ReplicaScene.take_database, seconds=4.0),  # a living process renews within 3 s
+    "take_database": partial(ReplicaScene.take_database, seconds=60.0),
     "terminate_backends": ReplicaScene.terminate_backends,
 }
 
@@ -261,12 +251,7 @@ def replicas(
         config = _CONFIG.format(streams=streams, **told)
         proxy = running.enter_context(pubsub_proxy(queue.host))  # the emulator goes on with a dead process's stream
         environment = {"PUBSUB_EMULATOR_HOST": proxy.host}
-        servers = []
-        for number in range(1, count + 1):
-            home = folder / f"replica-{number}"
-            home.mkdir()
-            (home / "replica_notes.py").write_text(_HANDLER.format(path=str(notes)))
-            servers.append(Server(home, config, environment=environment))
+        servers = [_server(folder / f"replica-{number}", config, environment, notes) for number in range(1, count + 1)]
         servers[0].migrate()
         for server in servers:
             running.callback(server.kill)
@@ -279,13 +264,25 @@ def replicas(
         address, headers = f"http://127.0.0.1:{port}/ingest/fleet", {"X-Particle-Key": SECRET}
         posted = plan(address, run, folder, connections=4, rate=40.0, headers=headers)
         load = running.enter_context(Load(posted))
-        events = Numbered(f"{run}-queue", datetime.now(UTC))
-        messages = [events.message(number) for number in range(_MESSAGES)]
-        publishing = running.enter_context(Publishing(queue, messages, _MESSAGES_A_SECOND, burst=1))
+        publishing = running.enter_context(_publishing(queue, f"{run}-queue"))
         scene = ReplicaScene(servers, database, url, upstream, notes, load, publishing, streams)
         scene.wait(scene.all_listen, "not as many replicas listen as there are streams")
         upstream.pace(PAUSE_SECONDS)
         yield scene
+
+
+def _server(folder: Path, config: str, environment: Mapping[str, str], notes: Path) -> Server:
+    """Return a server whose handler writes to `notes`; not started yet."""
+    folder.mkdir()
+    (folder / "replica_notes.py").write_text(_HANDLER.format(path=str(notes)))
+    return Server(folder, config, environment=environment)
+
+
+def _publishing(queue: Queue, run: str) -> Publishing:
+    """Return what publishes the events of a run, steadily."""
+    events = Numbered(run, datetime.now(UTC))
+    messages = [events.message(number) for number in range(_MESSAGES)]
+    return Publishing(queue, messages, _MESSAGES_A_SECOND, burst=1)
 
 
 def _pass(seconds: float) -> None:
