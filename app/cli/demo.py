@@ -18,6 +18,7 @@ SOURCE = "demo"
 _KEY_HEADER = "X-Demo-Key"
 # Short, so that a newcomer sees events retried and given up within ten seconds.
 _RETRY = RetrySettings(base=timedelta(milliseconds=200), cap=timedelta(seconds=1), attempts=3)
+_GRACE = timedelta(seconds=5)  # so that a newcomer sees soon what each way brought
 _IDLE = timedelta(seconds=3)  # three keep-alives of the demo's stream, so that a stall is a gap soon
 
 
@@ -37,6 +38,7 @@ def demo_settings(settings: Settings, stream_url: str, subscription: str | None 
         )
     source = Settings.model_validate({"sources": {SOURCE: {}}}).sources[SOURCE]
     changes = {
+        "loss_grace": _GRACE,
         "modes": ("webhook", "sse", "pubsub") if subscription else ("webhook", "sse"),
         "webhook": _webhook(source.webhook, settings),
         "sse": SseSettings(url=stream_url, token=Secret("demo"), idle_timeout=_IDLE),
