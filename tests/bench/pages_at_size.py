@@ -14,12 +14,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 
 from storage.engine import open_database
 from storage.migrate import migrate
+from storage.partition_care import PartitionCare
 from tests.support.postgres import debian_server
 from tests.support.server import Server
 
@@ -43,14 +45,12 @@ async def fill(url: str, events: int, partitions: int) -> list[str]:
     """Make the partitions and fill them; return some of the ids."""
     database = open_database(url)
     await migrate(database)
-    await database.close()
     connection = await asyncpg.connect(url)
     size = -(-events // partitions)
     end = await connection.fetchval(
         "SELECT max((regexp_match(pg_get_expr(relpartbound, oid), 'TO \\(''(\\d+)'))[1]::bigint) FROM pg_class"
         " WHERE relispartition AND relname LIKE 'events%' AND relkind = 'r'"
     )
-    await connection.execute("SELECT 1")
     for first in range(end, events + 2 * size, size):
         await connection.execute(f"CREATE TABLE events_p{first} (LIKE events INCLUDING ALL)")
         await connection.execute(
@@ -60,11 +60,13 @@ async def fill(url: str, events: int, partitions: int) -> list[str]:
         await connection.execute(_FILL.format(devices=_DEVICES), first, min(first + 499_999, events))
         print(f"{first:,}", end=" ", file=sys.stderr, flush=True)
     await connection.execute("UPDATE head SET position = $1", events)
+    await PartitionCare(database, lambda: datetime.now(UTC)).look_after()
     await connection.execute("VACUUM ANALYZE")
     ids = await connection.fetch(
         "SELECT id FROM events WHERE position = ANY($1::bigint[])", random.sample(range(1, events), _ASKED)
     )
     await connection.close()
+    await database.close()
     return [str(row["id"]) for row in ids]
 
 
