@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from ingest.sequences import LossRange, LossState
 from storage import bulk
-from storage.tables import LAST_POSITION, cursors, losses, sequences
+from storage.tables import cursors, losses, sequences
 
 AUDITOR = "(auditor)"  # its cursor; no handler can be called so
 OF_HANDLERS = cursors.c.handler.not_like("(%")
@@ -110,11 +110,6 @@ def _states(connection: Connection, product: str, devices: Sequence[str]) -> Seq
     marks = ", ".join("?" * len(devices))
     statement = f"SELECT device, state FROM sequences WHERE product = ? AND device IN ({marks})"  # noqa: S608 - marks
     return bulk.run(connection, statement, (product, *devices))
-
-
-def head_position(connection: Connection) -> int:
-    """Return the last position given."""
-    return int(connection.execute(LAST_POSITION).scalar_one())
 
 
 def due(connection: Connection, now: int, limit: int) -> list[DeviceKey]:

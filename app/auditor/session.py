@@ -21,8 +21,9 @@ from ingest.protocols import Feed
 from ingest.retrying import wait_at_most
 from storage.cursors import SqlCursor
 from storage.database import Database
+from storage.head import head_position
 from storage.rows import to_micros
-from storage.sequences import due, head_position, known, states_of
+from storage.sequences import due, known, states_of
 
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _EVENTS_IN_A_ROW = 50  # a millisecond of work, between which the ingestion goes on

@@ -11,7 +11,8 @@ from app.settings import Settings
 from app.visible import visible
 from ingest.event_json import EventJson
 from storage.engine import Database
-from storage.queries.events import EventFilter, events_page, head_position
+from storage.head import head_position
+from storage.queries.events import EventFilter, events_page
 from storage.queries.page import PageSpan
 
 _EVERY_SECONDS = 0.5

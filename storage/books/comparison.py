@@ -19,12 +19,13 @@ from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
 from storage import bulk
 from storage.books import COMPARISON, TRANSITS
-from storage.books.place import last_position, move_place, take_place
+from storage.books.place import move_place, take_place
 from storage.books.posting import REST, STEP_EVENTS
 from storage.books.transits import Times, add_times, bucket_of, time_some
 from storage.books.ways import ComparedSource, Way, place_of
 from storage.engine import Database
 from storage.gently import write_gently
+from storage.head import head_position
 from storage.intervals import HOUR_MICROS
 from storage.rows import to_micros
 from storage.tables import comparisons, cursors, events, sightings, transits
@@ -96,7 +97,7 @@ class Comparison:
 @transaction
 def compare_some(connection: Connection, sources: tuple[ComparedSource, ...], now: int) -> Compared:
     """Compare the next events whose grace is over."""
-    place, last = place_of(COMPARISON, sources), last_position(connection)
+    place, last = place_of(COMPARISON, sources), head_position(connection)
     after = take_place(connection, place, begin=last)
     within = (events.c.position > after, events.c.position <= after + STEP_EVENTS)
     ours = (*within, events.c.source.in_([source.label for source in sources]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, select, update
 
 from storage import bulk
-from storage.tables import LAST_POSITION, cursors
+from storage.tables import cursors
 
 
 def take_place(connection: Connection, name: str, begin: int = 0) -> int:
@@ -25,8 +25,3 @@ def take_place(connection: Connection, name: str, begin: int = 0) -> int:
 def move_place(connection: Connection, name: str, position: int) -> None:
     """Note that the work is done up to a position."""
     connection.execute(update(cursors).where(cursors.c.handler == name).values(position=position))
-
-
-def last_position(connection: Connection) -> int:
-    """Return the last position given."""
-    return int(connection.execute(LAST_POSITION).scalar_one())

@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 from ingest.errors import StoreUnavailable
 from ingest.leases import Lease
 from storage.books import BOOKS, checksums, devices, pauses
-from storage.books.place import last_position, move_place, take_place
+from storage.books.place import move_place, take_place
 from storage.engine import Database
 from storage.gently import write_gently
+from storage.head import head_position
 from storage.transactions import transaction
 
 # A step takes about ten milliseconds of SQLite's only writer, and leaves it nine tenths of the time: books that wait
@@ -52,7 +53,7 @@ class Posting:
 def post_some(connection: Connection) -> int:
     """Post the next events; return how many positions that were."""
     after = take_place(connection, BOOKS)
-    end = min(last_position(connection), after + STEP_EVENTS)
+    end = min(head_position(connection), after + STEP_EVENTS)
     if end <= after:  # all is posted; or the head was put back, and the place with it
         return 0
     checksums.post(connection, after, end)

@@ -16,12 +16,13 @@ from ingest.event import Event
 from ingest.event_json import EventJson
 from ingest.times import Time
 from storage import by_device
+from storage.head import head_position
 from storage.queries import event_deliveries
 from storage.queries.event_deliveries import ConfiguredHandler, EventDelivery, deliveries_of
 from storage.queries.page import Page, PageSpan, Part, ordered, select_keys
 from storage.queries.times import as_time
 from storage.rows import event_of, to_micros
-from storage.tables import BLOCK_BITS, LAST_POSITION, block, events, ids_of, sightings
+from storage.tables import BLOCK_BITS, block, events, ids_of, sightings
 
 # Up to this many ids in a stretch of time, reading them through the id index and sorting beats walking by position.
 _FEW_IDS = 10_000
@@ -72,11 +73,6 @@ EXAMPLE = _in_full(
     [Sighting(source="fleet", mode="webhook", received_at="2026-07-28T16:53:35.911Z")],
     [event_deliveries.EXAMPLE],
 )
-
-
-def head_position(connection: Connection) -> int:
-    """Return the highest position that was ever given."""
-    return int(connection.execute(LAST_POSITION).scalar_one())
 
 
 def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> Page[EventJson]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from storage.books import BOOKS, COMPARISON
-from storage.books.place import last_position
+from storage.head import head_position
 from storage.sequences import AUDITOR
 from storage.tables import cursors, deliveries
 from storage.verify.finding import Finding, quoted
@@ -30,7 +30,7 @@ def count(connection: Connection) -> int:
 
 def accounts(connection: Connection) -> Iterator[Finding]:
     """Yield each handler whose cursor does not tell what became of what it passed, or is beyond the head."""
-    head = last_position(connection)
+    head = head_position(connection)
     by_handler = select(deliveries.c.handler, func.count(), func.max(deliveries.c.position))
     rows = connection.execute(by_handler.group_by(deliveries.c.handler))
     parked = {handler: _Parked(count, last) for handler, count, last in rows}

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from storage.books import BOOKS
-from storage.books.place import last_position
 from storage.gaps import SourceKey
+from storage.head import head_position
 from storage.tables import blocks, cursors, events, tallies
 from storage.verify.finding import Finding, named, quoted
 
@@ -55,7 +55,7 @@ class Totals(NamedTuple):
 
 def unposted(connection: Connection) -> int:
     """Return how many positions are behind the books."""
-    return last_position(connection) - place_of(connection)
+    return head_position(connection) - place_of(connection)
 
 
 def place_of(connection: Connection) -> int:
@@ -66,7 +66,7 @@ def place_of(connection: Connection) -> int:
 
 def totals(connection: Connection) -> Totals:
     """Count everything."""
-    head, place = last_position(connection), place_of(connection)
+    head, place = head_position(connection), place_of(connection)
     given, tallied = _tallied(connection)
     posted = select(blocks.c.source, blocks.c.mode, func.sum(blocks.c.events)).group_by(blocks.c.source, blocks.c.mode)
     in_books = {SourceKey(source, mode): int(count) for source, mode, count in connection.execute(posted)}
