@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, or_, select
-from sqlalchemy.exc import DBAPIError
 
 from storage import bulk, by_device, skips
 from storage.books import BOOKS, checksums
@@ -67,7 +66,7 @@ def take_out(
 ) -> TakenOut | None:
     """Take the oldest partition out of events; None where somebody did so before. Times are in microseconds.
 
-    Raises DBAPIError of SQLSTATE 55P03, with nothing done, where others read and write too busily.
+    Raises the driver's error of SQLSTATE 55P03, with nothing done, where others read and write too busily.
     """
     lock(connection)
     kept, oldest, *_ = attached(connection)
@@ -102,7 +101,7 @@ def _exchange(connection: Connection, kept: Partition, whole: Partition, more: P
             bulk.run(connection, _HURRY)
             bulk.run(connection, f"LOCK TABLE {whole.name}, {kept.name} IN ACCESS EXCLUSIVE MODE")
             bulk.run(connection, "LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE")
-        except DBAPIError as error:
+        except Exception as error:
             trying.rollback()
             if sqlstate_of(error) != _LOCK_NOT_AVAILABLE or not missing:
                 raise
