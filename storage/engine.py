@@ -11,8 +11,9 @@ from ingest.errors import ConfigurationError
 from storage.database import Database, DataRefused, Work
 from storage.postgres import PostgresDatabase
 from storage.postgres_url import NO_PORT, read_postgres_url
-from storage.sqlite import SqliteDatabase, WriterThread
-from storage.writer import WriterProcess
+from storage.sqlite import SqliteDatabase, WriterThread, identity_of
+from storage.writer.process import WriterProcess
+from storage.written_apart import WrittenApart
 
 __all__ = ["DataRefused", "Database", "Work", "open_database", "parse_url", "read_url"]
 
@@ -22,15 +23,16 @@ _READ_SECONDS = 10.0  # as long as with PostgreSQL
 def open_database(url: str, *, write_apart: bool = False) -> Database:
     """Return the database of a URL as operators and providers write it. Raises ConfigurationError.
 
-    `write_apart`: SQLite is written by a process of its own, and no wait for it is endless, as a service needs it. With
-    PostgreSQL both is so anyway.
+    `write_apart`: it is written by a process of its own, and no wait for it is endless, as a service needs it.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return PostgresDatabase(read_postgres_url(url))
+        database = PostgresDatabase(read_postgres_url(url))
+        return WrittenApart(database, WriterProcess(url)) if write_apart else database
     if not write_apart:
         return SqliteDatabase(parsed, WriterThread(parsed))
-    return SqliteDatabase(parsed, WriterProcess(parsed), _READ_SECONDS)
+    writer = WriterProcess(parsed.render_as_string(hide_password=False), identity_of(parsed.database or ""))
+    return SqliteDatabase(parsed, writer, _READ_SECONDS)
 
 
 def read_url(url: str) -> URL:

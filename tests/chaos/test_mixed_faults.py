@@ -66,7 +66,7 @@ class Scene:
     chance: random.Random
 
     def writer_stopped(self, *, longest: float = 1.0) -> None:
-        """The process that writes to SQLite is suspended."""
+        """The process that writes is suspended."""
         (writer,) = psutil.Process(self.server.pid).children()
         writer.suspend()
         since = time.monotonic()
@@ -81,7 +81,7 @@ class Scene:
         wait_until(lambda: not psutil.pid_exists(writer.pid), 60, "a process that answers nothing is kept")
 
     def writer_killed(self) -> None:
-        """The process that writes to SQLite dies."""
+        """The process that writes dies."""
         (writer,) = psutil.Process(self.server.pid).children()
         writer.kill()
 
@@ -122,9 +122,11 @@ class Scene:
 Fault = Callable[[Scene], None]
 FAULTS: Mapping[str, list[Fault]] = {
     SQLITE: [Scene.writer_stopped, Scene.writer_killed, Scene.server_killed],
-    POSTGRES: [Scene.read_only, Scene.connections_ended, Scene.away, Scene.asleep, Scene.server_killed],
+    POSTGRES: [
+        *(Scene.read_only, Scene.connections_ended, Scene.away, Scene.asleep),
+        *(Scene.writer_stopped, Scene.writer_killed, Scene.server_killed),
+    ],
 }
-LONG_FAULTS: Mapping[str, list[Fault]] = {SQLITE: [Scene.writer_silent], POSTGRES: []}
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def scene(store: str, seed: int, folder: Path) -> Iterator[Scene]:
 def test_whatever_fails_nothing_is_missing_or_skipped(store: str, seed: int, tmp_path: Path) -> None:
     """Every fault, in an order of its own, while events come; then all is stored once and delivered, or is dead."""
     with scene(store, seed, tmp_path) as it:
-        schedule = list(FAULTS[store]) if (store, seed) in QUICK else [*FAULTS[store] * 2, *LONG_FAULTS[store]]
+        schedule = list(FAULTS[store]) if (store, seed) in QUICK else [*FAULTS[store] * 2, Scene.writer_silent]
         it.chance.shuffle(schedule)
         for fault in schedule:
             _goes_on(it)

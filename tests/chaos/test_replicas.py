@@ -61,14 +61,14 @@ def frozen_in_commit(scene: ReplicaScene, server: Server) -> Iterator[None]:
         AND l.mode = 'RowExclusiveLock' AND a.state = 'idle in transaction'"""
     try:
         for _ in range(400):
-            server.signal(signal.SIGSTOP)
+            server.signal_all(signal.SIGSTOP)
             if (found := scene.query(locks)) and scene.query(locks) == found:
                 yield
                 return
-            server.signal(signal.SIGCONT)
+            server.signal_all(signal.SIGCONT)
         raise AssertionError("it was never caught in a commit")
     finally:
-        server.signal(signal.SIGCONT)
+        server.signal_all(signal.SIGCONT)
 
 
 def post(server: Server) -> int:

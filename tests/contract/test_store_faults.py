@@ -25,6 +25,7 @@ from tests.support.fresh import ALL
 from tests.support.postgres_proxy import Proxy, proxied
 from tests.support.records import NOW, a_reject, an_event, numbered
 from tests.support.stored import positions, rows, run, tallies
+from tests.support.written_apart import move_head
 
 STORES = ALL
 P = ParamSpec("P")
@@ -181,12 +182,14 @@ async def test_a_commit_that_finds_no_room_leaves_nothing_and_passes(url: str, d
     assert await tallies(database) == {"stored": 6}
 
 
-@pytest.fixture
-async def broken_line(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Line]:
+@pytest.fixture(params=["here", "apart"])
+async def broken_line(
+    request: pytest.FixtureRequest, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Line]:
     """PostgreSQL through a proxy that can break the line, and directly: (proxy, through it, direct)."""
     direct = open_database(postgres_url)
     async with proxied(postgres_url, tmp_path_factory.mktemp("p")) as (proxy, through):
-        database = open_database(through)
+        database = open_database(through, write_apart=request.param == "apart")
         yield proxy, database, direct
         await database.close()
     await direct.close()
@@ -244,7 +247,7 @@ async def test_a_write_whose_answer_was_lost_says_that_it_may_have_happened(brok
     proxy.swallow_answer_to(b"COMMIT;")
 
     with pytest.raises(CommitUnanswered) as lost:
-        await database.write(lambda connection: connection.execute(text("UPDATE head SET position = 7")).rowcount)
+        await database.write(move_head, 7)
 
     assert lost.value.result == 1
     assert await rows(direct, "SELECT position FROM head") == [(7,)]

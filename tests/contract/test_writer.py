@@ -1,4 +1,4 @@
-"""The process that writes to SQLite: the same store, and what happens when one of the two processes goes away."""
+"""The process that writes: the same store, and what happens when one of the two processes goes away."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Connection, make_url
 
@@ -22,11 +23,12 @@ from storage.migrate import migrate
 from storage.sqlite import SqliteDatabase
 from storage.store import SqlStore
 from storage.transactions import transaction
-from storage.writer import WriterFault, WriterProcess
+from storage.writer.process import WriterFault, WriterProcess
+from storage.written_apart import WrittenApart
 from tests.contract.test_store import RULES, Rule
 from tests.support.records import NOW, an_event, numbered
 from tests.support.stored import positions
-from tests.support.written_apart import broken, pid_after, pid_of_writer, refused
+from tests.support.written_apart import asleep, broken, pid_after, pid_of_writer, refused
 
 
 def alive(pid: int) -> bool:
@@ -46,9 +48,9 @@ async def until_gone(pid: int) -> None:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """SQLite, written apart."""
-    database = open_database(f"sqlite:///{tmp_path}/test.db", write_apart=True)
+async def database(url: str) -> AsyncIterator[Database]:
+    """A store that is written apart."""
+    database = open_database(url, write_apart=True)
     await migrate(database)
     yield database
     await database.close()
@@ -60,9 +62,9 @@ async def test_the_store_keeps_the_rule(rule: Rule, database: Database) -> None:
     await rule(SqlStore(database, lambda: NOW), database)
 
 
-async def test_the_writer_is_another_process_that_ends_with_the_database(tmp_path: Path) -> None:
+async def test_the_writer_is_another_process_that_ends_with_the_database(url: str) -> None:
     """It is one, whoever asks first, and nothing is left running."""
-    database = open_database(f"sqlite:///{tmp_path}/test.db", write_apart=True)
+    database = open_database(url, write_apart=True)
     pids = set(await asyncio.gather(*(database.write(pid_of_writer) for _ in range(5))))
 
     assert len(pids) == 1
@@ -117,10 +119,9 @@ async def test_a_writer_that_dies_costs_what_it_was_asked_and_is_replaced(databa
     assert await SqlStore(database, lambda: NOW).commit(numbered(2))
 
 
-async def test_a_writer_that_answers_nothing_is_killed_and_replaced(tmp_path: Path) -> None:
+async def test_a_writer_that_answers_nothing_is_killed_and_replaced(url: str) -> None:
     """Whoever waits hears StoreUnavailable after a while, a stopped process does not stay, and the next write works."""
-    url = make_url(f"sqlite:///{tmp_path}/test.db")
-    database = SqliteDatabase(url, WriterProcess(url, silence_seconds=3.0))
+    database = _written_apart(url, silence_seconds=3.0)
     first = await database.write(pid_of_writer)
     os.kill(first, signal.SIGSTOP)
 
@@ -134,24 +135,51 @@ async def test_a_writer_that_answers_nothing_is_killed_and_replaced(tmp_path: Pa
 
 async def test_a_writer_that_is_slow_but_answers_is_left_alone(tmp_path: Path) -> None:
     """Each answer shows that it works; together they may take longer than one may, and so may a pause in asking."""
-    url = make_url(f"sqlite:///{tmp_path}/test.db")
-    database = SqliteDatabase(url, WriterProcess(url, silence_seconds=3.0))
+    database = _written_apart(f"sqlite:///{tmp_path}/test.db", silence_seconds=3.0)
     first = await database.write(pid_of_writer)
     slow = await asyncio.gather(*(database.write(pid_after, 1.0) for _ in range(5)))
     assert {first, await database.write(pid_of_writer), *slow} == {first}
     await database.close()
 
 
+async def test_a_writer_that_waits_for_postgresql_is_left_alone(postgres_url: str) -> None:
+    """A server may take longer than a process may be silent; others are answered meanwhile."""
+    database = _written_apart(postgres_url, silence_seconds=4.0)
+    first = await database.write(pid_of_writer)
+    slow = asyncio.create_task(database.write(asleep, 6.0))
+
+    assert await database.write(pid_of_writer) == first
+    assert not slow.done()
+    assert await slow == first
+    await database.close()
+
+
+async def test_nobody_reads_the_password_among_the_processes(database: Database) -> None:
+    """A command line may be read by all; the address goes by the socket."""
+    command = " ".join(psutil.Process(await database.write(pid_of_writer)).cmdline())
+
+    assert "storage.writer" in command
+    assert "://" not in command
+
+
+def _written_apart(url: str, silence_seconds: float) -> Database:
+    """Return a database whose writer may be silent for so long."""
+    writer = WriterProcess(url, silence_seconds=silence_seconds)
+    if url.startswith("sqlite"):
+        return SqliteDatabase(make_url(url), writer)
+    return WrittenApart(open_database(url), writer)
+
+
 _ASKS = """
 import asyncio, sys, uvloop
 from sqlalchemy import make_url
 from storage.sqlite import SqliteDatabase
-from storage.writer import WriterProcess
+from storage.writer.process import WriterProcess
 from tests.support.written_apart import pid_after, pid_of_writer
 
 async def ask():
-    url = make_url(sys.argv[1])
-    database = SqliteDatabase(url, WriterProcess(url, silence_seconds=2.0))
+    url = sys.argv[1]
+    database = SqliteDatabase(make_url(url), WriterProcess(url, silence_seconds=4.0))
     first = await database.write(pid_of_writer)
     asked = asyncio.create_task(database.write(pid_after, 1.0))
     await asyncio.sleep(0.1)
@@ -170,7 +198,7 @@ def test_a_service_that_was_suspended_blames_no_writer(tmp_path: Path) -> None:
         assert service.stdout is not None
         assert service.stdout.readline() == "asked\n"
         service.send_signal(signal.SIGSTOP)
-        time.sleep(3.0)  # longer than the writer may be silent
+        time.sleep(5.0)  # longer than the writer may be silent
         service.send_signal(signal.SIGCONT)
         assert service.stdout.readline() == "True\n"
 

@@ -161,11 +161,11 @@ class ReplicaScene:
 
     def freeze(self, server: Server, seconds: float = 30.0) -> None:
         """SIGSTOP for a while."""
-        server.signal(signal.SIGSTOP)
+        server.signal_all(signal.SIGSTOP)
         try:
             _pass(seconds)
         finally:
-            server.signal(signal.SIGCONT)
+            server.signal_all(signal.SIGCONT)
 
     def take_database(self, _: Server, seconds: float = 0.0) -> None:
         """Let PostgreSQL crash, and come back after a while."""

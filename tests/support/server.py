@@ -109,6 +109,10 @@ class Server:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running {seconds} s after the signal\n{self.log_tail()}") from None
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to all of its processes, as where a machine stops."""
+        os.killpg(self._running().pid, number)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal and return at once."""
         self._running().send_signal(number)

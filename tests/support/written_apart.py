@@ -27,6 +27,19 @@ def pid_after(_connection: Connection, seconds: float) -> int:
 
 
 @transaction
+def move_head(connection: Connection, position: int) -> int:
+    """Write, without another word; how many rows it was."""
+    return connection.execute(text("UPDATE head SET position = :position"), {"position": position}).rowcount
+
+
+@transaction
+def asleep(connection: Connection, seconds: float) -> int:
+    """Let PostgreSQL take its time; the process that this runs in."""
+    connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+    return os.getpid()
+
+
+@transaction
 def broken(connection: Connection) -> None:
     """A fault of ours after something was written."""
     connection.execute(text("UPDATE head SET position = 999"))
