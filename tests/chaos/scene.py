@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,9 +39,9 @@ def store_of(kind: str, folder: Path) -> Iterator[str]:
         own_server().drop_database(url)
 
 
-def server_on(url: str, folder: Path, handler: str = "") -> Server:
+def server_on(url: str, folder: Path, handler: str = "", losses: Sequence[str] = ()) -> Server:
     """A server on a store that has the newest schema; not started yet. `handler` is the configuration of one."""
-    server = Server(folder, _CONFIG.format(url=url) + handler)
+    server = Server(folder, _CONFIG.format(url=url) + handler, losses=losses)
     if not url.startswith("sqlite:"):
         server.migrate()
     return server

@@ -40,7 +40,14 @@ streams = {streams}
 
 
 def stream_server(
-    store: str, folder: Path, stream: str, *, streams: int = 1, mode: str = '"sse"', inbox_events: int = 20_000
+    store: str,
+    folder: Path,
+    stream: str,
+    *,
+    streams: int = 1,
+    mode: str = '"sse"',
+    inbox_events: int = 20_000,
+    losses: Sequence[str] = (),
 ) -> Server:
     """A server on a fresh store with one source; not started yet."""
     config = _CONFIG.format(
@@ -52,7 +59,7 @@ def stream_server(
         idle=IDLE_SECONDS,
         streams=streams,
     )
-    server = Server(folder, config)
+    server = Server(folder, config, losses=losses)
     if not store.startswith("sqlite:"):
         server.migrate()
     return server

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from tests.chaos.scene import POSTGRES, SQLITE, full_speed, only, server_on, store_of
 from tests.support import database
 from tests.support.ledger import Fate, Ledger
+from tests.support.losses import GAPS
 from tests.support.numbered import number_of
 from tests.support.oracle import Load, faults, get_json, verify_balance, verify_flow
 from tests.support.postgres import database_name, own_server
@@ -130,12 +131,12 @@ FAULTS: Mapping[str, list[Fault]] = {
 
 
 @contextmanager
-def scene(store: str, seed: int, folder: Path) -> Iterator[Scene]:
+def scene(store: str, seed: int, folder: Path, losses: Sequence[str] = ()) -> Iterator[Scene]:
     """A server with a handler, under load."""
     (folder / "rules.py").write_text(RULES)
     with (
         store_of(store, folder) as url,
-        server_on(url, folder, HANDLER) as server,
+        server_on(url, folder, HANDLER, losses) as server,
         full_speed(server, folder, connections=8) as load,
     ):
         yield Scene(server, url, load, random.Random(seed))
@@ -164,7 +165,7 @@ def test_whatever_fails_nothing_is_missing_or_skipped(store: str, seed: int, tmp
 def test_a_database_that_is_put_back(seed: int, tmp_path: Path) -> None:
     """An older copy takes the place of the database under a living server: what is stored from then on is delivered."""
     copy = tmp_path / "copy"
-    with scene(POSTGRES, seed, tmp_path) as it:
+    with scene(POSTGRES, seed, tmp_path, losses=[*GAPS, "headrace_store_rewinds"]) as it:
         _goes_on(it, it.chance.randrange(1, 2000))
         with own_server().outage():
             own_server().copy_to(copy)

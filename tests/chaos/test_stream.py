@@ -14,6 +14,7 @@ from tests.chaos.stream_scene import IDLE_SECONDS, KEEP_ALIVE_SECONDS, TOKEN, Sc
 from tests.chaos.stream_schedule import one_sided, schedule
 from tests.support.exactness import Limits, faults, lost, untouched_faults
 from tests.support.ledger import Ledger
+from tests.support.losses import GAPS
 from tests.support.observed import duplicates, newest_number, observe, pages
 from tests.support.oracle import Load, get_json, plan, verify, verify_metrics
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
@@ -58,7 +59,7 @@ def test_what_is_lost_lies_in_a_recorded_gap(store: str, seed: int, count: int, 
     """Faults of every kind, kill -9 and a store that is away among them: `exactness.faults` says what must hold."""
     brief = (store, seed, count) in QUICK
     inbox = ROOMY if brief else NARROW
-    with store_of(store, tmp_path) as url, consuming(url, tmp_path, inbox_events=inbox) as scene:
+    with store_of(store, tmp_path) as url, consuming(url, tmp_path, inbox_events=inbox, losses=GAPS) as scene:
         began = scene.begin()
         scene.play(schedule(seed, count, brief=brief))
         truth = truth_of(scene.upstream.entries, (began, scene.end()))
@@ -96,7 +97,7 @@ def test_the_same_events_both_ways_are_stored_once(stream_objects: bool, hook_ob
 
     The first come by the stream alone, the next by webhook alone, and the rest as the two overtake one another.
     """
-    rules = {"token": TOKEN, "as_object": stream_objects, "backlog": 1 << 24}
+    rules = RULES | {"as_object": stream_objects, "send_buffer": None, "backlog": 1 << 24}
     upstream = RunningUpstream(upstream_plan(RUN, tmp_path, rules=rules, pause_seconds=None, count=BOTH_WAYS))
     with upstream, both_ways(tmp_path, upstream.url) as server:
         upstream.wait_for(lambda: upstream.hearing() == 1, PATIENCE_SECONDS, "the stream does not open")
@@ -133,7 +134,7 @@ def sighted(base_url: str, id_: str) -> list[str]:
 
 def test_silence_is_noticed_in_time(tmp_path: Path) -> None:
     """A stream that falls silent is given up within idle_timeout + 1 s, and not before the timeout."""
-    with store_of(SQLITE, tmp_path) as url, consuming(url, tmp_path) as scene:
+    with store_of(SQLITE, tmp_path) as url, consuming(url, tmp_path, losses=GAPS) as scene:
         scene.begin()
         scene.settle()
         struck = scene.upstream.fault(Fault(kind="stall"))
@@ -154,7 +155,7 @@ def test_the_return_of_upstream_is_noticed_in_time(away: Sequence[float], tmp_pa
 
     A stream that does not live for 10 s in between would make one long outage of several.
     """
-    with store_of(SQLITE, tmp_path) as url, consuming(url, tmp_path) as scene:
+    with store_of(SQLITE, tmp_path) as url, consuming(url, tmp_path, losses=GAPS) as scene:
         scene.begin()
         for seconds in away:
             scene.settle()

@@ -125,17 +125,13 @@ def verify_flow(base_url: str, path: str) -> None:
 
 
 def verify_metrics(base_url: str) -> dict[str, float]:
-    """Arrivals equal the sum of their outcomes, and no number of a device is lost, missing or ambiguous.
-
-    Raises AssertionError; the sums by outcome otherwise.
-    """
+    """Raise AssertionError unless arrivals equal the sum of their outcomes; the sums by outcome otherwise."""
     sums: defaultdict[str, float] = defaultdict(float)
     for name, value in read_metrics(base_url):
         if name.startswith("headrace_events_"):
             sums[name.removeprefix("headrace_events_").removesuffix("_total")] += value
     outcomes = sum(sums[name] for name in ("stored", "duplicate", "rejected", "ignored", "deferred", "in_flight"))
     assert sums["received"] == outcomes, f"received is not the sum of its outcomes: {dict(sums)}"
-    assert not sums["lost"] + sums["missing"] + sums["ambiguous"], f"losses in a healthy run: {dict(sums)}"
     return dict(sums)
 
 

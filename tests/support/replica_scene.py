@@ -254,7 +254,7 @@ def replicas(
         servers = [_server(folder / f"replica-{number}", config, environment, notes) for number in range(1, count + 1)]
         servers[0].migrate()
         for server in servers:
-            running.callback(server.kill)
+            running.push(server)
             server.launch()
         for server in servers:
             server.wait_ready()

@@ -37,13 +37,14 @@ loss_grace = "2s"
 sequence = "/seq"
 [sources.plain]
 """
+LOST = ("headrace_events_lost", "headrace_events_missing", "headrace_missed_by")
 COUNTS = ("missing", "lost_total", "ambiguous_total", 'recovered_total{from="missing"', 'recovered_total{from="lost"')
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A server whose sources have counters."""
-    with Server(tmp_path, CONFIG) as server:
+    with Server(tmp_path, CONFIG, losses=LOST) as server:
         yield server
 
 

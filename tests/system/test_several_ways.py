@@ -61,7 +61,7 @@ def has_begun(folder: Path) -> bool:
 
 def test_which_way_missed_what(tmp_path: Path) -> None:
     """Two sources of one product: each event is compared once, and what one of them missed is counted as that."""
-    with Server(tmp_path, CONFIG) as server:
+    with Server(tmp_path, CONFIG, losses=["headrace_missed_by"]) as server:
         assert metrics(server)[BEGUN] == 0
         wait_until(lambda: has_begun(tmp_path), PATIENCE_SECONDS, "it does not begin to compare", 0.1)
         send(server, "fleet", range(100))
