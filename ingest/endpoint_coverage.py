@@ -44,12 +44,28 @@ class EndpointCoverage:
         self._clock = clock
         self._interval: int | None = None
         self._extended_at = clock()
+        self._wakes_at = float("inf")
         self._was_suspended = False
         self._stopped = False
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Record, until cancelled, that the endpoint is listening; a store that is away is asked again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
+            await self._record()
+
+    async def stop(self) -> None:
+        """Record that the endpoint listens no more, on purpose; give up where that takes too long."""
+        self._stopped = True
+        self._wake()
+        try:
+            async with asyncio.timeout(self._rules.stop), self._turn:
+                await self._end(Cause.STOPPED, self._clock() - self._extended_at if self._was_suspended else 0.0)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("stop_not_recorded", source=self._origin.source, error=str(error) or "no answer in time")
+
+    async def _record(self) -> None:
         while True:
             try:
                 async with self._turn:
@@ -59,21 +75,12 @@ class EndpointCoverage:
             ) as error:  # whatever it is, the endpoint takes events, and must not count as one that failed
                 fault = None if isinstance(error, StoreUnavailable) else error
                 log.warning("coverage_not_recorded", source=self._origin.source, error=str(error), exc_info=fault)
-            await self._rest()
-
-    async def stop(self) -> None:
-        """Record that the endpoint listens no more, on purpose; give up where that takes too long."""
-        self._stopped = True
-        silent = self._clock() - self._extended_at  # long, where the process was suspended until just now
-        try:
-            async with asyncio.timeout(self._rules.stop), self._turn:
-                await self._end(Cause.STOPPED, silent if silent > self._rules.suspended else 0.0)
-        except (StoreUnavailable, TimeoutError) as error:
-            log.warning("stop_not_recorded", source=self._origin.source, error=str(error) or "no answer in time")
+            await asyncio.sleep(self._rules.extend)
 
     async def _attend(self) -> None:
         if self._stopped:
             return
+        self._wake()
         if self._was_suspended:
             await self._end(Cause.DOWN, ago=self._clock() - self._extended_at)
             self._was_suspended = False
@@ -102,10 +109,17 @@ class EndpointCoverage:
         log.warning("coverage_lost", source=self._origin.source, error=str(error))
         self._interval = None
 
-    async def _rest(self) -> None:
-        """Wait; if that took far longer than asked, nobody can have listened meanwhile."""
-        before = self._clock()
-        await asyncio.sleep(self._rules.extend)
-        if (slept := self._clock() - before) > self._rules.extend + self._rules.suspended:
-            log.warning("suspended", source=self._origin.source, seconds=round(slept, 1))
+    async def _watch(self) -> None:
+        """Look at the clock now and again, also while the store is asked: it may take long without a suspension."""
+        while True:
+            self._wakes_at = self._clock() + self._rules.extend
+            await asyncio.sleep(self._rules.extend)
+            self._wake()
+
+    def _wake(self) -> None:
+        """Note it where the process was suspended until now. Whoever writes asks too: it may be the first to run."""
+        now = self._clock()
+        if (late := now - self._wakes_at) > self._rules.suspended:
+            log.warning("suspended", source=self._origin.source, seconds=round(late, 1))
+            self._wakes_at = now
             self._was_suspended = True

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from ingest.endpoint_coverage import EndpointCoverage, EndpointCoverageRules
 from ingest.event import Origin
 from storage.coverage import SqlCoverage
@@ -75,22 +77,33 @@ async def test_a_kill_is_down_and_a_stop_is_stopped(database: Database) -> None:
     assert await rows(database, GAPS) == [(one[1], two[0], "down"), (two[1], three[0], "stopped")]
 
 
-async def until_resting(gated: GatedDatabase) -> None:
-    """Return when nothing is being written down: whoever waits for that goes on before the next look."""
-
-    async def resting() -> bool:
-        return gated.writing == 0
-
-    await until(resting)
-
-
 async def test_a_suspended_process_did_not_listen(database: Database) -> None:
     """Time that went by between two looks is a gap, whether this process was stopped or the whole machine slept."""
-    clocks, gated = Clocks(), GatedDatabase(database)
-    async with running(clocks.attendance(gated)):
+    clocks = Clocks()
+    async with running(clocks.attendance(database)):
         await until_extended(database)
-        await until_resting(gated)
         clocks.seconds += 60
+        await until_extended(database, 2)
+
+    one, two = await rows(database, INTERVALS)
+    assert await rows(database, GAPS) == [(one[1], two[0], "down")]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_process_that_is_suspended_while_it_writes_did_not_listen(has_begun: bool, database: Database) -> None:
+    """Whether it is the beginning that is written meanwhile, or an extension."""
+    clocks, gated = Clocks(), GatedDatabase(database)
+
+    async def writing() -> bool:
+        return gated.writing > 0
+
+    async with running(clocks.attendance(gated)):
+        if has_begun:
+            await until_extended(database)
+        gated.close_gate()
+        await until(writing)
+        clocks.seconds += 60
+        gated.open_gate()
         await until_extended(database, 2)
 
     one, two = await rows(database, INTERVALS)
