@@ -8,7 +8,7 @@ from datetime import datetime
 from random import Random
 from typing import Protocol
 
-from app.auditor import followed_sources
+from app.auditor import FollowedSources
 from app.compared_sources import SeenBy, compared_sources
 from app.settings import Settings
 from app.silences import silences_of
@@ -45,6 +45,7 @@ class Duties:
     def __init__(
         self,
         settings: Settings,
+        followed: FollowedSources,
         database: Database,
         leases: Leases,
         metrics: Metrics,
@@ -57,7 +58,7 @@ class Duties:
             retention = Retention(
                 database,
                 settings.store.retention,
-                (*settings.handlers, *([AUDITOR] if followed_sources(settings.sources) else [])),
+                (*settings.handlers, *([AUDITOR] if followed else [])),
                 clock,
                 count_skipped=lambda handler, count: metrics.skipped.labels(handler).inc(count),
                 lease=leases.lease(RETENTION),

@@ -121,7 +121,7 @@ class Headrace:
         if certificate := self._server.certificate:
             metrics.certificate_expires.set_function(certificate.expiry_seconds)
         metrics.ready.set_function(lambda: float(self._readiness().ready))
-        self._duties = Duties(settings, database, leases, metrics, self._coverage, utc_now)
+        self._duties = Duties(settings, followed, database, leases, metrics, self._coverage, utc_now)
 
     def _make_sources(self, metrics: Metrics) -> list[Supervised]:
         """A source for each label and mode, in the order of the configuration."""

@@ -13,6 +13,7 @@ from storage.clock import database_now
 from storage.tables import cursors, deliveries, skipped
 
 _COLUMNS = ("handler", "first_position", "last_position", "events", "at")
+_CURSORS = select(cursors.c.handler, cursors.c.position, cursors.c.paused_at)
 _COUNT = """
 SELECT min(position), max(position), count(*) FROM events
 WHERE position >= $1 AND position < $2 AND position NOT IN (SELECT position FROM {kept})
@@ -30,9 +31,8 @@ class _Taken(NamedTuple):
 def note(connection: Connection, handlers: Sequence[str], positions: Sequence[int]) -> Mapping[str, int]:
     """Write down which of the events that are about to go a handler has not had; return how many each loses."""
     counts = {}
-    for handler, position, paused_at in connection.execute(
-        select(cursors.c.handler, cursors.c.position, cursors.c.paused_at).where(cursors.c.handler.in_(handlers))
-    ).all():
+    chosen = _CURSORS.where(cursors.c.handler.in_(handlers))
+    for handler, position, paused_at in connection.execute(chosen).all():
         parked = select(deliveries.c.position).where(
             deliveries.c.handler == handler, deliveries.c.position.in_(positions), deliveries.c.due_at.is_not(None)
         )
@@ -46,9 +46,7 @@ def note(connection: Connection, handlers: Sequence[str], positions: Sequence[in
 def note_stretch(connection: Connection, handlers: Sequence[str], first: int, end: int, kept: str) -> Mapping[str, int]:
     """Do the same for all events from one position up to another but those in the table `kept`."""
     counts = {}
-    behind = select(cursors.c.handler, cursors.c.position, cursors.c.paused_at).where(
-        cursors.c.handler.in_(handlers), cursors.c.position < end - 1
-    )
+    behind = _CURSORS.where(cursors.c.handler.in_(handlers), cursors.c.position < end - 1)
     for handler, position, paused_at in connection.execute(behind).all():
         taken = _Taken(*bulk.run(connection, _COUNT.format(kept=kept), (max(first, position + 1), end))[0])
         if taken.events:

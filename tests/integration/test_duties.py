@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from app.auditor import FollowedSources
 from app.duties import Duties
 from app.settings import load
 from ingest.counted_coverage import CountedCoverage
@@ -22,7 +23,7 @@ async def test_the_balance_is_looked_at_by_who_has_its_lease(world: World, tmp_p
     settings = load(None, {"HEADRACE_STORE__URL": f"sqlite:///{tmp_path}/test.db"})
     coverage = CountedCoverage(SqlCoverage(world.database), world.metrics)
     leases = GivenLeases()
-    duties = Duties(settings, world.database, leases, world.metrics, coverage, real_time)
+    duties = Duties(settings, FollowedSources({}), world.database, leases, world.metrics, coverage, real_time)
     running = asyncio.create_task(duties.run())
     await until(lambda: world.metrics.registry.get_sample_value(GAUGE) is None)
     leases.lease(BALANCE).change(held=True)
