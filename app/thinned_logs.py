@@ -10,7 +10,18 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 # What is said because the store is away.
-OUTAGE = frozenset({"store_unavailable", "store_slow", "coverage_not_recorded", "retention_failed"})
+OUTAGE = frozenset(
+    {
+        "store_unavailable",
+        "store_slow",
+        "coverage_not_recorded",
+        "leases_not_renewed",
+        "opens_not_shared",
+        "posting_failed",
+        "comparison_failed",
+        "retention_failed",
+    }
+)
 _EVERY_SECONDS = 10.0
 
 
