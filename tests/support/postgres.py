@@ -14,7 +14,7 @@ import signal
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,19 +22,24 @@ import psutil
 
 from tests.support import run
 from tests.support.required import missing
+from tests.support.server import PATIENCE_SECONDS
 
 _SUPERUSER = "postgres"
 _DEBIAN = Path("/usr/lib/postgresql")
-_OPTIONS = "-h '' -N 300 -k {folder}"  # several workers with two pools each; no TCP
+_OPTIONS = "-N 300 -k {folder} -h {address}"  # several workers with two pools each
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server on a unix socket in its folder. `user`: the system's that it runs as, where that is not ours."""
+    """A server on a unix socket in its folder, and on a port of 127.0.0.1 where it has one.
+
+    `user`: the system's that it runs as, where that is not ours.
+    """
 
     folder: Path
     binaries: Path
     user: str | None = None
+    port: int | None = None
 
     def fresh_database(self, template: str | None = None) -> str:
         """Return the URL of a new database: an empty one, or a copy of the database `template` (a name, or its URL)."""
@@ -49,7 +54,7 @@ class Postgres:
 
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside of a transaction."""
-        self._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, self._url(_SUPERUSER))
+        self.run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement, self._url(_SUPERUSER))
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -76,16 +81,25 @@ class Postgres:
 
     def initialise(self) -> None:
         """Fill the empty folder."""
-        self._run("initdb", "--auth=trust", "--encoding=utf8", "-U", _SUPERUSER, "-D", str(self.folder))
+        self.run("initdb", "--auth=trust", "--encoding=utf8", "-U", _SUPERUSER, "-D", str(self.folder))
 
     def start(self) -> None:
         """Start, on the same socket as before, and return when it answers."""
-        options = _OPTIONS.format(folder=self.folder)
-        self._run("pg_ctl", "-w", "-o", options, "-l", str(self.folder / "log"), "-D", str(self.folder), "start")
+        options = _OPTIONS.format(folder=self.folder, address=f"127.0.0.1 -p {self.port}" if self.port else "''")
+        self.run("pg_ctl", "-w", "-o", options, "-l", str(self.folder / "log"), "-D", str(self.folder), "start")
 
     def stop(self) -> None:
         """Cut every connection and stop at once, without a checkpoint."""
-        self._run("pg_ctl", "-w", "-m", "immediate", "-D", str(self.folder), "stop")
+        self.run("pg_ctl", "-w", "-m", "immediate", "-D", str(self.folder), "stop")
+
+    def kill(self) -> None:
+        """SIGKILL all of its processes."""
+        postmaster = psutil.Process(int(self.pid_file.read_text().split()[0]))
+        killed = [postmaster, *postmaster.children()]
+        for process in killed:
+            with suppress(psutil.NoSuchProcess):  # it ended with the first
+                process.kill()
+        psutil.wait_procs(killed, timeout=PATIENCE_SECONDS)
 
     def copy_to(self, copy: Path) -> None:
         """Copy all that it holds into a new folder. It has to be stopped."""
@@ -102,9 +116,11 @@ class Postgres:
         return self.folder / "postmaster.pid"
 
     def _url(self, database: str) -> str:
-        return f"postgresql://{_SUPERUSER}:@/{database}?host={self.folder}"
+        port = f"&port={self.port}" if self.port else ""
+        return f"postgresql://{_SUPERUSER}:@/{database}?host={self.folder}{port}"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs as the server's user."""
         command = [str(self.binaries / program), *arguments]
         subprocess.run(command, user=self.user, cwd="/", check=True, capture_output=True)
 
@@ -126,7 +142,7 @@ def own_server() -> Postgres:
 
 def debian_server() -> Postgres:
     """Return a server of Debian's PostgreSQL, shared as `session_server`: another version, built otherwise."""
-    return _running("postgres-debian", _of_debian)
+    return _running("postgres-debian", of_debian)
 
 
 def debian_programs() -> Path | None:
@@ -171,12 +187,12 @@ def _of_the_wheel(folder: Path) -> Postgres:
     return Postgres(folder, server.bin_path, server.system_user)
 
 
-def _of_debian(folder: Path) -> Postgres:
+def of_debian(folder: Path, port: int | None = None) -> Postgres:
     """Return a server that can be started, of the newest version that is installed. Raises LookupError without any."""
     programs = debian_programs()
     if programs is None:
         raise LookupError("Debian's package postgresql is not installed")
-    server = Postgres(folder, programs, _SUPERUSER if os.geteuid() == 0 else None)
+    server = Postgres(folder, programs, _SUPERUSER if os.geteuid() == 0 else None, port)
     if not folder.exists():
         folder.mkdir()
         if server.user:
