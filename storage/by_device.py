@@ -7,6 +7,8 @@ full gets one by device alone, which takes a second or two and holds up nobody w
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from sqlalchemy import Connection
 
 from storage import bulk
@@ -14,45 +16,30 @@ from storage.partitions import Partition, attached
 from storage.tables import LAST_POSITION
 from storage.transactions import transaction
 
-_INDEXES = """
-SELECT indexname FROM pg_indexes WHERE indexname ~ '^ix_events_(p|kept_)[0-9]+_device$'
-AND schemaname = (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'events'::regclass)
-"""
-
 
 def lacking(connection: Connection) -> list[Partition]:
     """Return the partitions that get no more rows and have no such index, in order."""
-    last, there = connection.execute(LAST_POSITION).scalar_one(), _indexes(connection)
-    return [one for one in attached(connection) if one.end <= last + 1 and _name(one.name) not in there]
+    last = connection.execute(LAST_POSITION).scalar_one()
+    return [one for one in attached(connection) if one.end <= last + 1 and not one.by_device]
 
 
 @transaction
 def add_index(connection: Connection, partition: Partition) -> None:
     """Add it, if the partition is still there."""
-    if partition in attached(connection):
+    if partition in attached(connection):  # and without it
         index(connection, partition.name)
 
 
 def index(connection: Connection, table: str) -> None:
     """Make the index of a table with events."""
-    bulk.run(connection, f"CREATE INDEX IF NOT EXISTS {_name(table)} ON {table} (device, position)")
+    bulk.run(connection, f"CREATE INDEX IF NOT EXISTS ix_{table}_device ON {table} (device, position)")
 
 
 def indexed_before(connection: Connection) -> int:
     """Return the position before which every event is in a partition with such an index; 0 on SQLite."""
     if connection.dialect.name == "sqlite":
         return 0
-    there, before = _indexes(connection), 0
-    for partition in attached(connection):
-        if _name(partition.name) not in there:
-            break
+    before = 0
+    for partition in takewhile(lambda one: one.by_device, attached(connection)):
         before = partition.end
     return before
-
-
-def _indexes(connection: Connection) -> set[str]:
-    return {name for (name,) in bulk.run(connection, _INDEXES)}
-
-
-def _name(table: str) -> str:
-    return f"ix_{table}_device"

@@ -15,8 +15,9 @@ from sqlalchemy import CompoundSelect, Connection, Select, delete, func, or_, se
 from ingest.deliveries import Attempt, Circuit, CircuitState, HandlerLag, Parked, Passed
 from ingest.event import Event
 from storage import bulk
+from storage.events_at import events_at
 from storage.pauses import pause_of
-from storage.rows import event_of, from_micros, to_micros
+from storage.rows import from_micros, to_micros
 from storage.tables import LAST_POSITION, cursors, deliveries, events
 
 _COLUMNS = ("handler", "position", "device", "attempts", "first_failed_at", "due_at", "error", "cause", "history")
@@ -132,14 +133,13 @@ def _parked(handler: str) -> Select[Any]:
 def _pairs(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[tuple[Parked, Event]]:
     """Return the parked rows with their events.
 
-    Asked for one after the other: a join may read all events between the first and the last.
+    Not by a join: it may read all events between the first and the last.
     """
     rows = [_parked_of(row) for row in connection.execute(statement)]
     positions = sorted({row.position for row in rows})
     found: dict[int, Event] = {}
     for start in range(0, len(positions), _CHUNK):
-        some = select(events).where(events.c.position.in_(positions[start : start + _CHUNK]))
-        found |= {row.position: event_of(row) for row in connection.execute(some)}
+        found |= events_at(connection, positions[start : start + _CHUNK])
     return [(row, found[row.position]) for row in rows if row.position in found]
 
 

@@ -22,8 +22,9 @@ _DAY = 86_400_000_000
 _SEEN = 4  # partitions that tell how much a day brings: the next ones are at most as many times as large
 _LOCK = 0x4865_6164_7261_6364  # whoever makes or takes out partitions takes turns
 _ATTACHED = """
-SELECT relname, pg_get_expr(relpartbound, pg_class.oid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-WHERE inhparent = 'events'::regclass
+SELECT relname, pg_get_expr(relpartbound, pg_class.oid), EXISTS (SELECT FROM pg_class AS other
+WHERE other.relname = 'ix_' || pg_class.relname || '_device' AND other.relnamespace = pg_class.relnamespace)
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'events'::regclass
 """
 _TAKEN_OUT = """
 SELECT relname FROM pg_class WHERE relkind = 'r' AND NOT relispartition AND relname ~ '^events_(p|kept_)[0-9]+$'
@@ -33,11 +34,15 @@ _BOUND = re.compile(r"FROM \((?:MINVALUE|'(\d+)')\) TO \('(\d+)'\)")
 
 
 class Partition(NamedTuple):
-    """A partition with the positions from `first` up to `end`, which is the next one's."""
+    """A partition with the positions from `first` up to `end`, which is the next one's.
+
+    `by_device`: it has an index by device (storage/by_device.py).
+    """
 
     name: str
     first: int
     end: int
+    by_device: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -66,10 +71,10 @@ def lock(connection: Connection) -> None:
 def attached(connection: Connection) -> list[Partition]:
     """Return the partitions in order; the one for what is kept is the first."""
     found = []
-    for name, bound in bulk.run(connection, _ATTACHED):
+    for name, bound, by_device in bulk.run(connection, _ATTACHED):
         match = _BOUND.search(bound)
         assert match is not None, bound  # noqa: S101 - of our own making
-        found.append(Partition(name, int(match[1] or 0), int(match[2])))
+        found.append(Partition(name, int(match[1] or 0), int(match[2]), by_device))
     return sorted(found, key=lambda partition: partition.first)
 
 

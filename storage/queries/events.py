@@ -16,10 +16,11 @@ from ingest.event import Event
 from ingest.event_json import EventJson
 from ingest.times import Time
 from storage import by_device
+from storage.events_at import events_at
 from storage.head import head_position
 from storage.queries import event_deliveries
 from storage.queries.event_deliveries import ConfiguredHandler, EventDelivery, deliveries_of
-from storage.queries.page import Page, PageSpan, Part, ordered, select_keys
+from storage.queries.page import Page, PageSpan, Part, select_keys
 from storage.queries.times import as_time
 from storage.rows import event_of, to_micros
 from storage.tables import BLOCK_BITS, block, events, ids_of, sightings
@@ -82,15 +83,14 @@ def events_page(connection: Connection, wanted: EventFilter, span: PageSpan) -> 
     key = events.c.position
     parts: Iterable[Part]
     if wanted.device is not None:
-        first = connection.execute(select(func.min(key))).scalar() or 0
-        within = max(span.after + 1, first), _ceiling(read_to, span)
-        parts = _of_device(by_device.indexed_before(connection), *within, descending=span.descending)
+        parts = _of_device(connection, span.after + 1, _ceiling(read_to, span), descending=span.descending)
     elif (few := _few_within(connection, wanted)) is not None:
         parts = _chunks(few, span)
     else:
         parts = _spans(span.after + 1, _ceiling(read_to, span), descending=span.descending)
     keys = select_keys(connection, key, CONTENTS, conditions, span, parts)
-    rows = _events_at(connection, keys.keys, span)
+    found = events_at(connection, keys.keys)
+    rows = [event_json.event_json(found[position]) for position in keys.keys if position in found]
     return keys.page(rows, span, key="position", read_to=_ceiling(read_to, span))
 
 
@@ -121,8 +121,11 @@ def event_by_id(connection: Connection, id_: UUID, configured: Sequence[Configur
     return _in_full(event_json.event_json(event), seen, deliveries_of(connection, event, configured))
 
 
-def _of_device(indexed_before: int, first: int, last: int, *, descending: bool) -> Iterator[Part]:
-    """Yield what lies before `indexed_before` as one part, the rest by blocks, in the order of reading."""
+def _of_device(connection: Connection, first: int, last: int, *, descending: bool) -> Iterator[Part]:
+    """Yield as one part what has an index by device, and the rest by blocks, in the order of reading."""
+    indexed_before = by_device.indexed_before(connection)
+    if not indexed_before:
+        first = max(first, connection.execute(select(func.min(events.c.position))).scalar() or 0)
     indexed = Part(events.c.position < indexed_before)
     if indexed_before > first and not descending:
         yield indexed
@@ -168,13 +171,6 @@ def _spans(first: int, last: int, *, descending: bool) -> Iterator[Part]:
 
 def _ceiling(read_to: int, span: PageSpan) -> int:
     return read_to if span.before is None else min(read_to, span.before - 1)
-
-
-def _events_at(connection: Connection, positions: Sequence[int], span: PageSpan) -> list[EventJson]:
-    if not positions:
-        return []
-    query = select(events).where(events.c.position.in_(positions))
-    return [event_json.event_json(event_of(row)) for row in connection.execute(ordered(query, events.c.position, span))]
 
 
 def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
