@@ -59,11 +59,11 @@ def duplicates(base_url: str) -> Counter[str]:
     return found
 
 
-def pages(base_url: str, what: str) -> Iterator[dict[str, Any]]:
-    """All rows of a listing, page by page."""
+def pages(base_url: str, what: str, **wanted: str) -> Iterator[dict[str, Any]]:
+    """All rows of a listing, page by page; `wanted` are its filters."""
     after: int | None = 0
     while after is not None:
-        query = urllib.parse.urlencode({"limit": _PAGE, "after": after})
+        query = urllib.parse.urlencode({"limit": _PAGE, "after": after, **wanted})
         page = get_json(f"{base_url}/api/v1/{what}?{query}")
         yield from page[what]
         after = page["next"]

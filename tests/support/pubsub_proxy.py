@@ -105,6 +105,12 @@ class PubsubProxy:
             )
             self._emulator.unary_unary(f"{_SUBSCRIBER}ModifyAckDeadline")(ModifyAckDeadlineRequest.serialize(request))
 
+    def give_back_owed(self) -> None:
+        """Nack all that was delivered and not acknowledged: what a client had that is gone."""
+        with self._lock:
+            owed = list(self._owed.values())
+        self.give_back(owed)
+
     @contextmanager
     def as_emulator(self) -> Iterator[None]:
         """Google's clients that are made in this block, and in processes that it starts, call here."""

@@ -20,7 +20,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What a device is like; `first` and `modulus` are those of its counter."""
+    """What a device is like; `first` and `modulus` are those of its counter, a run has `lasts` (from, to) numbers."""
 
     by_epoch: bool
     first: int
@@ -30,6 +30,8 @@ class Life:
     restarts: int
     cuts: int
     queues: bool
+    lasts: tuple[int, int] = (60, 400)
+    late: float = 0.03
 
 
 def a_life(random: Random, *, by_epoch: bool) -> Life:
@@ -44,6 +46,7 @@ def a_life(random: Random, *, by_epoch: bool) -> Life:
         restarts=random.randint(0, 4) if by_epoch or modulus is None else 0,
         cuts=random.randint(0, 2),
         queues=random.random() < 0.5,
+        lasts=(240, 1600) if modulus == 1024 else (60, 400),
     )
 
 
@@ -52,7 +55,7 @@ def live(life: Life, random: Random) -> list[Message]:
     come: list[Message] = []
     at = 0.0
     for run in range(life.restarts + 1):
-        count = random.randint(60, 400) * (4 if life.modulus == 1024 else 1)
+        count = random.randint(*life.lasts)
         cut = [(start, start + random.randint(1, 40)) for start in random.sample(range(20, count), life.cuts)]
         backlog: list[int] = []
         for number in range(life.first, life.first + count):
@@ -75,7 +78,7 @@ def _on_the_way(life: Life, random: Random, run: int, number: int, at: float) ->
     if number > life.first + 1 and random.random() < life.drops:
         return []
     late = 0.0
-    if number > life.first + 1 and random.random() < 0.03:
+    if number > life.first + 1 and random.random() < life.late:
         late = random.choice([2.0, 7.0, GRACE * 1.5, GRACE * 3] if life.by_epoch else [0.7, 1.5])
     copies = [at + late]
     while random.random() < life.resends:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self, get_args
+from typing import Protocol, Self, get_args
 
 from tests.support.numbered import Numbered
 from tests.support.server import free_port
@@ -28,7 +28,19 @@ from tests.support.upstream.wire import header
 PATH = "/v1/products/tracker/events"
 _HISTORY = 1000
 _BACKLOG = 64
-_NAME = "temperature"  # of every numbered event
+NAME = "temperature"  # of every numbered event
+
+
+class Events(Protocol):
+    """What `publish` sends, by number: Numbered, or a fleet's."""
+
+    def body(self, number: int, *, as_object: bool = False) -> bytes:
+        """The webhook body of an event."""
+        ...
+
+    def streamed(self, number: int, *, as_object: bool = False) -> bytes:
+        """The JSON of the same event in a stream, without its name."""
+        ...
 
 
 class Upstream:
@@ -41,13 +53,13 @@ class Upstream:
         self,
         rules: Rules | None = None,
         *,
-        events: Numbered | None = None,
+        events: Events | None = None,
         journal: Journal | None = None,
         tls: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
         self.rules = rules or Rules()
-        self.events = events or Numbered("upstream", datetime.now(UTC))
+        self.events: Events = events or Numbered("upstream", datetime.now(UTC))
         self.journal = journal or Journal()
         self.port = port or free_port()
         self._tls = tls
@@ -212,7 +224,7 @@ class Upstream:
 
     def _publish(self, number: int, streams: Sequence[Stream], *, again: bool = False) -> None:
         data = self.events.streamed(number, as_object=self.rules.as_object).decode()
-        frame = wire.frame(_NAME, data, self.rules, number)
+        frame = wire.frame(NAME, data, self.rules, number)
         handed: list[int] = []
         dropped: list[int] = []
         at = now()
