@@ -49,7 +49,7 @@ Metrics = Mapping[str, float]
 
 @dataclass
 class Scene:
-    """Plays the chapters of a fleet, with a fault in the middle of some."""
+    """A server and the ways of a fleet, whose chapters are played with a fault in the middle."""
 
     fleet: Fleet
     server: Server
@@ -79,17 +79,16 @@ class Scene:
         self._mark(chapter)
 
     def kill(self) -> None:
-        """The server dies and is started again. What came shortly before, and is not certain, is kept to little."""
+        """Kill the server and start it again. What has come is made certain just before, so that little is not."""
         for way in self.ways.values():
-            if isinstance(way, StreamWay):
-                way.settle()
+            way.confirm()
         self.server.kill()
         for way in self.ways.values():
             way.take_back()
         self.server.start()
 
     def cut(self) -> None:
-        """One of the ways is cut off."""
+        """Cut one of the ways off."""
         self.random.choice(list(self.ways.values())).cut(self.random)
 
     def wait_told(self) -> None:
@@ -97,7 +96,7 @@ class Scene:
         wait_until(lambda: self.metrics()["missing"] == 0, PATIENCE_SECONDS, "missing for ever", every=0.1)
 
     def metrics(self) -> Metrics:
-        """What /metrics says of the numbers, by name; what was recovered by what it was."""
+        """Return what /metrics says of the numbers; recovered ones by what they were."""
         with urllib.request.urlopen(f"{self.server.url}/metrics", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("headrace_events_"))
@@ -108,16 +107,16 @@ class Scene:
         return {name: float(found[sample]) for name, sample in names.items()}
 
     def numbers(self, device: str, state: str) -> list[int]:
-        """The numbers of a device that are missing, lost or recovered, by the API."""
+        """Return the numbers of a device that are missing, lost or recovered, as the API lists them."""
         rows = pages(self.server.url, "losses", product=PRODUCT, device=device, state=state)
         return sorted(row["sequence"] for row in rows)
 
     def arrivals(self) -> Arrivals:
-        """How often each copy came by each way."""
+        """Return how often each copy came by each way."""
         return {mode: way.arrivals() for mode, way in self.ways.items()}
 
     def stored(self) -> list[Stored]:
-        """The fleet's events in the order in which they were stored."""
+        """Return the fleet's events in the order in which they were stored."""
         return [
             Stored(self.fleet.of_event(event), event["mode"], seconds_of(event["received_at"]))
             for event in pages(self.server.url, "events")
@@ -159,7 +158,7 @@ class Scene:
 
 @contextmanager
 def lossy(kind: str, fleet: Fleet, ways: Sequence[str], random: Random, folder: Path) -> Iterator[Scene]:
-    """A running server on a fresh store that follows a fleet."""
+    """Run a server on a fresh store that follows a fleet."""
     with ExitStack() as stack:
         store = stack.enter_context(store_of(kind, folder))
         emulator = session_emulator().host if "pubsub" in ways else ""

@@ -1,4 +1,4 @@
-"""The ways by which a fleet's copies come to a server. Each knows how often it brought a copy, as far as one can know:
+"""The ways by which a fleet's copies come to a server. Each knows how often it brought a copy, as far as one can:
 what is under way at a kill or a cut has come, or has not."""
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class Way(Protocol):
         """Return when all is committed that was brought and did not get lost."""
         ...
 
+    def confirm(self) -> None:
+        """Make certain what has come so far, where that has to be asked."""
+        ...
+
     def take_back(self) -> None:
         """Let nothing wait for a process that was killed."""
         ...
@@ -58,7 +62,7 @@ class Way(Protocol):
 
 
 class WebhookWay:
-    """Posts until the answer is 204."""
+    """A sender that posts until the answer is 204."""
 
     def __init__(self, fleet: Fleet, server: Server) -> None:
         self._fleet = fleet
@@ -80,9 +84,9 @@ class WebhookWay:
             connection.sendall(head.encode() + body[: random.randrange(len(body))])
 
     def settle(self) -> None:
-        """See Way: an answer says so."""
+        """See Way: an answer says all."""
 
-    take_back = settle
+    confirm = take_back = settle
 
     def arrivals(self) -> dict[int, Span]:
         """See Way."""
@@ -101,7 +105,7 @@ class WebhookWay:
 
 
 class StreamWay:
-    """Publishes to whoever listens, and to nobody else. Inside the block it has an upstream of its own, in a thread.
+    """An upstream that publishes to whoever listens, and to nobody else. Inside the block it runs, in a thread.
 
     What went to a connection has certainly come if the connection brought something later too.
     """
@@ -149,7 +153,7 @@ class StreamWay:
         self._unheard = 0
 
     def settle(self) -> None:
-        """See Way; what went to the connections that are open now has come."""
+        """See Way. What went to the connections that bring an event now has come."""
         beat = at = 0
         streams: Sequence[int] = []
         while not self._has(beat):
@@ -161,6 +165,8 @@ class StreamWay:
             if isinstance(entry, Sent):
                 self._sure[entry.number] += len(set(entry.handed) & set(streams))
         self._confirmed = at
+
+    confirm = settle
 
     def take_back(self) -> None:
         """See Way: what is gone is gone."""
@@ -182,7 +188,7 @@ class StreamWay:
         return streams, at, self._beats
 
     def _has(self, beat: int) -> bool:
-        """Whether the server has stored the last beat."""
+        """Return whether a beat is the last that the server has stored."""
         with suppress(OSError):  # it may just be killed, or started
             events = get_json(f"{self._server.url}/api/v1/events?device={BEAT}&order=desc&limit=1")["events"]
             return bool(events) and events[0]["data"] == str(beat)
@@ -199,7 +205,7 @@ class StreamWay:
 
 
 class SubscriptionWay:
-    """Publishes to a topic; whoever pulls is seen by a proxy."""
+    """A topic; a proxy sees what is pulled of its subscription."""
 
     def __init__(self, fleet: Fleet, queue: Queue, proxy: PubsubProxy) -> None:
         self._fleet = fleet
@@ -220,6 +226,9 @@ class SubscriptionWay:
         """See Way: what the process had comes again at once, and not when its lease is over."""
         wait_until(lambda: self._proxy.quiet, PATIENCE_SECONDS, "calls of the dead server do not end")
         self._proxy.give_back_owed()
+
+    def confirm(self) -> None:
+        """See Way: an acknowledgement says so."""
 
     def settle(self) -> None:
         """See Way."""

@@ -65,7 +65,7 @@ def test_of_a_healthy_fleet_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def faults(scene: Scene, before: Metrics, position: int) -> Iterator[str]:
-    """Each number of a device that the server does not tell as it is, and each duplicate of another kind.
+    """Yield each number of a device that the server does not tell as it is, and each duplicate of another kind.
 
     `before` are the metrics at a position at which nothing was missing; the process has not been killed since.
     """
@@ -82,7 +82,7 @@ def faults(scene: Scene, before: Metrics, position: int) -> Iterator[str]:
 
 
 def _numbers(scene: Scene, device: str, account: Account) -> Iterator[str]:
-    """What is lost is lost in truth; where that can be told of all numbers, nothing else is, and all that came late."""
+    """Compare a device's numbers. Where not all can be told, what is lost is at least lost in truth."""
     lost = scene.numbers(device, "lost")
     if device not in scene.fleet.certain:  # a number that came after it was lost may be of another run
         ever = raw(scene.fleet, account.lost | account.recovered["lost"])
@@ -97,7 +97,7 @@ def _numbers(scene: Scene, device: str, account: Account) -> Iterator[str]:
 
 
 def _metrics(scene: Scene, before: Metrics, then: Mapping[str, Account], truth: Mapping[str, Account]) -> Iterator[str]:
-    """What was counted since `then`."""
+    """Compare what was counted since `then`."""
     owed: Counter[str] = Counter()
     for device, account in truth.items():
         known = then.get(device, NOTHING)
@@ -110,15 +110,16 @@ def _metrics(scene: Scene, before: Metrics, then: Mapping[str, Account], truth: 
 
 
 def _listed(scene: Scene) -> Iterator[str]:
-    """The balance and the command line say what the API's losses say."""
+    """Compare the balance, the devices and the command line with the losses that the API lists."""
     (balance,) = get_json(f"{scene.server.url}/api/v1/balance")["losses"]
     rows = get_json(f"{scene.server.url}/api/v1/losses?limit=1000")["losses"]
     states = Counter(row["state"] for row in rows)
     for state in ("missing", "lost", "recovered"):
         if balance[state] != states[state]:
             yield f"the balance has {balance[state]} {state}, but {states[state]} are listed"
-    if balance["lost"] != sum(_missing_of_devices(scene)):
-        yield f"the devices miss {_missing_of_devices(scene)}, the balance {balance['lost']}"
+    devices = get_json(f"{scene.server.url}/api/v1/devices?limit=1000")["devices"]
+    if (missing := sum(device["missing"] for device in devices)) != states["lost"]:
+        yield f"the devices miss {missing}, but {states['lost']} lost ones are listed"
     command = [sys.executable, "-m", "app.cli", "losses", "--json", "--limit", "1000", "--config"]
     done = subprocess.run(
         [*command, str(scene.server.config)],
@@ -132,12 +133,8 @@ def _listed(scene: Scene) -> Iterator[str]:
         yield "`headrace losses` says something else"
 
 
-def _missing_of_devices(scene: Scene) -> list[int]:
-    return [device["missing"] for device in get_json(f"{scene.server.url}/api/v1/devices?limit=1000")["devices"]]
-
-
 def _kinds(scene: Scene) -> Iterator[str]:
-    """Duplicates are of the kind that they are, by the way by which they came."""
+    """Compare how many duplicates of each kind came by each way."""
     sources = get_json(f"{scene.server.url}/api/v1/balance")["sources"]
     owed = duplicates(scene.fleet, scene.stored(), scene.arrivals())
     for source in sources:

@@ -26,7 +26,10 @@ class Stored(NamedTuple):
 
 
 def storage_faults(fleet: Fleet, stored: Sequence[Stored], arrivals: Arrivals) -> Iterator[str]:
-    """Each message that came is stored, once for each copy or once at all; nothing is that did not come so."""
+    """Yield what is stored twice, or never came so, or came and is not stored.
+
+    A message is stored once; without a `message_id` each copy is an event of its own.
+    """
     kept = Counter(_key(fleet, event.copy) for event in stored)
     if twice := [key for key, count in kept.items() if count > 1]:
         yield f"stored more than once: {twice}"
