@@ -19,7 +19,7 @@ CONNECTIONS = 64
 PATH = "/ingest/fleet"
 SCRIPT = Path(__file__).with_name("product_hooks.lua")
 _BATCH = 100
-_DRIVER = "tests.bench.hook_driver"
+_DRIVER, _COUNTED_DRIVER = "tests.bench.hook_driver", "tests.bench.counted"
 
 
 class _WrkResult(msgspec.Struct):
@@ -75,6 +75,10 @@ class Loader:
     def send(self, url: str, **rest: object) -> Report:
         """Send numbered events; `rest` are fields of Plan. Raises AssertionError unless all answers are 204."""
         return self._send(Load(self._plan(url, **rest)))
+
+    def counted(self, url: str, **rest: object) -> Report:
+        """Send events of devices that count (tests.bench.counted), like `send`."""
+        return self._send(Load(self._plan(url, **rest), _COUNTED_DRIVER))
 
     def _send(self, load: Load) -> Report:
         with load:

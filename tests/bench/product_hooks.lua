@@ -23,10 +23,10 @@ function request()
     stamped, stamp = second, os.date("!%Y-%m-%dT%H:%M:%S.", started + second)
   end
   local device = number % devices
-  local body = string.format('{"event":"temperature","data":"{\\"run\\":\\"%s\\",\\"n\\":%d,\\"t\\":21.5,\\"rh\\":48,'
+  local body = string.format('{"event":"temperature","data":"{\\"run\\":\\"%s\\",\\"seq\\":%d,\\"t\\":21.5,\\"rh\\":48,'
     .. '\\"bat\\":3.71,\\"rssi\\":-67}","published_at":"%s%03dZ","coreid":"e00fce68%016x","userid":"5bd2ce81%016x",'
     .. '"fw_version":1,"public":"false"}',
-    run, number, stamp, math.floor(number / 10) % 1000, device, math.floor(device / senders))
+    run, math.floor(number / devices), stamp, math.floor(number / 10) % 1000, device, math.floor(device / senders))
   local head = heads[number % senders]
   number = number + 1
   return head .. #body .. "\r\n\r\n" .. body

@@ -22,7 +22,7 @@ _HEAD = (
     "content-length: "
 )
 _BODY = (
-    rb'{"event":"temperature","data":"{\"run\":\"%s\",\"n\":%d,\"t\":21.5,\"rh\":48,\"bat\":3.71,\"rssi\":-67}",'
+    rb'{"event":"temperature","data":"{\"run\":\"%s\",\"seq\":%d,\"t\":21.5,\"rh\":48,\"bat\":3.71,\"rssi\":-67}",'
     rb'"published_at":"%s%03dZ","coreid":"e00fce68%016x","userid":"5bd2ce81%016x","fw_version":1,"public":"false"}'
 )
 
@@ -45,10 +45,10 @@ class ProductHooks:
         return b"%b%d\r\n\r\n%b" % (self._heads[number % SENDERS], len(body), body)
 
     def body(self, number: int) -> bytes:
-        """Return the body of one event: some 280 bytes, the number written as the device would."""
+        """Return the body of one event: some 280 bytes, the device's own count written as it would."""
         second, millisecond = divmod(number // _EVENTS_PER_MILLISECOND, 1000)
-        device = number % DEVICES
-        return _BODY % (self._run, number, self._second(second), millisecond, device, device // SENDERS)
+        count, device = divmod(number, DEVICES)
+        return _BODY % (self._run, count, self._second(second), millisecond, device, device // SENDERS)
 
     def _format_second(self, second: int) -> bytes:
         return (self._started + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S.").encode()

@@ -65,7 +65,7 @@ class NumberedRequests:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._events = Numbered(plan.run, plan.started, plan.devices)
-        self._head = _request_head(plan)
+        self._head = request_head(plan)
 
     def __call__(self, first: int) -> bytes:
         """Return the request whose first event has this number."""
@@ -199,7 +199,7 @@ class Driver:
         )
 
 
-def _request_head(plan: Plan) -> bytes:
+def request_head(plan: Plan) -> bytes:
     address = urlsplit(plan.url)
     content_type = "application/json" if plan.batch == 1 else "application/x-ndjson"
     headers = {"Host": address.netloc, "Content-Type": content_type, **plan.headers}
