@@ -17,7 +17,7 @@ from typing import NamedTuple
 import structlog
 
 from ingest.errors import StoreUnavailable, TooLarge
-from ingest.event import Commit, Event, Record
+from ingest.event import Commit, Record
 from ingest.metrics import Metrics
 from ingest.protocols import Store
 from ingest.retrying import wait_at_most
@@ -51,7 +51,8 @@ class Inbox:
     between attempts while the store is away.
 
     `in_order`: the store commits groups in the order in which it is given them, also where it has several at once. A
-    group is cut at `group_records`, between submissions. `publish` is given what was committed, in order.
+    group is cut at `group_records`, between submissions. `publish` is given each commit, in order, and the bytes of its
+    records.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Inbox:
         retry_seconds: float = 1.0,
         in_order: bool = False,
         group_records: int | None = None,
-        publish: Callable[[Sequence[Event]], None] | None = None,
+        publish: Callable[[Commit, int], None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._store = store
@@ -243,13 +244,13 @@ class Inbox:
             self._leave(group.submissions)
             settle_all(group.submissions, commit.outcomes)
             self._give_room()
-            self._tell(commit)
+            self._tell(commit, sum(submission.bytes for submission in group.submissions))
 
-    def _tell(self, commit: Commit) -> None:
+    def _tell(self, commit: Commit, size: int) -> None:
         """Publish what is settled; where that fails, the feed reads it from the store."""
         if self._publish is not None:
             try:
-                self._publish(commit.events())
+                self._publish(commit, size)
             except Exception:  # it must not end the only committer
                 log.exception("publish_failed")
 

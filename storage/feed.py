@@ -7,12 +7,13 @@ commits make a hole there; then the database is read.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, select
 
 from ingest.errors import StoreRewound
-from ingest.event import Event
+from ingest.event import Commit, Event, Outcome
 from ingest.retrying import wait_at_most
 from ingest.submission import weight
 from storage.engine import Database
@@ -39,27 +40,35 @@ class SqlFeed:
         self._remembered_since = self._rewinds.number
         self._recent: list[Event] = []  # contiguous positions; trimmed by halves, so that an index stays arithmetic
         self._recent_bytes = 0
+        self._unread: deque[tuple[Commit, int, int]] = deque()  # behind these; with how many events, and their bytes
+        self._unread_events = self._unread_bytes = 0
         self._arrival = asyncio.Event()
 
-    def publish(self, committed: Sequence[Event]) -> None:
-        """Remember what was just committed, and wake whoever waits for it."""
-        if not committed:
+    def publish(self, commit: Commit, size: int) -> None:
+        """Remember what was just committed, about `size` bytes of memory, and wake whoever waits for it.
+
+        Its events are made when somebody reads them: a reader that is far behind costs the commits nothing.
+        """
+        count = commit.outcomes.count(Outcome.STORED)
+        if not count:
             return
         self._forget_rewound()
-        self._recent.extend(committed)
-        self._recent_bytes += sum(map(weight, committed))
-        if not self._contiguous():  # another process committed in between
-            self._forget(len(self._recent) - len(committed))
-        if not self._contiguous():  # or between the two halves of this one
-            self._forget(len(self._recent))
-        while len(self._recent) > 2 * _RECENT_EVENTS or (self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1):
-            self._forget((len(self._recent) + 1) // 2)
+        self._unread.append((commit, count, size))
+        self._unread_events += count
+        self._unread_bytes += size
+        while self._are_many():
+            if self._recent:
+                self._forget((len(self._recent) + 1) // 2)
+            else:
+                self._take_unread()
         arrival, self._arrival = self._arrival, asyncio.Event()
         arrival.set()
 
     async def read(self, after: int, limit: int) -> Sequence[Event]:
         """See protocols.Feed."""
         self._forget_rewound()
+        while self._unread and (not self._recent or self._last() < after + limit):
+            self._remember(self._take_unread().events())
         if self._recent:
             start = after + 1 - self._first()
             if 0 <= start < len(self._recent):
@@ -75,7 +84,7 @@ class SqlFeed:
 
     async def wait(self, after: int) -> None:
         """See protocols.Feed."""
-        if self._recent and self._last() > after:
+        if self._unread or (self._recent and self._last() > after):
             return
         await wait_at_most(self._arrival, _POLL_SECONDS)
 
@@ -90,6 +99,28 @@ class SqlFeed:
         if self._remembered_since != self._rewinds.number:
             self._remembered_since = self._rewinds.number
             self._forget(len(self._recent))
+            while self._unread:
+                self._take_unread()
+
+    def _remember(self, committed: Sequence[Event]) -> None:
+        self._recent.extend(committed)
+        self._recent_bytes += sum(map(weight, committed))
+        if not self._contiguous():  # another process committed in between
+            self._forget(len(self._recent) - len(committed))
+        if not self._contiguous():  # or between the two halves of this one
+            self._forget(len(self._recent))
+
+    def _take_unread(self) -> Commit:
+        commit, count, size = self._unread.popleft()
+        self._unread_events -= count
+        self._unread_bytes -= size
+        return commit
+
+    def _are_many(self) -> bool:
+        """Return whether more is remembered than should be; the newest commit always is."""
+        held = bool(self._recent) or len(self._unread) > 1
+        events, size = len(self._recent) + self._unread_events, self._recent_bytes + self._unread_bytes
+        return held and (events > 2 * _RECENT_EVENTS or size > _RECENT_BYTES)
 
     def _contiguous(self) -> bool:
         return self._last() - self._first() == len(self._recent) - 1

@@ -23,6 +23,11 @@ class Findings:
         self._states: dict[DeviceKey, DeviceState] = {}
         self._heard_at: dict[DeviceKey, int] = {}
 
+    @property
+    def devices(self) -> int:
+        """Return how many states are in hand."""
+        return len(self._states)
+
     def read(self, events: Iterable[Event]) -> list[Number]:
         """Return the numbers that events carry."""
         found = []

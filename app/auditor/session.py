@@ -14,6 +14,7 @@ from datetime import datetime
 from app.auditor.auditor_metrics import AuditorMetrics
 from app.auditor.findings import Findings, Number
 from app.auditor.followed_sources import FollowedSources
+from app.auditor.spare_time import SpareTime
 from ingest.deliveries import LEASE_SECONDS, Seen
 from ingest.errors import StoreFault, StoreUnavailable
 from ingest.event import Event
@@ -27,11 +28,12 @@ from storage.sequences import due, known, states_of
 
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _EVENTS_IN_A_ROW = 50  # a millisecond of work, between which the ingestion goes on
+_EVENTS_IN_MEMORY = 5_000  # the feed remembers more; what it has forgotten costs twice as much to read
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLimits:
-    """Bounds of what is in hand: it is saved after `save_events` or `save_seconds`, whichever comes first.
+    """Bounds of what is in hand: it is saved after `save_devices` or `save_seconds`, whichever comes first.
 
     Each save writes a row for each device that was heard: the longer it waits, the fewer it writes. What is missing is
     lost when it was due `margin_seconds` ago, for an event may be on its way into the store; `due_devices` at a time.
@@ -39,7 +41,7 @@ class AuditLimits:
     """
 
     read_events: int = 1_000
-    save_events: int = 20_000
+    save_devices: int = 20_000
     save_seconds: float = 1.0
     margin_seconds: float = 1.0
     due_devices: int = 1_000
@@ -68,7 +70,8 @@ class AuditSession:
         self._limits = limits
         self._position = cursor.position
         self._seen: Seen | None = None
-        self._unsaved = 0
+        self._unsaved = self._saved = 0  # events
+        self._spare_time = SpareTime()
         self._time = asyncio.get_running_loop().time
         self._saved_at = self._time()
         self._findings = Findings(sources, 1, complete=True)
@@ -78,9 +81,13 @@ class AuditSession:
         await self.begin()
         while not stopping.is_set():
             if await self.step():
-                await wait_at_most(stopping, self._saved_at + self._limits.save_seconds - self._time())
+                await wait_at_most(stopping, self._saved_at + self._pause_seconds() - self._time())
         await self._save()
         await self._cursor.release()
+
+    def _pause_seconds(self) -> float:
+        """Return how long after a save more is to be read: while the feed remembers it."""
+        return self._limits.save_seconds * min(1, _EVENTS_IN_MEMORY / max(1, self._saved))
 
     async def begin(self) -> None:
         """Read what the store knows."""
@@ -96,6 +103,7 @@ class AuditSession:
             await self._follow(events)
             if self._is_full():
                 await self._save()
+            await self._spare_time.rest()
             return False
         if self._unsaved:
             await self._save()
@@ -116,13 +124,15 @@ class AuditSession:
         if (last.position or 0) - self._position != len(events):
             self._findings.forget()
         numbers: list[Number] = []
+        self._spare_time.begin()
         for start in range(0, len(events), _EVENTS_IN_A_ROW):
             numbers += self._findings.read(events[start : start + _EVENTS_IN_A_ROW])
-            await asyncio.sleep(0)
+            await self._spare_time.give_way()
         await self._load([(seen.product, seen.device) for seen, _ in numbers])
+        self._spare_time.begin()
         for start in range(0, len(numbers), _EVENTS_IN_A_ROW):
             self._findings.observe(numbers[start : start + _EVENTS_IN_A_ROW])
-            await asyncio.sleep(0)
+            await self._spare_time.give_way()
         self._position = last.position or 0
         self._seen = Seen(self._position, last.id)
         self._unsaved += len(events)
@@ -133,7 +143,7 @@ class AuditSession:
             self._findings.take_states(keys, await self._database.read(states_of, keys))
 
     def _is_full(self) -> bool:
-        return self._unsaved >= self._limits.save_events or (
+        return self._findings.devices >= self._limits.save_devices or (
             self._unsaved > 0 and self._time() >= self._saved_at + self._limits.save_seconds
         )
 
@@ -147,7 +157,7 @@ class AuditSession:
         except StoreUnavailable:  # where only the answer was lost, this counts what was written
             await asyncio.sleep(self._limits.again_seconds)
             await self._cursor.advance(self._position, seen=self._seen, followed=followed)
-        self._saved_at, self._unsaved = asked_at, 0
+        self._saved_at, self._saved, self._unsaved = asked_at, self._unsaved, 0
         self._findings = findings.after_save()
         if followed.forget:
             self._metrics.begin({})

@@ -13,7 +13,7 @@ _UNKNOWN = bytes(DIGEST_BYTES)
 Span = tuple[int, int]  # the first and the last number
 
 
-class Hole(msgspec.Struct, array_like=True):
+class Hole(msgspec.Struct, array_like=True, gc=False):
     """Numbers of a run that did not come (yet). See LossRange; these numbers go on where the counter wraps."""
 
     id: int
@@ -29,7 +29,7 @@ class Hole(msgspec.Struct, array_like=True):
         return self.last - self.first + 1
 
 
-class Run(msgspec.Struct, array_like=True):
+class Run(msgspec.Struct, array_like=True, gc=False):
     """Numbers from `first` to `top`, all of which came but those in `holes`; `began_at` in microseconds.
 
     `head` are digests of what came with the first numbers: a device that restarts begins with them again.
@@ -69,7 +69,7 @@ class Run(msgspec.Struct, array_like=True):
         return found if found and found != _UNKNOWN else None
 
 
-class DeviceState(msgspec.Struct, array_like=True):
+class DeviceState(msgspec.Struct, array_like=True, gc=False):
     """The runs of a device, the newest last, and what it sent last.
 
     `recent` has a digest for each of the numbers that came last, the last `own` of them in the newest run.

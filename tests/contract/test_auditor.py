@@ -145,7 +145,7 @@ async def test_a_crash_between_any_two_steps_changes_nothing(audited: Audited, s
         for table in ("losses", "sequences", "cursors"):
             await run(audited.database, f"DELETE FROM {table}")  # noqa: S608 - a name
         limits = AuditLimits(
-            read_events=random.randint(1, 40), save_events=random.randint(1, 80), margin_seconds=0, again_seconds=0
+            read_events=random.randint(1, 40), save_devices=random.randint(1, 4), margin_seconds=0, again_seconds=0
         )
         failing: Any = Failing(audited.database, crash + 1, after=after)
         session = await audited.auditor(database=failing, limits=limits)

@@ -6,11 +6,13 @@ import asyncio
 import time
 import tracemalloc
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import pytest
 
-from ingest.event import Event
+from ingest.event import Commit, Event, Outcome
+from ingest.submission import weight
 from storage.engine import Database
 from storage.feed import SqlFeed
 from storage.store import SqlStore
@@ -22,7 +24,7 @@ async def commit(database: Database, feed: SqlFeed | None, events: Sequence[Even
     """Commit as a process does: its own feed is told."""
     committed = await SqlStore(database, lambda: NOW).commit(events)
     if feed is not None:
-        feed.publish(committed.events())
+        feed.publish(committed, sum(map(weight, events)))
 
 
 async def all_of(feed: SqlFeed, limit: int) -> list[Event]:
@@ -76,7 +78,7 @@ async def test_a_batch_cut_in_two_by_another_process_is_read_in_order(database: 
     await commit(another, None, numbered(2, 4))
     second = await store.commit(numbered(2, 6))
 
-    feed.publish([*first.events(), *second.events()])
+    feed.publish(Commit([*first.outcomes, *second.outcomes], lambda: [*first.events(), *second.events()]), 1000)
 
     assert [event.position for event in await feed.read(4, 10)] == [5, 6, 7, 8]
     assert [event.position for event in await all_of(feed, 3)] == list(range(1, 9))
@@ -125,18 +127,41 @@ async def test_a_commit_of_another_process_is_noticed(database: Database, anothe
     assert [event.position for event in await feed.read(0, 10)] == [1]
 
 
-async def test_memory_is_bounded(database: Database) -> None:
+@pytest.mark.parametrize("read", [False, True])
+async def test_memory_is_bounded(database: Database, read: bool) -> None:
     """However large events are, in data or in attributes, what is remembered of them stays within its bound."""
     feed = SqlFeed(database)
     tracemalloc.start()
     for start in range(100):
         text = f"{start:06}" * 170_000
         large = [an_event(data=text.encode()), an_event(attributes={"large": text})]
-        feed.publish([_placed(event, 2 * start + 1 + index) for index, event in enumerate(large)])
+        placed = [_placed(event, 2 * start + 1 + index) for index, event in enumerate(large)]
+        feed.publish(Commit([Outcome.STORED] * 2, partial(list, placed)), sum(map(weight, large)))
+        if read:
+            await feed.read(2 * start, 1)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert 4_000_000 < held < 50_000_000
+
+
+async def test_events_that_nobody_reads_are_not_made(database: Database) -> None:
+    """A commit costs the feed nothing until somebody reads there, and then only as far as that one reads."""
+    feed, made = SqlFeed(database), list[int]()
+    for start in range(0, 40, 10):
+        committed = await SqlStore(database, lambda: NOW).commit(numbered(10, start))
+
+        def make(committed: Commit = committed, start: int = start) -> Sequence[Event]:
+            made.append(start)
+            return committed.events()
+
+        feed.publish(Commit(committed.outcomes, make), 1000)
+    assert made == []
+
+    assert [event.position for event in await feed.read(0, 15)] == list(range(1, 16))
+    assert made == [0, 10]
+    assert len(await all_of(feed, 7)) == 40
+    assert made == [0, 10, 20, 30]
 
 
 def _placed(event: Event, position: int) -> Event:

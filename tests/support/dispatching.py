@@ -21,6 +21,7 @@ from ingest.identity import event_id
 from ingest.metrics import Metrics
 from ingest.protocols import Handler, Leases
 from ingest.settings.handlers import HandlerSettings
+from ingest.submission import weight
 from ingest.times import instant_of
 from storage import deliveries as rows
 from storage.cursors import SqlCursors
@@ -126,9 +127,9 @@ class Stage:
 
     async def commit(self, events: Sequence[Event]) -> list[Event]:
         """Commit events and tell the tail; they come back with their positions."""
-        committed = list((await self._store.commit(events)).events())
-        self.feed.publish(committed)
-        return committed
+        committed = await self._store.commit(events)
+        self.feed.publish(committed, sum(map(weight, events)))
+        return list(committed.events())
 
     def dispatcher(
         self,

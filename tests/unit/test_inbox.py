@@ -37,7 +37,7 @@ class Rig:
             self.store,
             metrics,
             **{"max_events": 100, "max_bytes": 10**6, "patience_seconds": 5.0, "retry_seconds": 60.0} | options,
-            publish=self.published.extend,
+            publish=lambda commit, _: self.published.extend(commit.events()),
         )
         self.running = asyncio.create_task(self.inbox.run())
 

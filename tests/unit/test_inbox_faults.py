@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from ingest.errors import StoreUnavailable
-from ingest.event import Event, Outcome, Record
+from ingest.event import Commit, Event, Outcome, Record
 from tests.support.gated_store import as_sent
 from tests.support.records import an_event, numbered
 from tests.unit.test_inbox import Rig, turns
@@ -75,7 +75,7 @@ async def test_a_fault_in_publishing_costs_no_sender_anything() -> None:
     rig = Rig()
     publish = rig.inbox._publish
 
-    def fail(_committed: Sequence[Event]) -> None:
+    def fail(_commit: Commit, _size: int) -> None:
         raise ZeroDivisionError
 
     rig.inbox._publish = fail
