@@ -56,8 +56,8 @@ async def _answer(question: Question, database: PostgresDatabase, answers: async
 async def _show_life(answers: asyncio.StreamWriter) -> None:
     """Tell again and again that it works: a server may keep a transaction for longer than a process may be silent."""
     while True:
-        await asyncio.sleep(_ALIVE_SECONDS)
         answers.write(framed(ALIVE))
+        await asyncio.sleep(_ALIVE_SECONDS)
 
 
 def _say_nothing(*_event: Any) -> Any:

@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from storage.sqlite import WritingConnection
 from storage.transactions import pack, transaction_named, unpack
-from storage.writer.messages import LENGTH, Answer, Opening, Question, framed, reader_of
+from storage.writer.messages import ALIVE, LENGTH, Answer, Opening, Question, framed, reader_of
 
 _read_question = reader_of(Question)
 
@@ -16,6 +16,7 @@ _read_question = reader_of(Question)
 def serve(line: socket.socket, opening: Opening) -> None:
     """Answer until the other end is closed."""
     connection = WritingConnection(make_url(opening.url), opening.file)
+    line.sendall(framed(ALIVE))
     with line.makefile("rb", buffering=1 << 18) as questions:
         while head := questions.read(LENGTH.size):
             question = _read_question(questions.read(LENGTH.unpack(head)[0]))

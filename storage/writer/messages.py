@@ -39,7 +39,7 @@ class Answer(msgspec.Struct, array_like=True):
     text: str = ""
 
 
-ALIVE = Answer(0, b"")  # to no question: it works on them
+ALIVE = Answer(0, b"")  # to no question: it is there
 
 _to_bytes = msgspec.msgpack.Encoder().encode
 

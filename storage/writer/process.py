@@ -21,6 +21,7 @@ from storage.writer.messages import LENGTH, Answer, Opening, Question, framed, r
 
 _STOP_SECONDS = 10
 _KILL_SECONDS = 1
+_START_SECONDS = 60.0  # a busy machine may need some
 _SILENCE_SECONDS = 10.0  # longer than SQLite waits for a lock, which it answers
 _LOOKS = 10  # within that time: looks count and not seconds, for where we are suspended nobody is silent
 _PROGRAM = "from storage.writer.program import main; main()"
@@ -94,11 +95,12 @@ class _Line(asyncio.Protocol):
         self._silent_looks = 0  # since it said anything, or was asked where nothing was unanswered
         self._timer: asyncio.TimerHandle | None = None  # while anything is unanswered
         self._received = bytearray()
+        self._speaking = asyncio.Event()  # or gone
         self._closed = asyncio.Event()
 
     @classmethod
     async def open(cls, opening: Opening, silence_seconds: float) -> _Line:
-        """Start a process and connect to it."""
+        """Start a process; return when it has said its first word, or will not."""
         ours, theirs = socket.socketpair()
         with theirs:
             # -P: a module of the working directory must not be taken for one of ours.
@@ -107,6 +109,11 @@ class _Line(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         transport, line = await loop.create_connection(lambda: cls(process, silence_seconds), sock=ours)
         transport.write(framed(opening))
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await line._speaking.wait()
+        except TimeoutError:
+            line._kill()
         return line
 
     @property
@@ -117,6 +124,9 @@ class _Line(asyncio.Protocol):
     def ask(self, name: str, arguments: bytes) -> asyncio.Future[Answer]:
         """Send a question; return its answer to come."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
+        if self.gone:
+            answer.set_result(Answer(0, b"", *_GONE))
+            return answer
         assert self._transport is not None  # noqa: S101 - `open` returns a connected line
         self._asked += 1
         self._transport.write(framed(Question(self._asked, name, arguments)))
@@ -169,6 +179,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        self._speaking.set()
         self._silent_looks = 0
         self._received += data
         while len(self._received) >= LENGTH.size:
@@ -181,6 +192,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        self._speaking.set()
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()

@@ -119,6 +119,17 @@ async def test_a_writer_that_dies_costs_what_it_was_asked_and_is_replaced(databa
     assert await SqlStore(database, lambda: NOW).commit(numbered(2))
 
 
+async def test_a_writer_that_cannot_start_costs_what_it_was_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever waits hears StoreUnavailable, and the next write tries again."""
+    writer = WriterProcess("nonsense://")
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await writer.run(pid_of_writer)
+    await writer.close()
+    assert "ConfigurationError" in capfd.readouterr().err
+
+
 async def test_a_writer_that_answers_nothing_is_killed_and_replaced(url: str) -> None:
     """Whoever waits hears StoreUnavailable after a while, a stopped process does not stay, and the next write works."""
     database = _written_apart(url, silence_seconds=3.0)
