@@ -54,7 +54,8 @@ class SpooledStore:
     """protocols.Store. An event that is kept in the spool is SPOOLED; what a Reject or an Ignored is, is known.
 
     A commit that has not returned for `patience_seconds` counts as failed. `watched` notes how commits to PostgreSQL
-    end. `prepare` is awaited before anything is given to PostgreSQL, and raises where that cannot be used yet.
+    end. `prepare` is awaited before anything is given to PostgreSQL, and raises where that cannot be used yet. Once it
+    returned it is not asked again: a server that runs goes on with the next schema.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class SpooledStore:
         self._counts = counts
         self._clock = clock
         self._watched = watched
-        self._prepare = prepare
+        self._prepare: Callable[[], Awaitable[None]] | None = prepare
         self._patience_seconds = patience_seconds
         self._retry_seconds = retry_seconds
         self._writer = secrets.token_hex(8)
@@ -200,7 +201,9 @@ class SpooledStore:
 
     async def _drain(self) -> None:
         """Commit all that waits. Raises what keeps it from that; what is not committed then stays."""
-        await self._prepare()
+        if self._prepare is not None:
+            await self._prepare()
+            self._prepare = None
         await self._end_given_up()
         last_numbers: dict[str, int] = {}  # by writer: what was committed before this call
         before, after = -1, 0
