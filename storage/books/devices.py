@@ -5,17 +5,18 @@ Whatever is kept does not depend on where the stretches are cut: the newest by p
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 from sqlalchemy import Connection, Text, TextClause, delete, literal, select, tuple_
 
-from storage.books.sql import DAY, LARGER, OF_VENDOR, SMALLER, WITHIN, runs_of_days, statement_of
+from storage.books import products
+from storage.books.days import day_added
+from storage.books.sql import LARGER, OF_VENDOR, SMALLER, WITHIN, runs_of_days, statement_of
 from storage.tables import devices
 from storage.transactions import transaction
 
 _SWEPT_DEVICES = 1000  # in one step
-_FADING = 7 / 8
-_COUNTED_DAYS = 56  # the events of one that is further back weigh less than 1/1770
 
 # Only what is written as it is: an escape may stand for what a text cannot hold. (A regular expression takes 16 µs.)
 _WRITTEN = {
@@ -28,7 +29,7 @@ _IS_PLAIN = {
 }
 _FIRMWARE = "CASE WHEN length({written}) BETWEEN 1 AND 64 AND {is_plain} THEN {written} END"
 
-# The events are all of one day. Where that is later than the device's last one, the days before fade.
+# The events are all of one day.
 _POST = """
 INSERT INTO devices (product, device, source, position, first_at, last_at, heard_at, firmware, day, today, before)
 SELECT product, device, (SELECT source FROM events WHERE events.position = step.position AND {within}),
@@ -48,21 +49,14 @@ ON CONFLICT (product, device) DO UPDATE SET
   last_at = {larger}(devices.last_at, excluded.last_at),
   heard_at = {larger}(devices.heard_at, excluded.heard_at),
   firmware = coalesce(excluded.firmware, devices.firmware),
-  before = CASE
-    WHEN excluded.day = devices.day THEN devices.before
-    WHEN excluded.day > devices.day THEN devices.before * {device_fades} + devices.today * {its_day_fades}
-    ELSE devices.before + excluded.today * {late_day_fades} END,
-  today = CASE
-    WHEN excluded.day = devices.day THEN devices.today + excluded.today
-    WHEN excluded.day > devices.day THEN excluded.today
-    ELSE devices.today END,
-  day = {larger}(devices.day, excluded.day)
+  {day_added}
 """
 
 
 def post(connection: Connection, after: int, end: int) -> None:
-    """Post the events behind `after` up to `end`."""
+    """Post the events behind `after` up to `end`, to their products too, which count the devices that are new."""
     for day, first, last in runs_of_days(connection, after, end):
+        products.post(connection, day, first, last)
         connection.execute(_posting(connection.dialect.name), {"day": day, "after": first, "end": last})
 
 
@@ -80,20 +74,9 @@ def forget_some(connection: Connection, before: int, behind: tuple[str, str]) ->
         return "", ""
     product, device = rows[-1]
     step = key <= tuple_(literal(product, Text), literal(device, Text))
-    connection.execute(delete(devices).where(within, step, devices.c.last_at < before))
+    old = delete(devices).where(within, step, devices.c.last_at < before).returning(devices.c.product)
+    products.take_off(connection, Counter(connection.execute(old).scalars()))
     return (product, device) if len(rows) == _SWEPT_DEVICES else ("", "")
-
-
-def faded(days: str) -> str:
-    """Return the expression of SQL for what a day weighs that is so many days back. Not every SQLite has pow()."""
-    weights = " ".join(f"WHEN {number} THEN {_FADING**number!r}" for number in range(_COUNTED_DAYS))
-    return f"(CASE {days} {weights} ELSE 0.0 END)"
-
-
-def usual() -> str:
-    """Return the expression of SQL for a day's events before a device's last day; NULL where that is its first."""
-    days = faded(f"devices.day - devices.first_at / {DAY}")
-    return f"devices.before / nullif((1 - {days}) / {1 - _FADING!r}, 0)"
 
 
 @cache
@@ -105,8 +88,6 @@ def _posting(dialect: str) -> TextClause:
         within=WITHIN,
         larger=LARGER[dialect],
         smaller=SMALLER[dialect],
-        device_fades=faded("excluded.day - devices.day"),
-        its_day_fades=faded("excluded.day - devices.day - 1"),
-        late_day_fades=faded("devices.day - excluded.day - 1"),
+        day_added=day_added("devices"),
     )
     return statement_of(words)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import BigInteger, Float, Select, Subquery, and_, cast, func, literal_column, select
 
 from ingest.times import Time
-from storage.books.devices import usual
+from storage.books.days import usual
 from storage.books.sql import DAY
 from storage.queries.times import as_time, as_time_or_none
 from storage.tables import NOT_RECOVERED, losses, sequences
@@ -17,7 +17,7 @@ from storage.tables import NOT_RECOVERED, losses, sequences
 QUIET_MICROSECONDS = 600_000_000  # at least; and
 QUIET_TIMES = 5  # so many times as long as usual
 
-USUAL = literal_column(usual(), Float).label("usual")
+USUAL = literal_column(usual("devices"), Float).label("usual")
 
 
 class Silences(NamedTuple):

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Connection, Float, case, cast, func, select
+from sqlalchemy import Connection, Float, literal_column, select
 
 from ingest.times import Time
+from storage.books.days import usual
 from storage.books.sql import DAY
 from storage.queries.device_groups import silent_counts
-from storage.queries.device_rows import USUAL, Silences
+from storage.queries.device_rows import Silences, usual_of
 from storage.queries.times import as_time
-from storage.tables import devices
+from storage.tables import products
 
 
 class ProductRow(Struct, frozen=True, kw_only=True):
-    """A product. `events_usually` is the sum of what its devices usually send a day."""
+    """A product. `events_usually` is the mean of the days before its last one, as of a device; 0 on its first."""
 
     product: str
     devices: int
@@ -37,26 +38,19 @@ EXAMPLE = ProductRow(
 
 
 def product_rows(connection: Connection, silences: Silences) -> list[ProductRow]:
-    """Return the products that devices are of. This reads through all devices."""
+    """Return the products that devices are of. This reads as many devices as are silent."""
     silent: Counter[str] = Counter()
     for group, count in silent_counts(connection, silences).items():
         silent[group.product] += count
-    day = silences.now // DAY
-    today = func.sum(case((devices.c.day == day, devices.c.today), else_=0))
-    usually = func.sum(func.coalesce(USUAL.element, case((devices.c.day < day, devices.c.today), else_=0)))
-    query = select(
-        devices.c.product, func.count(), cast(today, BigInteger), cast(usually, Float), func.max(devices.c.last_at)
-    ).group_by(devices.c.product)
+    query = select(products, literal_column(usual("products"), Float).label("usual")).order_by(products.c.product)
     return [
         ProductRow(
-            product=product,
-            devices=count,
-            silent=silent[product],
-            events_today=events_today,
-            events_usually=round(events_usually, 1),
-            last_event=as_time(last_at),
+            product=row.product,
+            devices=row.devices,
+            silent=silent[row.product],
+            events_today=row.today if row.day == silences.now // DAY else 0,
+            events_usually=round(usual_of(row, silences.now) or 0.0, 1),
+            last_event=as_time(row.last_at),
         )
-        for product, count, events_today, events_usually, last_at in connection.execute(
-            query.order_by(devices.c.product)
-        )
+        for row in connection.execute(query)
     ]

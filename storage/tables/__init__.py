@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import MetaData, PrimaryKeyConstraint, Table
 
 from storage.tables.base import EventId, Position, metadata
-from storage.tables.books import blocks, comparisons, devices, pauses, transits
+from storage.tables.books import blocks, comparisons, devices, pauses, products, transits
 from storage.tables.events import (
     BLOCK_BITS,
     LAST_POSITION,
@@ -56,6 +56,7 @@ __all__ = [
     "messages",
     "metadata",
     "pauses",
+    "products",
     "rejects",
     "replicas",
     "schema_of",

@@ -38,6 +38,19 @@ devices = Table(
     sqlite_with_rowid=False,
 )
 
+# What was heard of all devices of a product; the days as those of `devices`.
+products = Table(
+    "products",
+    metadata,
+    Column("product", Text, primary_key=True),
+    Column("devices", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("day", BigInteger, nullable=False),
+    Column("today", BigInteger, nullable=False),
+    Column("before", Float, nullable=False),
+)
+
 # The longest pause between two events of a source that ended on a day (days since 1970), and when its last event came.
 pauses = Table(
     "pauses",

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from ingest.event import Event
 from storage.books import devices, pauses
-from storage.books.devices import usual
+from storage.books.days import usual
 from storage.books.posting import Posting
 from storage.engine import Database
 from storage.retention import Retention
@@ -27,9 +27,10 @@ from tests.support.stored import rows, run
 
 MIDNIGHT = datetime(2026, 7, 28, tzinfo=UTC)
 DEVICES = (
-    f"SELECT product, device, source, position, first_at, last_at, heard_at, firmware, day, today, {usual()}"  # noqa: S608 - an expression of ours
+    f"SELECT product, device, source, position, first_at, last_at, heard_at, firmware, day, today, {usual('devices')}"  # noqa: S608 - an expression of ours
     " FROM devices ORDER BY product, device"
 )
+PRODUCTS = f"SELECT product, devices, first_at, last_at, day, today, {usual('products')} FROM products ORDER BY product"  # noqa: S608 - an expression of ours
 PAUSES = "SELECT source, day, longest, last_at FROM pauses ORDER BY source, day"
 FIRMWARE = (None, "91", "92", "5.0-rc1", "ä", "", "a\0b", 'a"b', "a\\b", "\ud800", "\U0001f600", "x" * 64, "x" * 65)
 
@@ -79,13 +80,26 @@ def device_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
         times = [to_micros(event.received_at) for _, event in own]
         heard = [to_micros(event.received_at) for _, event in own if not event.name.startswith("spark/")]
         firmware = [told for _, event in own if (told := kept_firmware(event)) is not None]
-        counts = [day_of(event) for _, event in own]
-        day, weights = max(counts), [(7 / 8) ** back for back in range(max(counts) - min(counts))]
-        mean = sum(counts.count(day - 1 - back) * weight for back, weight in enumerate(weights)) / (sum(weights) or 1)
         yield (
             *(*key, own[-1][1].source, own[-1][0], min(times), max(times), max(heard, default=0)),
-            *(firmware[-1] if firmware else None, day, counts.count(day), mean if weights else None),
+            *(firmware[-1] if firmware else None, *by_day([event for _, event in own])),
         )
+
+
+def by_day(events: Sequence[Event]) -> tuple[int, int, float | None]:
+    """The last day, its events, and the mean of the days before, each of which weighs 7/8 of the next one."""
+    counts = [day_of(event) for event in events]
+    day, weights = max(counts), [(7 / 8) ** back for back in range(max(counts) - min(counts))]
+    mean = sum(counts.count(day - 1 - back) * weight for back, weight in enumerate(weights)) / (sum(weights) or 1)
+    return day, counts.count(day), mean if weights else None
+
+
+def product_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
+    """What `products` should say of events in order of commit."""
+    for product in sorted({event.product for event in events if event.device is not None}):
+        own = [event for event in events if event.product == product and event.device is not None]
+        times = [to_micros(event.received_at) for event in own]
+        yield product, len({event.device for event in own}), min(times), max(times), *by_day(own)
 
 
 def pause_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
@@ -102,7 +116,7 @@ def pause_rows(events: Sequence[Event]) -> Iterator[tuple[Any, ...]]:
 
 async def post_in_steps(database: Database, cuts: Sequence[int]) -> None:
     """Begin the books anew, and post from each cut to the next."""
-    for table in ("devices", "pauses"):
+    for table in ("devices", "products", "pauses"):
         await run(database, f"DELETE FROM {table}")  # noqa: S608 - our names
     for after, end in pairwise(cuts):
         await database.write(post_both, after, end)
@@ -117,9 +131,10 @@ async def test_any_cut_into_steps_comes_to_the_same(database: Database, seed: in
     cuttings = [[0, 250], list(range(251)), *([0, *sorted(random.choices(range(251), k=9)), 250] for _ in range(4))]
     for cuts in cuttings:
         await post_in_steps(database, cuts)
-        found = await rows(database, DEVICES)
-        assert [row[:-1] for row in found] == [row[:-1] for row in device_rows(events)]
-        assert [row[-1] for row in found] == [pytest.approx(row[-1]) for row in device_rows(events)]
+        for query, reference in ((DEVICES, device_rows), (PRODUCTS, product_rows)):
+            found, expected = await rows(database, query), list(reference(events))
+            assert [row[:-1] for row in found] == [row[:-1] for row in expected]
+            assert [row[-1] for row in found] == [pytest.approx(row[-1]) for row in expected]
         assert await rows(database, PAUSES) == list(pause_rows(events))
 
 
@@ -136,3 +151,4 @@ async def test_devices_are_forgotten_with_their_last_event(database: Database, m
         await retention.purge()
         left.append([device[1:] for (device,) in await rows(database, "SELECT device FROM devices ORDER BY device")])
     assert ["".join(found) for found in left] == ["1234567", "124567", "12457", "12457"]
+    assert await rows(database, "SELECT devices FROM products") == [(5,)]

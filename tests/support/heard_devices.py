@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert
 from storage.books.sql import DAY
 from storage.engine import Database
 from storage.rows import to_micros
-from storage.tables import devices, losses, sequences
+from storage.tables import devices, losses, products, sequences
 from tests.support.records import NOW
 
 NOW_MICROS = to_micros(NOW)
@@ -46,6 +46,26 @@ def a_counter(device: str, number: int, at: int = NOW_MICROS, product: str = "tr
     return {"product": product, "device": device, "state": b"", "number": number, "at": at}
 
 
+def products_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the devices' products, as if all days but the last one had been one."""
+    found = []
+    for product in sorted({row["product"] for row in rows}):
+        own = [row for row in rows if row["product"] == product]
+        day = max(row["day"] for row in own)
+        found.append(
+            {
+                "product": product,
+                "devices": len(own),
+                "first_at": min(row["first_at"] for row in own),
+                "last_at": max(row["last_at"] for row in own),
+                "day": day,
+                "today": sum(row["today"] for row in own if row["day"] == day),
+                "before": sum(row["before"] for row in own),
+            }
+        )
+    return found
+
+
 async def keep(
     database: Database,
     rows: Sequence[dict[str, Any]],
@@ -55,7 +75,8 @@ async def keep(
     """Write these rows."""
 
     def write(connection: Connection) -> None:
-        for table, values in ((devices, rows), (losses, lost), (sequences, counters)):
+        known = ((devices, rows), (products, products_of(rows)), (losses, lost), (sequences, counters))
+        for table, values in known:
             if values:
                 connection.execute(insert(table), list(values))
 
