@@ -10,7 +10,7 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-_NEW = ("blocks", "devices", "products", "pauses", "comparisons", "transits", "messages", "hook_echoes")
+_NEW = ("blocks", "devices", "pauses", "comparisons", "transits", "messages", "hook_echoes")
 
 
 def _key(name: str) -> sa.Column[int]:
@@ -43,12 +43,6 @@ def upgrade() -> None:
         _count("today"),
         sa.Column("before", sa.Float(), nullable=False),
         sqlite_with_rowid=False,
-    )
-    op.create_table(
-        "products",
-        _text_key("product"),
-        *map(_count, ("devices", "first_at", "last_at", "day", "today")),
-        sa.Column("before", sa.Float(), nullable=False),
     )
     columns = ["product", "source", "heard_at", "device"]
     op.create_index("ix_devices_product_source_heard_at_device", "devices", columns)

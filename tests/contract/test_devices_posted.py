@@ -22,6 +22,7 @@ from storage.retention import Retention
 from storage.rows import to_micros
 from storage.store import SqlStore
 from storage.transactions import transaction
+from tests.contract.test_migrations import downgrade_to, upgrade_to
 from tests.support.records import an_event
 from tests.support.stored import rows, run
 
@@ -131,11 +132,26 @@ async def test_any_cut_into_steps_comes_to_the_same(database: Database, seed: in
     cuttings = [[0, 250], list(range(251)), *([0, *sorted(random.choices(range(251), k=9)), 250] for _ in range(4))]
     for cuts in cuttings:
         await post_in_steps(database, cuts)
-        for query, reference in ((DEVICES, device_rows), (PRODUCTS, product_rows)):
-            found, expected = await rows(database, query), list(reference(events))
-            assert [row[:-1] for row in found] == [row[:-1] for row in expected]
-            assert [row[-1] for row in found] == [pytest.approx(row[-1]) for row in expected]
+        await compare(database, DEVICES, list(device_rows(events)))
+        await compare(database, PRODUCTS, list(product_rows(events)))
         assert await rows(database, PAUSES) == list(pause_rows(events))
+
+
+async def compare(database: Database, query: str, expected: Sequence[tuple[Any, ...]]) -> None:
+    """Find the rows, whose last column is a fraction."""
+    found = await rows(database, query)
+    assert [row[:-1] for row in found] == [row[:-1] for row in expected]
+    assert [row[-1] for row in found] == [pytest.approx(row[-1]) for row in expected]
+
+
+async def test_a_migration_adds_the_products_of_devices_up(database: Database) -> None:
+    """Where devices were posted before products were, these are what the reference says too."""
+    events = random_events(Random(1), 250)
+    await SqlStore(database, lambda: MIDNIGHT).commit(events)
+    await post_in_steps(database, [0, 250])
+    await database.alter(downgrade_to, "0011")
+    await database.alter(upgrade_to, "0012")
+    await compare(database, PRODUCTS, list(product_rows(events)))
 
 
 async def test_devices_are_forgotten_with_their_last_event(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
