@@ -87,8 +87,8 @@ def begin_apart(url: str) -> Begun:
         return process.submit(_begin, url).result()
 
 
-async def table_bytes(url: str, table: str) -> int:
-    """Return what a table takes of the disk with its indexes, as the database says."""
+async def table_bytes(url: str, table: str) -> tuple[int, int]:
+    """Return what a table takes of the disk, and its indexes beside it, as the database says."""
     database = open_database(url)
     try:
         return await database.read(_table_bytes, table)
@@ -96,13 +96,14 @@ async def table_bytes(url: str, table: str) -> int:
         await database.close()
 
 
-def _table_bytes(connection: Connection, table: str) -> int:
+def _table_bytes(connection: Connection, table: str) -> tuple[int, int]:
     statement = (
-        "SELECT sum(pgsize) FROM dbstat WHERE name IN (SELECT name FROM sqlite_schema WHERE tbl_name = :table)"
+        "SELECT sum(pgsize), 0 FROM dbstat WHERE name = :table"  # its rows are the index of their key
         if connection.dialect.name == "sqlite"
-        else "SELECT pg_total_relation_size(CAST(:table AS TEXT))"
+        else "SELECT pg_table_size(CAST(:table AS TEXT)), pg_indexes_size(CAST(:table AS TEXT))"
     )
-    return int(connection.execute(text(statement), {"table": table}).scalar_one())
+    rows, beside = connection.execute(text(statement), {"table": table}).one()
+    return int(rows), int(beside)
 
 
 def _begin(url: str) -> Begun:

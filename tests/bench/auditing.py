@@ -40,9 +40,10 @@ def million(stores: Stores, _rounds: int) -> Iterator[str]:
     for kind in _KINDS:
         with stores.fresh(kind) as url:
             asyncio.run(know_devices(url, _MILLION))
-            size, begun = asyncio.run(table_bytes(url, "sequences")) / _MEGABYTE, begin_apart(url)
+            (rows, beside), begun = asyncio.run(table_bytes(url, "sequences")), begin_apart(url)
+            size = f"{rows / _MEGABYTE:.0f} MB of rows, {beside / _MEGABYTE:.0f} MB of indexes beside them"
             first_step = f"{begun.seconds:.2f} s and {begun.grown / _MEGABYTE:.1f} MB of memory to the first step"
-            yield f"{kind}: {size:.0f} MB of rows, {first_step}"
+            yield f"{kind}: {size}, {first_step}"
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """How long pages of many devices take: `python -m tests.bench.device_pages [DEVICES]`.
 
 SQLite and Debian's PostgreSQL, filled by themselves: two products, two sources, each device heard last 0.1 s before the
-next one, a tenth of them silent; one in fifty misses numbers, in each product and source. Asked over HTTP one after the other: each filter in each order, the first page and the one behind it, each twenty times.
+next one, a tenth of them silent; one in fifty misses numbers, in each product and source. Asked over HTTP one after the
+other: each filter in each order, the first page and the one behind it, each twenty times.
 """
 
 from __future__ import annotations
