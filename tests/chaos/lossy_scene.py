@@ -157,8 +157,10 @@ class Scene:
 
 
 @contextmanager
-def lossy(kind: str, fleet: Fleet, ways: Sequence[str], random: Random, folder: Path) -> Iterator[Scene]:
-    """Run a server on a fresh store that follows a fleet."""
+def lossy(
+    kind: str, fleet: Fleet, ways: Sequence[str], random: Random, folder: Path, losses: Sequence[str] = ()
+) -> Iterator[Scene]:
+    """Run a server on a fresh store that follows a fleet. `losses`: see Server."""
     with ExitStack() as stack:
         store = stack.enter_context(store_of(kind, folder))
         emulator = session_emulator().host if "pubsub" in ways else ""
@@ -174,7 +176,8 @@ def lossy(kind: str, fleet: Fleet, ways: Sequence[str], random: Random, folder: 
             stream=port,
             subscription=queue.subscription if queue else "projects/p/subscriptions/none",
         )
-        server = Server(folder, config, environment={"PUBSUB_EMULATOR_HOST": proxy.host} if proxy else {})
+        environment = {"PUBSUB_EMULATOR_HOST": proxy.host} if proxy else {}
+        server = Server(folder, config, environment=environment, losses=losses)
         if not store.startswith("sqlite:"):
             server.migrate()
         found: dict[str, Way] = {}

@@ -19,6 +19,7 @@ import pytest
 
 from tests.chaos.lossy_scene import GRACE_SECONDS, Metrics, Scene, lossy
 from tests.chaos.scene import POSTGRES, SQLITE
+from tests.support.losses import GAPS
 from tests.support.oracle import get_json, verify_balance
 from tests.support.sequences.fleet_by_ways import CHAPTERS, a_fleet
 from tests.support.sequences.fleet_truth import accounts, duplicates, raw, storage_faults
@@ -28,6 +29,7 @@ WAYS = (["webhook", "sse"], ["pubsub"], ["sse"], ["sse", "pubsub"], ["webhook"],
 FEW = 3  # each mode is among them
 MANY = int(os.environ.get("HEADRACE_LOSSY_PROCESSES", "50"))
 SEEDS = [*range(FEW), *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(FEW, MANY))]
+LOSSES = (*GAPS, "headrace_events_lost", "headrace_events_missing", "headrace_events_ambiguous", "headrace_missed_by")
 NOTHING = Account(set(), set(), {"missing": set(), "lost": set()})
 
 
@@ -36,7 +38,7 @@ def test_what_is_lost_is_the_truth(seed: int, tmp_path: Path) -> None:
     """Drops by each way, duplicates, other orders, restarts, wraps, cuts and kills; see `faults`."""
     random, ways = Random(seed), WAYS[seed % len(WAYS)]
     fleet = a_fleet(random, ways, by_epoch=(seed + seed // len(WAYS)) % 2 == 0)
-    with lossy(POSTGRES if seed % 5 == 4 else SQLITE, fleet, ways, random, tmp_path) as scene:
+    with lossy(POSTGRES if seed % 5 == 4 else SQLITE, fleet, ways, random, tmp_path, LOSSES) as scene:
         scene.play(0, random.choice([Scene.cut, None]))
         if random.random() < 0.5:
             scene.wait_told()
@@ -54,7 +56,8 @@ def test_of_a_healthy_fleet_nothing_is_lost(tmp_path: Path) -> None:
     """Devices send much again, stamped anew, and all comes both ways: no number was ever missing."""
     random, ways = Random(1), ["webhook", "sse"]
     fleet = a_fleet(random, ways, by_epoch=False, healthy=True)
-    with lossy(SQLITE, fleet, ways, random, tmp_path) as scene:
+    late = ["headrace_missed_by"]  # a busy machine may bring by one way what the other one brought before the grace
+    with lossy(SQLITE, fleet, ways, random, tmp_path, late) as scene:
         for chapter in range(CHAPTERS):
             scene.play(chapter)
         found = [*storage_faults(fleet, scene.stored(), scene.arrivals()), *_kinds(scene)]

@@ -21,7 +21,7 @@ from ingest.event import Ignored, Outcome, Record
 from storage.transactions import all_transactions, pack, transaction_named, transaction_of, unpack
 from tests.support.records import NOW, a_reject, an_event
 
-_WRITES = re.compile(r"(?<!_transport)\.(?:write|alter|_write)\(\s*(?P<work>[\w.]+)")
+_WRITES = re.compile(r"(?<!_transport)\.(?:write|alter|_write)\(\s*(?P<work>[\w.]+)\s*[,)]")
 
 
 def modules() -> Iterator[ModuleType]:
