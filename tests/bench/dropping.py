@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from ingest.event import Event
 from storage import bulk, partitions, whole_partitions
@@ -27,6 +27,7 @@ from storage.engine import open_database
 from storage.migrate import migrate
 from storage.retention import Retention
 from storage.store import SqlStore
+from tests.support.explained import noting
 from tests.support.postgres import debian_server
 from tests.support.records import an_event
 
@@ -72,7 +73,7 @@ class Watched:
     async def alter(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
         self.at = "it is taken out"
-        result = await self._database.alter(self._noting(work), *args, **kwargs)
+        result = await self._database.alter(noting(work, self._note), *args, **kwargs)
         self.locked_seconds = time.perf_counter() - self._locked_at
         return result
 
@@ -80,19 +81,9 @@ class Watched:
         """See Database."""
         await self._database.close()
 
-    def _noting(self, work: Work[P, T]) -> Work[P, T]:
-        def noting(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            def note(_connection: Any, _cursor: Any, text: str, *_others: Any) -> None:
-                if text.startswith("LOCK TABLE") and "ONLY" not in text:
-                    self._locked_at = time.perf_counter()
-
-            event.listen(connection, "after_cursor_execute", note)
-            try:
-                return work(connection, *args, **kwargs)
-            finally:
-                event.remove(connection, "after_cursor_execute", note)
-
-        return noting
+    def _note(self, text: str, _parameters: tuple[Any, ...]) -> None:
+        if text.startswith("LOCK TABLE") and "ONLY" not in text:
+            self._locked_at = time.perf_counter()
 
 
 def _fill(connection: Connection, at: int) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
+import pytest
 from sqlalchemy import Connection, event
 
+from storage import asyncpg_calls
 from storage.database import Database, Work
 
 P = ParamSpec("P")
@@ -96,17 +98,31 @@ class Listening:
         await self._database.close()
 
     def _noting(self, work: Work[P, T], *, writes: bool) -> Work[P, T]:
-        def noting(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            def note(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> None:
-                self.statements.append(Statement(text, tuple(parameters), writes))
+        return noting(work, lambda text, parameters: self.statements.append(Statement(text, parameters, writes)))
 
-            event.listen(connection, "before_cursor_execute", note)
-            try:
+
+def noting(work: Work[P, T], note: Callable[[str, tuple[Any, ...]], None]) -> Work[P, T]:
+    """Return work that tells of each statement when it is done: SQLAlchemy's, and those that go past it."""
+
+    def noted(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def executed(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> None:
+            note(text, tuple(parameters))
+
+        def fetched(connection: Connection, text: str, parameters: tuple[Any, ...]) -> Sequence[Any]:
+            rows = fetch(connection, text, parameters)
+            note(text, parameters)
+            return rows
+
+        fetch = asyncpg_calls.fetch
+        event.listen(connection, "after_cursor_execute", executed)
+        try:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(asyncpg_calls, "fetch", fetched)
                 return work(connection, *args, **kwargs)
-            finally:
-                event.remove(connection, "before_cursor_execute", note)
+        finally:
+            event.remove(connection, "after_cursor_execute", executed)
 
-        return noting
+    return noted
 
 
 async def plans_of(url: str, statements: list[Statement], settings: str = "") -> list[Plan]:
