@@ -7,7 +7,7 @@ cannot tell. For another process it is marked as a transaction (storage.transact
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -89,6 +89,18 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Let go of every connection."""
+        ...
+
+
+class Writer(Protocol):
+    """The place where is written: on a thread, or in a process of its own (storage.writer)."""
+
+    def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Run `work(connection, …)` in a transaction. Raises as Database.write does."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of its connections."""
         ...
 
 

@@ -13,7 +13,6 @@ from storage.postgres import PostgresDatabase
 from storage.postgres_url import NO_PORT, read_postgres_url
 from storage.sqlite import SqliteDatabase, WriterThread, identity_of
 from storage.writer.process import WriterProcess
-from storage.written_apart import WrittenApart
 
 __all__ = ["DataRefused", "Database", "Work", "open_database", "parse_url", "read_url"]
 
@@ -27,8 +26,7 @@ def open_database(url: str, *, write_apart: bool = False) -> Database:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        database = PostgresDatabase(read_postgres_url(url))
-        return WrittenApart(database, WriterProcess(url)) if write_apart else database
+        return PostgresDatabase(read_postgres_url(url), WriterProcess(url) if write_apart else None)
     if not write_apart:
         return SqliteDatabase(parsed, WriterThread(parsed))
     writer = WriterProcess(parsed.render_as_string(hide_password=False), identity_of(parsed.database or ""))

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ingest.errors import StoreUnavailable
 from storage.asyncpg_calls import PREPARES, execute, is_broken, new_name
-from storage.database import CommitUnanswered, P, T, Work, sqlstate_of, translated
+from storage.database import CommitUnanswered, P, T, Work, Writer, sqlstate_of, translated
 from storage.postgres_url import CONNECT_SECONDS, PostgresTarget
 
 log = structlog.get_logger(__name__)
@@ -47,17 +47,18 @@ _NO_LIMITS = (
 
 
 class PostgresDatabase:
-    """storage.database.Database."""
+    """storage.database.Database. `writer`: who writes in its place, and is closed with it."""
 
     dialect = "postgresql"
 
-    def __init__(self, target: PostgresTarget) -> None:
+    def __init__(self, target: PostgresTarget, writer: Writer | None = None) -> None:
         import asyncpg  # SQLite does without
 
         self._errors = (
             *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
             *(SQLAlchemyError, OSError, TimeoutError, OverflowError, UnicodeEncodeError),
         )
+        self._apart = writer
         self._target = target
         self._prepares = True
         self._users: Counter[AsyncEngine] = Counter()  # who works with a connection of theirs
@@ -71,6 +72,8 @@ class PostgresDatabase:
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See Database."""
+        if self._apart is not None:
+            return await self._apart.run(work, *args, **kwargs)
         return await self._run(lambda: self._writer, _TO_WRITE, work, *args, **kwargs)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -93,6 +96,8 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """See Database."""
+        if self._apart is not None:
+            await self._apart.close()
         for engine in (self._writer, self._reader):
             await engine.dispose()
 

@@ -6,18 +6,18 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.errors import StoreUnavailable
 from storage import bulk
-from storage.database import P, T, Work, translated
+from storage.database import P, T, Work, Writer, translated
 from storage.private_files import make_private
 
 # sqlite3 looks for a way to adapt each parameter of bytes, and raises and swallows an error when it finds none: a
@@ -32,18 +32,6 @@ _READ_THREADS = 4
 _WRITER_CACHE_KIB = 16 * 1024
 # A multi-row statement has one text per number of rows; each is prepared once and kept.
 _CACHED_STATEMENTS = 1024
-
-
-class Writer(Protocol):
-    """The place of the writing connection: on a thread, or in a process of its own (storage.writer)."""
-
-    def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Run `work(connection, …)` in a transaction. Raises StoreUnavailable, DataRefused."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        ...
 
 
 class SqliteDatabase:

@@ -20,11 +20,12 @@ from ingest.event import Outcome
 from storage.database import Database, DataRefused
 from storage.engine import open_database
 from storage.migrate import migrate
+from storage.postgres import PostgresDatabase
+from storage.postgres_url import read_postgres_url
 from storage.sqlite import SqliteDatabase
 from storage.store import SqlStore
 from storage.transactions import transaction
 from storage.writer.process import WriterFault, WriterProcess
-from storage.written_apart import WrittenApart
 from tests.contract.test_store import RULES, Rule
 from tests.support.records import NOW, an_event, numbered
 from tests.support.stored import positions
@@ -178,12 +179,14 @@ def _written_apart(url: str, silence_seconds: float) -> Database:
     writer = WriterProcess(url, silence_seconds=silence_seconds)
     if url.startswith("sqlite"):
         return SqliteDatabase(make_url(url), writer)
-    return WrittenApart(open_database(url), writer)
+    return PostgresDatabase(read_postgres_url(url), writer)
 
 
 _ASKS = """
 import asyncio, sys, uvloop
 from sqlalchemy import make_url
+from storage.postgres import PostgresDatabase
+from storage.postgres_url import read_postgres_url
 from storage.sqlite import SqliteDatabase
 from storage.writer.process import WriterProcess
 from tests.support.written_apart import pid_after, pid_of_writer
