@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import sqlite3
 import warnings
 from collections.abc import AsyncIterator
@@ -23,24 +22,17 @@ from ingest.event import Outcome
 from storage import bulk
 from storage import migrate as module
 from storage.engine import Database, open_database
-from storage.migrate import SchemaBehind, migrate, migrations_folder, newest_revision, require_newest, revision
+from storage.migrate import SchemaBehind, migrate, newest_revision, require_newest, revision
 from storage.store import SqlStore
 from storage.tables import schema_of
 from storage.version_table import VERSION_TABLE
 from tests.support.fresh import ALL, bare_store
+from tests.support.later_version import LATER, have_later_version
 from tests.support.records import NOW, numbered
 from tests.support.stored import positions, rows, run
 
 STORES = ALL
 NEWEST = newest_revision()
-NEXT = '''
-"""A later schema."""
-import sqlalchemy as sa
-from alembic import op
-revision, down_revision, branch_labels, depends_on = "9999", "{newest}", None, None
-def upgrade() -> None:
-    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
-'''
 
 
 @pytest.fixture
@@ -134,15 +126,6 @@ async def postgres_bare(postgres_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
-def a_later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This version, with one more migration."""
-    folder = tmp_path / "migrations"
-    shutil.copytree(migrations_folder(), folder)
-    (folder / "versions" / "9999_later.py").write_text(NEXT.format(newest=newest_revision()))
-    monkeypatch.setattr(module, "migrations_folder", lambda: folder)
-
-
 async def test_the_migrations_make_the_tables(empty: Database) -> None:
     """The schema the migrations make is the one the statements are written for: columns, types, indexes, keys."""
     assert await migrate(empty) == (None, newest_revision())
@@ -223,13 +206,15 @@ async def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Pat
     await database.close()
 
 
-@pytest.mark.usefixtures("a_later_version")
-async def test_sqlite_is_copied_before_a_change(empty: Database, tmp_path: Path) -> None:
+async def test_sqlite_is_copied_before_a_change(
+    empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before its schema changes a SQLite database is copied whole; the copy is a way back with the old version."""
+    have_later_version(tmp_path, monkeypatch)
     await empty.write(upgrade_to, NEWEST)
     await SqlStore(empty, lambda: NOW).commit(numbered(3))
 
-    assert await migrate(empty) == (NEWEST, "9999")
+    assert await migrate(empty) == (NEWEST, LATER)
 
     assert "later" in await empty.read(tables_of)
     assert await positions(empty) == [1, 2, 3]

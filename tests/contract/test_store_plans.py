@@ -13,6 +13,7 @@ from ingest.event import Event
 from storage.books.comparison import Comparison
 from storage.cursors import SqlCursor, SqlCursors
 from storage.engine import open_database
+from storage.events_at import events_at
 from storage.feed import SqlFeed
 from storage.partition_care import PartitionCare
 from storage.queries.dead_letters import dead_page, dead_positions
@@ -137,3 +138,17 @@ async def test_every_hot_statement_goes_by_an_index_and_to_few_partitions(
     assert len(plans) > 60
     assert any("INSERT INTO events" in text for text in hot)  # what goes past SQLAlchemy is among them
     assert [f"{faults(plan, hot)} {plan}" for plan in plans if faults(plan, hot)] == []
+
+
+async def test_positions_are_looked_up_each_in_its_partition(listening: Listening, postgres_url: str) -> None:
+    """A list of them would be looked for in every partition that has any of them."""
+    await fill(listening)
+    wanted = [1, 2 * ROWS + 1, 5 * ROWS + 1]
+    listening.statements.clear()
+    assert [*await listening.read(events_at, wanted)] == wanted
+
+    plans = await plans_of(postgres_url, listening.statements)
+
+    conditions = [node["Index Cond"] for plan in plans for node in plan.nodes() if "Index Cond" in node]
+    assert conditions
+    assert [condition for condition in conditions if "ANY" in condition] == []

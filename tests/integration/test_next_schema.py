@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
 
-from storage import migrate as module
 from storage.engine import open_database
-from storage.migrate import migrate, migrations_folder, newest_revision
+from storage.migrate import migrate
 from tests.chaos.scene import POSTGRES, full_speed, only, server_on, store_of
 from tests.support import database
+from tests.support.later_version import LATER, have_later_version
 from tests.support.oracle import Load, faults, read_metrics, verify_flow
 from tests.support.postgres import own_server
 from tests.support.server import PATIENCE_SECONDS, Server, wait_until
 
-NEXT = '''
-"""A table more, and a column more of what each commit writes."""
-import sqlalchemy as sa
-from alembic import op
-revision, down_revision, branch_labels, depends_on = "9999", "{newest}", None, None
-def upgrade() -> None:
-    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
-    op.add_column("events", sa.Column("later", sa.Text()))
-    op.add_column("tallies", sa.Column("later", sa.Integer(), nullable=False, server_default="0"))
-    op.create_index("ix_rejects_later", "rejects", ["received_at"])
-'''
 
-
-@pytest.fixture
-def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One migration more, in this process."""
-    folder = tmp_path / "migrations"
-    shutil.copytree(migrations_folder(), folder)
-    (folder / "versions" / "9999_next.py").write_text(NEXT.format(newest=newest_revision()))
-    monkeypatch.setattr(module, "migrations_folder", lambda: folder)
-
-
-@pytest.mark.usefixtures("next_version")
-def test_a_running_server_goes_on_with_the_next_schema(tmp_path: Path) -> None:
+def test_a_running_server_goes_on_with_the_next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sender notices the migration, and what comes in an outage after it is drained, as before."""
+    have_later_version(tmp_path, monkeypatch)
     with store_of(POSTGRES, tmp_path) as url:
         server = server_on(url, tmp_path)
         server.config.write_text(server.config.read_text().replace("[store]", '[store]\nspool = "spool.db"', 1))
         with server, full_speed(server, tmp_path, connections=8) as load:
             until_more(load)
-            assert asyncio.run(migrated(url)) == "9999"
+            assert asyncio.run(migrated(url)) == LATER
             until_more(load)
             with own_server().outage():
                 until_more(load)
